@@ -1,0 +1,14 @@
+"""Conformance suite for CNN layers: one specification, every framework, proof instead of tolerance.
+
+The package's five parts (``spec``, ``reference``, ``adapters``, ``conformance`` and ``reports``)
+are folders at the top of a clone, and sub-packages here in an installed wheel. Importing this
+package imports no framework.
+"""
+
+from pathlib import Path
+
+__version__ = "0.1.0"
+
+_here = Path(__file__).resolve().parent
+if not (_here / "spec").is_dir():  # a bare clone: the five folders stand beside this one
+    __path__.append(str(_here.parent))

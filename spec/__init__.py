@@ -1,0 +1,1 @@
+"""What must hold: the document as data, the layer types and the formulas."""
