@@ -1,0 +1,190 @@
+"""Proven bounds on the rounding error of a correct kernel, element by element.
+
+Every bound holds for any order of summation, with or without fused multiply-add, with gradual
+underflow or with flush to zero. Each computed sum is the exact one with every term multiplied by
+at most ``k`` factors ``1 + d``, ``|d| <= u``, where ``u`` is the unit roundoff; so it is off by at
+most ``((1 + u)**k - 1) * sum(|terms|)`` (Higham, *Accuracy and Stability of Numerical
+Algorithms*, 2nd ed., ch. 3 and 4). ``docs/derivations.md`` has the derivations.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import ml_dtypes
+import numpy as np
+
+from cnnformance.reference.forward import Weights, forward
+from cnnformance.reference.windows import Array, windows
+from cnnformance.spec import layers as spec
+
+HALVES = ("float16", "bfloat16")
+SELECTIONS = (
+    spec.MaxPool,
+    spec.MinPool,
+    spec.GlobalMaxPool,
+    spec.AdaptiveMaxPool,
+    spec.ReLU,
+    spec.Flatten,
+)
+"""The layers whose results are elements of their input: bitwise equality, no bound."""
+
+_LIBRARY = 8
+"""Units that a library's power, root or reciprocal may be off by (glibc: 1; SIMD libraries: 4)."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A floating-point format: unit roundoff, smallest normal and largest number, precision."""
+
+    unit: float
+    tiny: float
+    largest: float
+    bits: int
+
+
+@cache
+def format_of(dtype: str) -> Format:
+    """Return the format of a floating-point dtype, by name. Raises ``ValueError`` for others."""
+    info = ml_dtypes.finfo(dtype)
+    return Format(
+        float(info.eps) / 2, float(info.smallest_normal), float(info.max), int(info.nmant) + 1
+    )
+
+
+def growth(factors: float, unit: float) -> float:
+    """Return ``(1 + u)**k - 1``: how far ``k`` roundings can move a term, relatively."""
+    return math.expm1(factors * math.log1p(unit))
+
+
+def terms(layer: spec.Layer, x: Array) -> int:
+    """Return how many roundings a term of one output element can meet, for a sum layer."""
+    match layer:
+        case spec.Conv():
+            products = math.prod(layer.window) * (layer.in_channels // layer.groups)
+            return products + 1 + layer.bias
+        case spec.Dense():
+            return layer.in_features + 1 + layer.bias
+        case spec.GlobalAveragePool():
+            return math.prod(x.shape[1:-1]) + 3
+        case spec.AdaptiveAveragePool():
+            cells = [-(-n // m) + 1 for n, m in zip(x.shape[1:-1], layer.output, strict=True)]
+            return math.prod(cells) + 3
+        case spec.Windowed():
+            return math.prod(layer.window) + 3
+    raise TypeError(f"{type(layer).__name__} is no sum")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What a correct kernel may return.
+
+    ``value`` is the exact result up to ``float64`` rounding; a correct result lies within
+    ``error`` of it, unless ``judged`` is False there: some order of summation overflows.
+    All three have the output's shape.
+    """
+
+    value: Array
+    error: Array
+    judged: Array
+
+
+def bound(
+    layer: spec.Layer,
+    x: Array,
+    weights: Weights,
+    accumulator: str | None = None,
+    factors: int | None = None,
+) -> Bound:
+    """Return the bound for one of the sum layers.
+
+    ``accumulator`` names the format that sums are kept in (default: the input's own); the result
+    is rounded to the input's. ``factors`` overrides how many roundings a term can meet, for
+    kernels that sum in a known shape.
+    """
+    output = format_of(x.dtype.name)
+    inner = format_of(accumulator or x.dtype.name)
+    with np.errstate(all="ignore"):
+        value = np.asarray(forward(layer, x, weights), dtype=np.float64)
+        count = terms(layer, x) if factors is None else factors
+        match layer:
+            case spec.LpPool():
+                error, largest = _norm(layer, x, value, count, inner)
+            case spec.StochasticPool():
+                error, largest = _weighted(layer, x, value, count, inner)
+            case _:
+                error, largest = _sum(layer, x, weights, count, inner)
+        error = error + output.unit * (np.abs(value) + error) + output.tiny
+        overflow = np.nan_to_num(largest, nan=np.inf) * (1 + growth(count, inner.unit))
+        in_range = (overflow < inner.largest) & (np.abs(value) + error < output.largest)
+        judged = in_range | ~np.isfinite(value)
+    return Bound(value, error, judged)
+
+
+def _sum(
+    layer: spec.Layer, x: Array, weights: Weights, count: int, inner: Format
+) -> tuple[Array, Array]:
+    """Bound a sum of products by the same sum over absolute values."""
+    x64 = np.abs(np.asarray(x, dtype=np.float64))
+    absolute = {name: np.abs(np.asarray(w, dtype=np.float64)) for name, w in weights.items()}
+    size = forward(layer, x64, absolute)
+    error = (growth(count, inner.unit) + growth(count, 2.0**-53)) * size
+    lost = 2 * count * inner.tiny
+    for ours, theirs in ((x64, absolute.get("weight")), (absolute.get("weight"), x64)):
+        if theirs is not None and ours is not None and ((ours > 0) & (ours < inner.tiny)).any():
+            lost += count * inner.tiny * theirs.max(initial=0.0)  # subnormals may count as zero
+    largest = size * count if not weights else size  # a mean is divided after it was summed
+    return error + lost, largest
+
+
+def _norm(
+    layer: spec.LpPool, x: Array, value: Array, count: int, inner: Format
+) -> tuple[Array, Array]:
+    """Bound a p-norm: powers, their sum, and a root that divides relative errors by p.
+
+    A power by ``exp(p * log x)`` is off by ``|p log x|`` units more, and so is a root whose
+    exponent ``1 / p`` was rounded; the cube root of a sum is the usual case.
+    """
+    p = layer.p
+    logarithm = 0.0
+    if p > 2:
+        finite = np.abs(np.where(np.isfinite(value) & (value > 0), value, 1.0))
+        logarithm = 4 * p * np.abs(np.log(finite)) + 4 * p * math.log(max(count, 2))
+    relative = growth(count + p + _LIBRARY, inner.unit) / p + inner.unit * (
+        2 * _LIBRARY + logarithm
+    )
+    lost = (2 * count * inner.tiny) ** (1 / p)
+    return value * (relative + 2.0**-45) + lost, np.abs(value) ** p * count
+
+
+def _weighted(
+    layer: spec.StochasticPool, x: Array, value: Array, count: int, inner: Format
+) -> tuple[Array, Array]:
+    """Bound ``sum(x**2) / sum(x)``, also as ``sum((x / sum(x)) * x)``; all terms are positive."""
+    cells, _ = windows(layer, np.asarray(x, dtype=np.float64), 0.0)
+    total = cells.sum(axis=-2)
+    lost = 2 * count * inner.tiny
+    error = value * (growth(3 * count + _LIBRARY, inner.unit) + 2.0**-45)
+    share = np.divide(lost, total, out=np.zeros_like(total), where=total > 0)
+    return error + lost + share, (cells**2).sum(axis=-2)
+
+
+def fast_convolution(layer: spec.Conv, x: Array, weights: Weights) -> Array:
+    """Return the normwise bound that Winograd and FFT kernels keep, in the output's shape.
+
+    The error of such a kernel follows the largest input and not the own window's. The transforms
+    up to F(6, 3) amplify it by at most 356/9 per axis (``docs/derivations.md``, section f).
+    Half precision accumulates in float32.
+    """
+    output = format_of(x.dtype.name)
+    inner = format_of("float32") if x.dtype.name in HALVES else output
+    count = layer.in_channels // layer.groups + 1 + 17 * layer.rank
+    largest = float(np.abs(np.asarray(x, dtype=np.float64)).max(initial=0.0))
+    kernel = np.abs(np.asarray(weights["weight"], dtype=np.float64))
+    total = largest * kernel.sum(axis=tuple(range(kernel.ndim - 1)))
+    if "bias" in weights:
+        total = total + np.abs(np.asarray(weights["bias"], dtype=np.float64))
+    size = 40.0**layer.rank * growth(count, inner.unit) * total
+    return np.asarray(size + count * output.tiny)
