@@ -1,0 +1,1 @@
+"""How a framework is asked: the backend interface, one file per framework, the worker."""

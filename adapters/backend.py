@@ -1,0 +1,128 @@
+"""The interface between the suite and a framework.
+
+An adapter is a subclass of ``Backend``. ``build`` is all that it must have; what else the
+framework offers (parameter counts, gradients, static shapes) it adds. It runs in a process of
+its own, so it may crash or hang without ending the run.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from cnnformance.spec.layers import Layer, Shape
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Weights = Mapping[str, Array]
+Layout = Literal["channels_last", "channels_first"]
+
+
+class Unsupported(Exception):  # noqa: N818 - an answer, not an error
+    """The framework has no such layer, dtype or feature. Carries the reason."""
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A callable built from several framework calls because no layer of the framework fits.
+
+    The report tells composed layers from native ones and shows the ``note``.
+    """
+
+    call: Callable[[Any], Any]
+    note: str
+
+    def __call__(self, x: Any) -> Any:
+        """Run the composition on a tensor of the framework."""
+        return self.call(x)
+
+
+class Backend(ABC):
+    """A framework, as the suite asks it.
+
+    Class attributes:
+        layout: how the framework's layers want their arrays. The suite transposes: ``build``'s
+            callable receives and returns arrays of this layout.
+        dtypes: the dtypes that the framework's layers take, by NumPy name or ``bfloat16``.
+        modes: further ways of running (such as ``compile``), asked for as ``NAME:MODE``.
+        deterministic: whether two equal calls give the same bits.
+    """
+
+    layout: ClassVar[Layout] = "channels_last"
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
+    modes: ClassVar[tuple[str, ...]] = ()
+    deterministic: ClassVar[bool] = True
+
+    def __init__(self, mode: str = "", device: str = "cpu") -> None:
+        """Prepare the framework. Raises ``Unsupported`` for an unknown mode or device."""
+        if mode and mode not in self.modes:
+            message = f"{type(self).__name__} has no mode {mode!r}; it has {self.modes}"
+            raise Unsupported(message)
+        self.mode = mode
+        self.device = device
+
+    def version(self) -> str:
+        """Return the framework's version, for the record."""
+        return "unknown"
+
+    def supports(self, layer: Layer, dtype: str) -> bool:
+        """Whether the framework takes arrays of this dtype in this layer."""
+        return dtype in self.dtypes
+
+    @abstractmethod
+    def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
+        """Return the framework's own layer, holding these weights, as a callable.
+
+        ``weights`` has the arrays of ``spec.layers.weight_shapes(layer)``, in their canonical
+        shapes whatever the layout: convolution ``(*window, in // groups, out)``, dense
+        ``(out, in)``, bias ``(out,)``; it is empty for a layer without weights. The callable maps
+        a tensor (what ``from_numpy`` returns) to a tensor (what ``to_numpy`` takes). What is
+        made of several calls is returned as ``Composed``.
+
+        Raises:
+            Unsupported: the framework cannot express this layer.
+        """
+
+    def from_numpy(self, array: Array) -> Any:
+        """Return the array as the framework's tensor. The array itself, unless overridden."""
+        return array
+
+    def to_numpy(self, tensor: Any) -> Array:
+        """Return the framework's tensor as a NumPy array."""
+        return np.asarray(tensor)
+
+    def seed(self, seed: int) -> None:
+        """Seed the framework's random numbers, for stochastic pooling."""
+
+    def parameters(self, layer: Layer) -> int:
+        """Return how many learnable parameters the framework itself says that the layer holds."""
+        raise Unsupported(f"{type(self).__name__} does not count parameters")
+
+    def output_shape(self, layer: Layer, shape: Shape) -> Shape:
+        """Return the framework's static answer: the output's shape for an input shape.
+
+        Both are in the backend's ``layout`` and include the batch. Nothing is computed.
+        """
+        raise Unsupported(f"{type(self).__name__} has no static shapes")
+
+    def gradients(
+        self, layer: Layer, weights: Weights, x: Array, upstream: Array
+    ) -> dict[str, Array]:
+        """Return the gradients of ``sum(layer(x) * upstream)``.
+
+        The keys are ``input`` (shape and layout of ``x``) and the names in ``weights`` (their
+        canonical shapes).
+        """
+        raise Unsupported(f"{type(self).__name__} has no gradients")
+
+    def script(self, layer: Layer) -> str:
+        """Return Python source in the framework's own calls that computes the layer.
+
+        It reads ``x`` (a NumPy array in the backend's ``layout``) and ``weights`` (a dict of
+        arrays as in ``build``), and sets ``y`` to a NumPy array; ``numpy`` is imported as ``np``.
+        It imports the framework, and nothing of ours.
+        """
+        raise Unsupported(f"{type(self).__name__} writes no scripts")

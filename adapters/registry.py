@@ -1,0 +1,97 @@
+"""Which backends there are, and what a subject's name means. Imports no framework."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata, util
+from pathlib import Path
+
+GROUP = "cnnformance.backends"
+"""The entry-point group in which packages announce their backends."""
+
+_SUBJECT = re.compile(
+    r"(?P<name>[^=:@]+)(==(?P<version>[^:@]+))?(:(?P<mode>[^@]+))?(@(?P<device>.+))?"
+)
+_PATH = re.compile(r"(?P<path>.+?\.py:\w+|[\w.]+:[A-Z]\w*)(:(?P<mode>[^@]+))?(@(?P<device>.+))?")
+
+
+class SubjectError(ValueError):
+    """A subject's name that means nothing here; the message says what would."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a subject's backend is, and how it is to run.
+
+    ``name`` is the subject as written; ``path`` is ``package.module:Class`` or
+    ``path/to/file.py:Class``.
+    """
+
+    name: str
+    path: str
+    mode: str = ""
+    device: str = "cpu"
+
+
+@cache
+def registered() -> dict[str, str]:
+    """Return every announced backend, name to ``package.module:Class``, sorted by name.
+
+    In a bare clone, which has no package metadata, the clone's ``pyproject.toml`` is read.
+    """
+    found = {e.name: e.value for e in metadata.entry_points(group=GROUP)}
+    project = Path(__file__).resolve().parents[1] / "pyproject.toml"
+    if project.is_file():
+        data = tomllib.loads(project.read_text(encoding="utf-8"))
+        own = data.get("project", {}).get("entry-points", {}).get(GROUP, {})
+        found = {**own, **found}
+    return dict(sorted(found.items()))
+
+
+def importable(name: str) -> bool:
+    """Whether the framework that a registered backend is named after is installed."""
+    return util.find_spec(name) is not None
+
+
+def installed() -> list[str]:
+    """Return the registered backends whose framework is installed."""
+    return [name for name in registered() if importable(name)]
+
+
+def parse(subject: str) -> Target:
+    """Return what ``NAME[==VERSION][:MODE][@DEVICE]`` or ``MODULE_OR_FILE:Class`` means.
+
+    Raises:
+        SubjectError: the name is not known, its framework is not installed, or another version
+            is installed than the one asked for.
+    """
+    if match := _PATH.fullmatch(subject):
+        if ".py:" in subject and not Path(subject.split(".py:")[0] + ".py").is_file():
+            raise SubjectError(f"--backend {subject}: there is no file {subject.split(':')[0]}")
+        return Target(subject, match["path"], match["mode"] or "", match["device"] or "cpu")
+    match = _SUBJECT.fullmatch(subject)
+    name = match["name"] if match else subject
+    if match is None or name not in registered():
+        raise SubjectError(
+            f"--backend {subject}: no backend is called {name!r}. Known: "
+            f"{', '.join(registered())}; or name a class as package.module:Class or file.py:Class"
+        )
+    if not importable(name):
+        raise SubjectError(
+            f"--backend {subject}: {name} is not installed; try pip install 'cnnformance[{name}]'"
+        )
+    if match["version"] and match["version"] != (there := metadata.version(name)):
+        raise SubjectError(
+            f"--backend {subject}: {name} {there} is installed, not {match['version']}. "
+            "One environment holds one version: install the other in an environment of its own"
+        )
+    return Target(subject, registered()[name], match["mode"] or "", match["device"] or "cpu")
+
+
+def framework(subject: str) -> str:
+    """Return the distribution behind a subject's name; empty for a class named by its path."""
+    match = None if _PATH.fullmatch(subject) else _SUBJECT.fullmatch(subject)
+    return match["name"] if match else ""

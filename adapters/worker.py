@@ -1,0 +1,362 @@
+"""The worker: a process of its own that holds one backend and answers requests.
+
+``main`` imports the backend's module once and then forks a child for the suite to talk to; when
+the child dies, the next one costs a fork and not an import. The child answers with ``Server``,
+which a debugging session can also use in its own process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import importlib
+import importlib.util
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnformance.adapters import wire
+from cnnformance.adapters.backend import Array, Backend, Composed, Unsupported
+from cnnformance.spec import layers as spec
+
+_CACHED = 64
+"""Built layers that are kept, so that later calls meet the state of earlier ones."""
+
+Answer = tuple[wire.Header, list[Array]]
+
+
+class AdapterError(Exception):
+    """The adapter broke the interface's contract."""
+
+
+@cache
+def find(target: str) -> type[Backend]:
+    """Return the backend class at ``package.module:Class`` or ``path/to/file.py:Class``.
+
+    Raises:
+        AdapterError: there is no such file or class, or it is not a ``Backend``. What the module
+            itself raises passes through.
+    """
+    place, _, name = target.rpartition(":")
+    if place.endswith(".py"):
+        path = Path(place).resolve()
+        if not path.is_file():
+            raise AdapterError(f"{place}: no such file")
+        sys.path.insert(0, str(path.parent))
+        module_spec = importlib.util.spec_from_file_location(path.stem, path)
+        if module_spec is None or module_spec.loader is None:
+            raise AdapterError(f"{place}: cannot be imported")
+        module = importlib.util.module_from_spec(module_spec)
+        sys.modules[path.stem] = module
+        module_spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(place)
+    found = getattr(module, name, None)
+    if not (isinstance(found, type) and issubclass(found, Backend)):
+        raise AdapterError(f"{place} has no subclass of cnnformance.adapters.Backend named {name}")
+    return found
+
+
+def arranged(x: Array, memory: str) -> Array:
+    """Return an array equal to ``x`` whose memory is laid out in another way.
+
+    ``contiguous``; ``fortran`` order; ``strided`` (every second element of a larger buffer);
+    ``reversed`` (negative strides); ``offset`` (not at the start of its buffer); ``readonly``.
+    """
+    match memory:
+        case "fortran":
+            return np.asfortranarray(x)
+        case "strided":
+            larger = np.repeat(x, 2, axis=-1) if x.ndim else x
+            return larger[..., ::2]
+        case "reversed":
+            flip = (slice(None, None, -1),) * x.ndim
+            return np.ascontiguousarray(x[flip])[flip]
+        case "offset":
+            larger = np.concatenate([x.ravel()[:1], x.ravel()]) if x.size else x.ravel()
+            return larger[larger.size - x.size :].reshape(x.shape)
+        case "readonly":
+            x = x.copy()
+            x.setflags(write=False)
+            return x
+        case _:
+            return x
+
+
+def _takes_images(layer: spec.Layer) -> bool:
+    return isinstance(layer, spec.Windowed | spec.Global | spec.Adaptive)
+
+
+class Server:
+    """Answers requests about one backend. Holds the layers that it built."""
+
+    def __init__(self, backend: Backend) -> None:
+        """Serve this backend."""
+        self.backend = backend
+        self.built: dict[str, Callable[[Any], Any]] = {}
+
+    def describe(self) -> wire.Header:
+        """Return what the suite needs to know before it asks."""
+        backend = self.backend
+        return {
+            "version": str(backend.version()),
+            "layout": backend.layout,
+            "dtypes": list(backend.dtypes),
+            "deterministic": bool(backend.deterministic),
+        }
+
+    def answer(self, request: wire.Header, arrays: list[Array]) -> Answer:
+        """Answer one request; an exception of the framework is an answer too."""
+        try:
+            header, results = getattr(self, "_" + request["ask"])(request, arrays)
+        except Unsupported as reason:
+            return {"status": "unsupported", "message": str(reason)}, []
+        except Exception as error:  # noqa: BLE001 - whatever a framework raises is its answer
+            status = "adapter" if isinstance(error, AdapterError) else "exception"
+            return {
+                "status": status,
+                "type": type(error).__name__,
+                "message": str(error)[:2000],
+                "traceback": traceback.format_exc()[-4000:],
+            }, []
+        return {"status": "ok", **header}, results
+
+    def _layers(self, request: wire.Header) -> list[spec.Layer]:
+        return [spec.from_json(data, checked=False) for data in request["layers"]]
+
+    def _weights(self, request: wire.Header, arrays: list[Array]) -> list[dict[str, Array]]:
+        rest = iter(arrays)
+        return [{name: next(rest) for name in names} for names in request["weights"]]
+
+    def _ops(self, request: wire.Header, arrays: list[Array]) -> list[Callable[[Any], Any]]:
+        layers = self._layers(request)
+        for layer in layers:
+            if not self.backend.supports(layer, request["dtype"]):
+                raise Unsupported(f"{type(layer).__name__} does not take {request['dtype']}")
+        ops = []
+        for layer, weights in zip(layers, self._weights(request, arrays), strict=True):
+            key = repr(layer)
+            op = None if weights else self.built.get(key)
+            if op is None:
+                op = self.backend.build(layer, weights)
+                if not callable(op):
+                    raise AdapterError(f"build({layer}) returned {type(op).__name__}, no callable")
+            if not weights:
+                if len(self.built) >= _CACHED:
+                    self.built.clear()
+                self.built[key] = op
+            ops.append(op)
+        return ops
+
+    def _native(self, x: Array, image: bool) -> Array:
+        if image and self.backend.layout == "channels_first" and x.ndim >= 3:
+            return np.moveaxis(x, -1, 1)
+        return x
+
+    def _canonical(self, tensor: Any, image: bool) -> Array:
+        y = self.backend.to_numpy(tensor)
+        if not isinstance(y, np.ndarray):
+            raise AdapterError(f"to_numpy returned {type(y).__name__}; it returns numpy.ndarray")
+        if y.dtype.hasobject:
+            raise AdapterError(f"to_numpy returned an array of dtype {y.dtype}")
+        if image and self.backend.layout == "channels_first" and y.ndim >= 3:
+            return np.moveaxis(y, 1, -1)
+        return y
+
+    def _call(self, request: wire.Header, arrays: list[Array]) -> tuple[wire.Header, Array, Array]:
+        layers = self._layers(request)
+        x = arrays[-1]
+        ops = self._ops(request, arrays[:-1])
+        image = _takes_images(layers[0])
+        x = arranged(self._native(x, image), request.get("memory", "contiguous"))
+        before = x.tobytes()
+        start = time.perf_counter()
+        tensor = self.backend.from_numpy(x)
+        for op in ops:
+            tensor = op(tensor)
+        for layer in layers:
+            if isinstance(layer, spec.Flatten | spec.Dense):
+                image = False
+        y = self._canonical(tensor, image)
+        seconds = time.perf_counter() - start
+        header = {
+            "seconds": seconds,
+            "composed": "; ".join(op.note for op in ops if isinstance(op, Composed)),
+            "modified": x.tobytes() != before,
+        }
+        return header, x, y
+
+    def _run(self, request: wire.Header, arrays: list[Array]) -> Answer:
+        header, _, y = self._call(request, arrays)
+        return header, [y]
+
+    def _twice(self, request: wire.Header, arrays: list[Array]) -> Answer:
+        """Run x, then other, then x again; report aliasing and whether the first result lived.
+
+        The arrays are the weights, then ``other``, then ``x``. The answer's arrays are the first
+        result, the same array after the later calls, and the third result.
+        """
+        other, x = arrays[-2], arrays[-1]
+        weights = arrays[:-2]
+        header, native, first = self._call(request, [*weights, x])
+        kept = first.copy()
+        _, _, second = self._call(request, [*weights, other])
+        again, _, third = self._call(request, [*weights, x])
+        header["modified"] = header["modified"] or again["modified"]
+        header["aliases_input"] = bool(np.shares_memory(native, first))
+        header["aliases_output"] = bool(np.shares_memory(first, second))
+        return header, [kept, first, third]
+
+    def _parameters(self, request: wire.Header, _: list[Array]) -> Answer:
+        counts = [self.backend.parameters(layer) for layer in self._layers(request)]
+        for count in counts:
+            if isinstance(count, bool) or not isinstance(count, int | np.integer):
+                raise AdapterError(f"parameters returned {count!r}; it returns an int")
+        return {"count": str(sum(int(count) for count in counts))}, []
+
+    def _output_shape(self, request: wire.Header, _: list[Array]) -> Answer:
+        """Chain the static answers; shapes are canonical on the wire."""
+        shape = tuple(request["shape"])
+        layers = self._layers(request)
+        image = _takes_images(layers[0])
+        first = self.backend.layout == "channels_first"
+        if image and first and len(shape) >= 3:
+            shape = (shape[0], shape[-1], *shape[1:-1])
+        for layer in layers:
+            shape = tuple(int(size) for size in self.backend.output_shape(layer, shape))
+        if image and first and len(shape) >= 3:
+            shape = (shape[0], *shape[2:], shape[1])
+        return {"shape": list(shape)}, []
+
+    def _gradients(self, request: wire.Header, arrays: list[Array]) -> Answer:
+        (layer,) = self._layers(request)
+        if not self.backend.supports(layer, request["dtype"]):
+            raise Unsupported(f"{type(layer).__name__} does not take {request['dtype']}")
+        (weights,) = self._weights(request, arrays)
+        x, upstream = arrays[-2], arrays[-1]
+        image = _takes_images(layer)
+        native = np.ascontiguousarray(self._native(x, image))
+        native_upstream = np.ascontiguousarray(self._native(upstream, image))
+        before = native.tobytes()
+        found = self.backend.gradients(layer, weights, native, native_upstream)
+        missing = {"input", *weights} - set(found)
+        if missing:
+            raise AdapterError(f"gradients lacks {sorted(missing)}")
+        results = [self._canonical_gradient(found["input"], image)]
+        results += [self._canonical_gradient(found[name], image=False) for name in weights]
+        header = {"names": ["input", *weights], "modified": native.tobytes() != before}
+        return header, results
+
+    def _canonical_gradient(self, value: Any, image: bool) -> Array:
+        if not isinstance(value, np.ndarray):
+            raise AdapterError(f"gradients holds a {type(value).__name__}; it holds numpy.ndarray")
+        if image and self.backend.layout == "channels_first" and value.ndim >= 3:
+            return np.moveaxis(value, 1, -1)
+        return value
+
+    def _script(self, request: wire.Header, _: list[Array]) -> Answer:
+        return {"scripts": [self.backend.script(layer) for layer in self._layers(request)]}, []
+
+    def _seed(self, request: wire.Header, _: list[Array]) -> Answer:
+        self.backend.seed(request["seed"])
+        return {}, []
+
+
+def serve(sock: socket.socket, make: Callable[[], Backend]) -> None:
+    """Make the backend, say hello, and answer requests until the suite closes the socket."""
+    try:
+        server = Server(make())
+        hello = {"status": "ok", "pid": os.getpid(), **server.describe()}
+    except Exception as error:  # noqa: BLE001 - reported to the suite, which decides
+        wire.send(sock, _failed_start(error))
+        return
+    wire.send(sock, hello)
+    while True:
+        try:
+            request, arrays = wire.receive(sock)
+        except wire.WireError:
+            return
+        header, results = server.answer(request, arrays)
+        wire.send(sock, {"id": request.get("id"), **header}, results)
+
+
+def _failed_start(error: BaseException) -> wire.Header:
+    return {
+        "status": "failed",
+        "pid": os.getpid(),
+        "message": f"{type(error).__name__}: {error}",
+        "traceback": traceback.format_exc()[-4000:],
+    }
+
+
+def _limit_memory(gigabytes: float) -> None:
+    if gigabytes:
+        import resource  # noqa: PLC0415 - absent on Windows, and needed only here
+
+        size = int(gigabytes * 2**30)
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def _child(sock: socket.socket, make: Callable[[], Backend], memory: float) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    faulthandler.enable()
+    _limit_memory(memory)
+    serve(sock, make)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Fork a child for each socket that arrives over the control socket; report its end."""
+    options = json.loads(argv[0])
+    control = socket.socket(fileno=options["control"])
+    os.dup2(2, 1)  # what a framework prints must not reach anyone's standard output
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+
+    def make() -> Backend:
+        return find(options["target"])(mode=options["mode"], device=options["device"])
+
+    if options["device"] == "cpu":  # a forked child cannot use CUDA that its parent initialised
+        with contextlib.suppress(Exception):  # raised again, and reported, in the child
+            find(options["target"])
+    while True:
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not descriptors:
+            return
+        alive_read, alive_write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(alive_read)
+            control.close()
+            status = 1
+            try:
+                _child(socket.socket(fileno=descriptors[0]), make, options["memory"])
+                status = 0
+            except SystemExit as leaving:
+                status = leaving.code if isinstance(leaving.code, int) else 0
+            except BaseException:  # noqa: BLE001 - the process ends here; its stderr says why
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        os.close(alive_write)
+        os.close(descriptors[0])
+        ready, _, _ = select.select([control, alive_read], [], [])
+        if control in ready and alive_read not in ready:  # the suite is gone, or wants a new child
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        os.close(alive_read)
+        with contextlib.suppress(OSError):
+            control.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
