@@ -1,0 +1,247 @@
+"""The command line: ``cnnformance backends | report | diff | clauses``."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from cnnformance import __version__
+from cnnformance.adapters import registry
+from cnnformance.reports import records
+
+_EXITS = """\
+exit status: 0 when the answer could be given, whatever it says; 2 when the input is unusable.
+A report on failures is still a report: `pytest conformance` is what fails."""
+
+_OURS = frozenset({"cnnformance", "numpy", "ml_dtypes"})
+"""What every adapter may import besides its framework."""
+
+_UNKNOWN = "?"
+
+
+def _source(module: str) -> Path | None:
+    """Return the file of a module without importing it or the packages that hold it."""
+    top, *rest = module.split(".")
+    loaded = sys.modules.get(top)
+    found = getattr(loaded, "__spec__", None) if loaded else util.find_spec(top)
+    name = top
+    for part in rest:
+        if found is None or found.submodule_search_locations is None:
+            return None
+        places = list(getattr(loaded, "__path__", found.submodule_search_locations))
+        name, loaded = f"{name}.{part}", None
+        finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+        found = next((s for find in finders if find and (s := find(name, places))), None)
+    return Path(found.origin) if found and found.origin else None
+
+
+def _literal(node: ast.AST, names: Mapping[str, ast.AST]) -> Any:
+    """Return the value of a literal, which may name others; of a condition, its first branch.
+
+    Raises:
+        ValueError: the value is not known before the module runs.
+    """
+    match node:
+        case ast.Tuple(elts=elements) | ast.List(elts=elements):
+            values: list[Any] = []
+            for element in elements:
+                if isinstance(element, ast.Starred):
+                    values += _literal(element.value, names)
+                else:
+                    values.append(_literal(element, names))
+            return tuple(values)
+        case ast.Name(id=name) if name in names:
+            return _literal(names[name], names)
+        case ast.IfExp(body=body):
+            return _literal(body, names)
+        case ast.Constant(value=value):
+            return value
+        case _:
+            raise ValueError(ast.dump(node))
+
+
+def _assigned(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
+    for statement in body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                yield name, value
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                yield name, value
+
+
+def _attributes(tree: ast.Module, name: str) -> dict[str, Any]:
+    """Return the class attributes that can be read off the source, bases of the file included."""
+    names = dict(_assigned(tree.body))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    if name not in classes:
+        return {}
+    found: dict[str, Any] = {}
+    for base in classes[name].bases:
+        if isinstance(base, ast.Name) and base.id != name:
+            found |= _attributes(tree, base.id)
+    for attribute, value in _assigned(classes[name].body):
+        try:
+            found[attribute] = _literal(value, names)
+        except (ValueError, TypeError):
+            found[attribute] = _UNKNOWN
+    return found
+
+
+def _frameworks(tree: ast.Module) -> list[str]:
+    """Return the packages that an adapter imports, other than Python's and the suite's own."""
+    imported: dict[str, None] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                imported |= dict.fromkeys(alias.name.partition(".")[0] for alias in names)
+            case ast.ImportFrom(module=str(module), level=0):
+                imported[module.partition(".")[0]] = None
+    return [name for name in imported if name not in _OURS | sys.stdlib_module_names]
+
+
+def _version(package: str) -> str:
+    """Return ``package version``, or that it is not installed."""
+    if util.find_spec(package) is None:
+        return f"{package}: not installed"
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:  # the distribution has another name
+        names = metadata.packages_distributions().get(package, [])
+        return f"{package} {metadata.version(names[0]) if names else _UNKNOWN}"
+
+
+def _words(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _backends(_: argparse.Namespace) -> str:
+    file = _source("cnnformance.adapters.backend")
+    defaults = _attributes(ast.parse(file.read_bytes()), "Backend") if file else {}
+    rows = []
+    for name, path in registry.registered().items():
+        module, class_name = path.split(":")
+        file = _source(module)
+        tree = ast.parse(file.read_bytes()) if file else ast.Module([], [])
+        told = {**defaults, **_attributes(tree, class_name)} if file else {}
+        packages = _frameworks(tree) or ["numpy"]
+        there = "; ".join(map(_version, packages)) if file else f"{module}: no such module"
+        columns = (_words(told.get(key, _UNKNOWN)) for key in ("layout", "modes", "dtypes"))
+        rows.append([name, there, *columns, path])
+    head = ["backend", "installed", "layout", "modes", "dtypes", "class"]
+    widths = [None, 28, None, 20, 40, None]
+    return tabulate(rows, head, disable_numparse=True, maxcolwidths=widths) + "\n"
+
+
+def _run(argument: str | None) -> records.Run:
+    return records.read(records.resolve(argument, Path.cwd()))
+
+
+def _report(options: argparse.Namespace) -> str:
+    from cnnformance.reports import render  # noqa: PLC0415 - NumPy, which `backends` needs not
+
+    return render.render(_run(options.run), options.format)
+
+
+def _diff(options: argparse.Namespace) -> str:
+    from cnnformance.reports import diff  # noqa: PLC0415 - as above
+
+    if options.second is None and not options.between:
+        raise records.RecordError(
+            "diff needs a second run, or --between SUBJECT SUBJECT to compare within one"
+        )
+    first = _run(options.first)
+    second = first if options.second is None else _run(options.second)
+    between = tuple(options.between) if options.between else None
+    return diff.text(diff.compare(first, second, between), options.format)
+
+
+def _clauses(_: argparse.Namespace) -> str:
+    from cnnformance.spec import clauses  # noqa: PLC0415 - as above
+
+    rows = [[c.id, c.kind, c.level, c.section, c.says] for c in clauses.load().clauses.values()]
+    head = ["clause", "kind", "level", "section", "says"]
+    widths = [None, None, None, 28, 70]
+    return tabulate(rows, head, disable_numparse=True, maxcolwidths=widths) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cnnformance",
+        description="Reports of the conformance suite for CNN layers; `pytest` runs it.",
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cnnformance {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(
+        name: str, answer: Callable[[argparse.Namespace], str], purpose: str
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=purpose, description=purpose, epilog=_EXITS)
+        made.set_defaults(answer=answer, output=None)
+        made.add_argument("--output", metavar="FILE", help="write there instead of to the screen")
+        return made
+
+    command("backends", _backends, "List the backends, and what is installed.")
+    command("clauses", _clauses, "List the clauses of the specification.")
+
+    a_run = f"a {records.FILE} or a folder that holds one"
+    report = command("report", _report, "Show the verdicts of a run.")
+    report.add_argument("run", metavar="RUN", nargs="?", help=f"{a_run}; default: the newest")
+    formats = ["table", "markdown", "json", "html"]
+    report.add_argument("--format", choices=formats, default="table")
+
+    diff = command("diff", _diff, "Compare two runs, or two subjects.")
+    diff.add_argument("first", metavar="RUN_A", help=a_run)
+    diff.add_argument("second", metavar="RUN_B", nargs="?", help=f"{a_run}; default: RUN_A")
+    diff.add_argument(
+        "--between",
+        nargs=2,
+        metavar="SUBJECT",
+        help="compare the first subject, of RUN_A, with the second, of RUN_B",
+    )
+    diff.add_argument("--format", choices=["table", "markdown"], default="table")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: the words after the program's name; those of the process by default.
+
+    Returns:
+        0 when the answer could be given, 2 when the input is unusable: a run that is absent or
+        malformed, a malformed specification, a file that cannot be written. One line on stderr
+        says what and why.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        text = options.answer(options)
+        if options.output:
+            Path(options.output).write_text(text, encoding="utf-8")
+        else:
+            if isinstance(sys.stdout, io.TextIOWrapper):  # a character it lacks is shown as "?"
+                sys.stdout.reconfigure(errors="replace")
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except (ValueError, OSError) as error:  # RecordError, SpecError, and files
+        message = " ".join(str(error).split())
+        sys.stderr.write(f"cnnformance: {message}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,358 @@
+"""The pytest plugin: options, the ``ask`` fixture, and the record of every verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import platform
+import sys
+import time
+from collections.abc import Generator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnformance
+from cnnformance.adapters import registry
+from cnnformance.adapters.backend import Unsupported
+from cnnformance.adapters.subject import Stopped, Subject
+from cnnformance.conformance import reproduction
+from cnnformance.conformance.asking import PROFILES, Ask
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.known import load_known
+from cnnformance.reports import records
+from cnnformance.spec import clauses
+from cnnformance.spec import layers as spec
+
+_TARGETS = pytest.StashKey[dict[str, registry.Target]]()
+_SUBJECTS = pytest.StashKey[dict[str, Subject]]()
+_ASK = pytest.StashKey[Ask]()
+_RECORDER = pytest.StashKey["_Recorder"]()
+_PROPERTY = "cnnformance"
+_LEVELS = ("document", "semantics", "precision", "gradient")
+_EFFECT_VERDICTS = {"crash": "crash", "hang": "hang", "adapter": "error", "exception": "error"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the suite's options."""
+    group = parser.getgroup("cnnformance", "CNN conformance")
+    group.addoption(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="SUBJECT",
+        help="NAME[:MODE][@DEVICE], package.module:Class or path/to/file.py:Class; "
+        "may be repeated; default: every installed backend",
+    )
+    group.addoption(
+        "--profile", choices=list(PROFILES), default="default", help="how much is asked"
+    )
+    group.addoption(
+        "--timeout", type=float, default=30.0, metavar="S", help="time limit of one request (30)"
+    )
+    group.addoption(
+        "--memory-limit", type=float, default=8.0, metavar="GIB", help="of a worker; 0: none (8)"
+    )
+    group.addoption("--seed", type=int, default=0, help="seed of all drawn cases (0)")
+    group.addoption("--record", metavar="FILE", help="where the verdicts go")
+    group.addoption(
+        "--in-process", action="store_true", help="run backends in this process, for debuggers"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Find the subjects; a name that means nothing ends the run before it begins."""
+    config.addinivalue_line("markers", "clauses(*ids): the clauses of the spec that a test checks")
+    names = config.getoption("--backend") or registry.installed()
+    try:
+        config.stash[_TARGETS] = {name: registry.parse(name) for name in names}
+    except registry.SubjectError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[_SUBJECTS] = {
+        name: Subject(
+            target,
+            seconds=config.getoption("--timeout"),
+            memory=config.getoption("--memory-limit"),
+            in_process=config.getoption("--in-process"),
+        )
+        for name, target in config.stash[_TARGETS].items()
+    }
+    if not hasattr(config, "workerinput"):
+        config.stash[_RECORDER] = _Recorder(config)
+        config.pluginmanager.register(config.stash[_RECORDER], "cnnformance-recorder")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the workers."""
+    for subject in config.stash.get(_SUBJECTS, {}).values():
+        subject.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Put every question to every subject."""
+    if "ask" in metafunc.fixturenames:
+        names = list(metafunc.config.stash[_TARGETS])
+        metafunc.parametrize("subject", names, scope="session", indirect=True)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start importing all frameworks at once."""
+    if not session.config.getoption("collectonly"):
+        asked = {getattr(item, "callspec").params.get("subject") for item in session.items
+                 if hasattr(item, "callspec")}  # fmt: skip
+        for name, subject in session.config.stash[_SUBJECTS].items():
+            if name in asked:
+                subject.launch()
+
+
+@pytest.fixture(scope="session")
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """The backend under test."""
+    found: Subject = request.config.stash[_SUBJECTS][request.param]
+    return found
+
+
+@pytest.fixture
+def ask(request: pytest.FixtureRequest, subject: Subject) -> Ask:
+    """One question to the subject: runs, judges and collects the evidence."""
+    option = request.config.getoption
+    made = Ask(
+        subject, PROFILES[option("--profile")], option("--seed"), load_known(subject.target.name)
+    )
+    request.node.stash[_ASK] = made
+    return made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn the outcome of a question into a verdict, and show failures in the suite's words."""
+    report = yield
+    asked = item.stash.get(_ASK, None)
+    if asked is None or (call.when != "call" and not report.failed):
+        return report
+    verdict, message, failure = _verdict(asked, call)
+    if verdict in records.FAILING:
+        report.outcome = "failed"
+    elif verdict == "known":
+        report.outcome = "skipped"
+        report.wasxfail = message
+    elif verdict in {"unsupported", "not-run"}:
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), item.location[1] or 0, f"{verdict}: {message}")
+    record = _record(item, asked, verdict, message, failure, call.duration)
+    if verdict in records.FAILING:
+        report.longrepr = _shown(record, failure, call)
+    report.user_properties.append((_PROPERTY, _transport(record, asked)))
+    return report
+
+
+def _verdict(asked: Ask, call: pytest.CallInfo[None]) -> tuple[str, str, Failure | None]:
+    error = call.excinfo.value if call.excinfo else None
+    match error:
+        case None:
+            pass
+        case Failure():
+            return _EFFECT_VERDICTS.get(error.effect, "fail"), error.message, error
+        case Unsupported():
+            return "unsupported", str(error), None
+        case Stopped():
+            return "not-run", str(error), None
+        case pytest.skip.Exception():
+            return "unsupported", str(error), None
+        case _:
+            return "error", f"{type(error).__name__}: {error}", None
+    if asked.seen_known:
+        first = next(iter(asked.seen_known.values()))
+        return "known", f"{', '.join(asked.seen_known)}: {first.message}", first
+    if asked.examples == 0:
+        return ("unsupported", asked.declined, None) if asked.declined else (
+            "not-run", "the question asked nothing", None)  # fmt: skip
+    return "pass", "", None
+
+
+def _record(
+    item: pytest.Item,
+    asked: Ask,
+    verdict: str,
+    message: str,
+    failure: Failure | None,
+    seconds: float,
+) -> records.Verdict:
+    params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    kind = params.get("kind") or getattr(getattr(item, "module", None), "LAYER", None)
+    ids = tuple(i for marker in item.iter_markers("clauses") for i in marker.args)
+    try:
+        known = clauses.load().clauses
+    except clauses.SpecError:  # TEMP
+        known = {}
+    levels = [known[i].level for i in ids if i in known]
+    question = item.nodeid.rpartition("/")[2].replace(f"[{asked.subject.name}]", "")
+    question = question.replace(f"{asked.subject.name}-", "").replace(f"-{asked.subject.name}", "")
+    return records.Verdict(
+        subject=asked.subject.name,
+        question=question,
+        layer=kind.__name__ if isinstance(kind, type) else str(kind or "Model"),
+        clauses=ids,
+        level=min(levels, key=_LEVELS.index) if levels else "document",
+        dtype=params.get("dtype"),
+        verdict=verdict,  # type: ignore[arg-type] # one of the names, by construction
+        examples=asked.examples,
+        seconds=round(seconds, 4),
+        composed=asked.composed or None,
+        grade=max(asked.grades, key=records.GRADES.index) if asked.grades else None,  # type: ignore[arg-type,call-overload] # likewise
+        share=asked.share,
+        message=message[:2000],
+        known=tuple(asked.seen_known),
+        failure=_failure(asked, failure) if failure else None,
+    )
+
+
+def _failure(asked: Ask, failure: Failure) -> records.Failure:
+    script = None
+    with contextlib.suppress(Exception):  # a script is a service; the failure stands without it
+        script = reproduction.script(asked.subject, failure)
+    return records.Failure(
+        effect=failure.effect,  # type: ignore[arg-type] # the judge's words are the records' words
+        case=failure.case.to_json() if failure.case else _bare_case(failure),
+        arrays={name: reproduction.recorded(a) for name, a in failure.arrays.items()},
+        index=failure.index,
+        expected=failure.expected,
+        actual=failure.actual,
+        bound=failure.bound or None,
+        share=failure.share,
+        alone=failure.alone,
+        detail=failure.detail,
+        script=script,
+    )
+
+
+def _bare_case(failure: Failure) -> dict[str, Any] | None:
+    if not failure.layers:
+        return None
+    return {"layers": [spec.to_json(layer) for layer in failure.layers]}
+
+
+def _shown(record: records.Verdict, failure: Failure | None, call: pytest.CallInfo[None]) -> str:
+    if failure is None:
+        return f"{record.message}\n{call.excinfo.getrepr() if call.excinfo else ''}"
+    lines = [f"{record.subject}: {record.verdict} ({failure.effect}): {record.message}"]
+    lines += [f"  clauses   {', '.join(record.clauses)}"]
+    if failure.layers:
+        lines += [f"  layer     {', '.join(map(str, failure.layers))}"]
+    if failure.case:
+        case = failure.case
+        lines += [
+            f"  input     {case.dtype} {case.shape}, regimes {', '.join(case.regimes)}, seed {case.seed}, {case.memory}"
+        ]
+    if failure.alone is False:
+        lines += [
+            "  alone     passes in a fresh process: state leaks between calls, or it is flaky"
+        ]
+    if failure.detail:
+        lines += [
+            "  detail",
+            *(f"    {line}" for line in failure.detail.rstrip().splitlines()[-12:]),
+        ]
+    lines += [
+        "  the report has the script that reproduces it: cnnformance report --format markdown"
+    ]
+    return "\n".join(lines)
+
+
+def _transport(record: records.Verdict, asked: Ask) -> dict[str, Any]:
+    """Return what the recorder writes, as plain data: it may travel between processes."""
+    traits = [
+        records.Trait(asked.subject.name, t.name, t.value, {"at": t.where}, t.shown)
+        for t in asked.traits
+    ]
+    return {"verdict": records.encode(record), "traits": [records.encode(t) for t in traits]}
+
+
+class _Recorder:
+    """Writes the record file: the header at collection, each verdict as it falls, the footer."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
+        default = Path.cwd() / records.FOLDER / stamp / records.FILE
+        self.path = Path(config.getoption("--record") or default)
+        self.start = time.monotonic()
+        self.writer: records.Writer | None = None
+        self.recorded = 0
+        self.planned = 0
+
+    def _open(self) -> None:
+        targets = self.config.stash[_TARGETS]
+        if self.path.exists():
+            self.path.unlink()
+        self.writer = records.Writer(self.path)
+        self.writer.write(
+            records.Header(
+                started=_now(),
+                cnnformance=cnnformance.__version__,
+                python=sys.version.split()[0],
+                numpy=np.__version__,
+                platform=platform.platform(),
+                profile=self.config.getoption("--profile"),
+                seed=self.config.getoption("--seed"),
+                planned=self.planned,
+                subjects=tuple(records.Subject(name, _version(name)) for name in targets),
+            )
+        )
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        if session.config.getoption("collectonly") or self.writer is not None:
+            return
+        self.planned = sum("ask" in getattr(item, "fixturenames", ()) for item in session.items)
+        if self.planned:
+            self._open()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        if self.writer is None:
+            names = self.config.stash[_TARGETS]
+            self.planned = sum(any(name in i for name in names) for i in ids)
+            self._open()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, value in report.user_properties:
+            if name == _PROPERTY and self.writer is not None:
+                data: Any = value
+                self.writer.write(data["verdict"])
+                for trait in data["traits"]:
+                    self.writer.write(trait)
+                self.recorded += 1
+        report.user_properties = [p for p in report.user_properties if p[0] != _PROPERTY]
+
+    def pytest_sessionfinish(self) -> None:
+        if self.writer is not None and self.recorded >= self.planned:
+            self.writer.write(
+                records.Footer(_now(), round(time.monotonic() - self.start, 3), self.recorded)
+            )
+        if self.writer is not None:
+            self.writer.close()
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.writer is None:
+            return
+        run = records.read(self.path)
+        terminalreporter.section("conformance")
+        terminalreporter.write_line(str(len(run.verdicts)))
+        terminalreporter.write_line(f"verdicts: {self.path}")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _version(name: str) -> str:
+    plain = registry.framework(name)
+    try:
+        return metadata.version(plain) if plain else ""
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,1 @@
+"""The answers: verdict records and the reports made from them alone."""

@@ -1,0 +1,175 @@
+"""Reports for terminals, Markdown and programs; ``page`` makes the one for browsers."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+
+from tabulate import tabulate
+
+from cnnformance.reports import matrix, page, tables
+from cnnformance.reports.records import KNOWN, Run, encode
+from cnnformance.reports.tables import Table
+
+_NARROWEST = 14
+"""Columns are not wrapped to fewer characters than this."""
+
+
+def terminal_table(table: Table) -> str:
+    """Return a table as text, wrapped to the width of the terminal, or to 120 columns."""
+    width = shutil.get_terminal_size((120, 24)).columns
+    rows = [[cell.text for cell in row] for row in table.rows]
+    longest = [max(map(len, column)) for column in zip(table.head, *rows, strict=True)]
+    widths: list[int | None] = [max(_NARROWEST, size) for size in _fitted(longest, width)]
+    text = tabulate(rows, table.head, tablefmt="simple", disable_numparse=True, maxcolwidths=widths)
+    return f"{table.title}\n\n{text}\n"
+
+
+def _fitted(longest: Sequence[int], width: int) -> list[int]:
+    """Return column widths that together fit, shrinking the widest columns alike."""
+    room = width - 2 * len(longest)
+    limit = next(
+        (cap for cap in range(max(longest), 0, -1) if sum(min(n, cap) for n in longest) <= room), 1
+    )
+    return [min(n, limit) for n in longest]
+
+
+def _lines(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([title, "", *lines, ""]) if lines else ""
+
+
+def _findings(run: Run) -> list[str]:
+    seen = [tables.sentence(f) for f in matrix.findings(run, KNOWN)]
+    found = [tables.sentence(f) for f in matrix.findings(run)]
+    none = "No findings in what was recorded.\n" if run.partial else "No findings.\n"
+    return [
+        _lines("Findings", found) or none,
+        _lines("Known divergences, seen again", seen),
+    ]
+
+
+def _explained(finding: matrix.Finding) -> str:
+    """Return all on the smallest case of a finding, and the names of the others."""
+    first, *others = finding.ordered
+    lines = [tables.heading(first)]
+    for detail in tables.details(first):
+        text = detail.text.replace("\n", f"\n{'':14}")
+        label = f"    {detail.label}\n{'':14}" if detail.block else f"    {detail.label:<10}"
+        lines.append(label + text)
+    lines += [f"    {'likewise':<10}{other.question}" for other in others]
+    return "\n".join([*lines, ""])
+
+
+def _terminal(run: Run) -> str:
+    parts = [tables.banner(run), *map(terminal_table, tables.tables(run)), *_findings(run)]
+    parts += [_explained(finding) for finding in matrix.findings(run)]
+    return "\n".join(filter(None, [*parts, tables.closing(run)])) + "\n"
+
+
+def _escape(text: str) -> str:
+    plain = " ".join(text.split()).replace("\\", "\\\\")
+    return re.sub(r"([|*`\[\]])", r"\\\1", plain).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def markdown_table(table: Table) -> str:
+    """Return a table under a heading, in Markdown."""
+    lines = [table.head, tuple("---" for _ in table.head)]
+    lines += [tuple(_escape(cell.text) for cell in row) for row in table.rows]
+    head, *rest = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([f"## {table.title}", "", head, *rest, ""])
+
+
+def _fenced(text: str) -> str:
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"\n{fence}\n{text}\n{fence}\n"
+
+
+def _markdown(run: Run) -> str:
+    parts = ["# Conformance report", ""]
+    if banner := tables.banner(run):
+        parts += [f"**{_escape(banner)}**", ""]
+    parts += [_escape(tables.closing(run)), ""]
+    parts += [markdown_table(table) for table in tables.tables(run, tables.both(run))]
+    failing = tables.failures(run)
+    parts += ["## Failures", ""] if failing else []
+    for verdict in failing:
+        parts += [f"### {_escape(tables.heading(verdict))}", ""]
+        for detail in tables.details(verdict):
+            label = f"**{_escape(detail.label)}**"
+            whole = _fenced(detail.text) if detail.block else f"{_escape(detail.text)}\n"
+            parts.append(f"{label}\n{whole}" if detail.block else f"{label}: {whole}")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _finding(finding: matrix.Finding) -> Mapping[str, object]:
+    return {
+        "verdict": finding.verdict,
+        "subject": finding.subject,
+        "layer": finding.layer,
+        "effect": finding.effect,
+        "where": finding.where,
+        "clauses": finding.clauses,
+        "known": finding.known,
+        "questions": [v.question for v in finding.verdicts],
+        "what": tables.happened(finding.shortest),
+    }
+
+
+def _json(run: Run) -> str:
+    data = {
+        "partial": run.partial,
+        "banner": tables.banner(run),
+        "recorded": run.recorded,
+        "missing": run.missing,
+        "header": run.header,
+        "footer": run.footer,
+        "layers": {
+            layer: {s: matrix.counts(v) for s, v in cells.items()}
+            for layer, cells in matrix.by_layer(run).items()
+        },
+        "clauses": {
+            clause: {s: matrix.counts(v) for s, v in cells.items()}
+            for clause, cells in matrix.by_clause(run).items()
+        },
+        "traits": matrix.traits(run),
+        "precision": [
+            {"layer": layer, "dtype": dtype, "subjects": cells}
+            for (layer, dtype), cells in matrix.grades(run).items()
+        ],
+        "findings": [_finding(f) for f in matrix.findings(run)],
+        "known": [_finding(f) for f in matrix.findings(run, KNOWN)],
+        "failures": tables.failures(run),
+    }
+    return json.dumps(encode(data), indent=1, allow_nan=False) + "\n"
+
+
+FORMATS: Mapping[str, Callable[[Run], str]] = {
+    "table": _terminal,
+    "markdown": _markdown,
+    "json": _json,
+    "html": page.render,
+}
+"""Every format of a report by its name: a function from a run to the text."""
+
+
+def render(run: Run, form: str = "table") -> str:
+    """Return the report on a run in one of ``FORMATS``."""
+    return FORMATS[form](run)
+
+
+def summary(run: Run) -> str:
+    """Return what the end of a run shows: the matrix of layers, and a line for each finding."""
+    parts = [tables.banner(run), terminal_table(tables.layers(run)), *_findings(run)]
+    torn = [
+        f"{name}, {subject}: {tables.chosen(choices).text}"
+        for name, cells in matrix.traits(run).items()
+        for subject, choices in cells.items()
+        if len(choices) > 1
+    ]
+    parts.append(_lines("Traits", torn))
+    broken = [f"{s.subject} did not start: {s.error}" for s in run.header.subjects if s.error]
+    return "\n".join(filter(None, [*parts, *broken, tables.closing(run)])) + "\n"

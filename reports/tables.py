@@ -1,0 +1,307 @@
+"""What a report says, as plain text in tables: one content for every format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from textwrap import shorten
+from typing import Any
+
+from cnnformance.reports import arrays, matrix
+from cnnformance.reports.records import FAILING, KNOWN, Run, Verdict, VerdictName
+from cnnformance.spec.clauses import Clause, SpecError, load
+
+NOTHING = "-"
+"""Shown where nothing was recorded: neither a pass nor a failure."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A piece of text, with the verdict that colours it."""
+
+    text: str
+    verdict: VerdictName | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table; rows are as long as the head."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One labelled fact of a failure; ``block`` keeps its lines."""
+
+    label: str
+    text: str
+    block: bool = False
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[Cell | str]]) -> Table:
+    cells = [tuple(c if isinstance(c, Cell) else Cell(c) for c in row) for row in rows]
+    return Table(title, tuple(head), tuple(cells))
+
+
+@cache
+def _clauses() -> Mapping[str, Clause]:
+    try:
+        return load().clauses
+    except SpecError:  # the records stand without the paraphrases
+        return {}
+
+
+def clause(name: str) -> str:
+    """Return a clause's id, level, section and paraphrase; the id alone if it is unknown."""
+    found = _clauses().get(name)
+    return f"{name} ({found.level}, {found.section}): {found.says}" if found else name
+
+
+def banner(run: Run) -> str:
+    """Return what is missing from a partial run; empty for a whole one."""
+    if not run.partial:
+        return ""
+    parts = [f"PARTIAL: {run.recorded} of {run.header.planned} questions recorded"]
+    if run.footer is None:
+        parts.append("the run did not come to its end")
+    if run.missing:
+        parts.append(f"nothing from {', '.join(run.missing)}")
+    return "; ".join(parts)
+
+
+def closing(run: Run) -> str:
+    """Return one line on the number of verdicts, the examples and the time."""
+    fallen = ", ".join(f"{n} {name}" for name, n in matrix.counts(run.verdicts).items())
+    examples = sum(v.examples for v in run.verdicts)
+    seconds = run.footer.seconds if run.footer else sum(v.seconds for v in run.verdicts)
+    return (
+        f"{fallen or 'nothing recorded'}; {examples:,} examples in {seconds:,.1f} s "
+        f"(profile {run.header.profile}, seed {run.header.seed})"
+    )
+
+
+def counted(verdicts: Collection[Verdict]) -> Cell:
+    """Return the counts of some verdicts, coloured by the worst; a dash for none."""
+    found = matrix.counts(verdicts)
+    if not found:
+        return Cell(NOTHING)
+    text = ", ".join(f"{n} {name}" for name, n in found.items())
+    composed = any(v.composed for v in verdicts)
+    return Cell(f"{text} (composed)" if composed else text, matrix.worst(found))
+
+
+def subjects(run: Run) -> Table:
+    """Return the table of subjects: version, layout, verdicts, and why one did not start."""
+    rows: list[list[Cell | str]] = []
+    for s in run.header.subjects:
+        answered = counted([v for v in run.verdicts if v.subject == s.subject])
+        cell = Cell(f"did not start: {s.error}", "error") if s.error else answered
+        rows.append([s.subject, s.version, s.layout, cell])
+    return _table("Subjects", ["subject", "version", "layout", "verdicts"], rows)
+
+
+def layers(run: Run) -> Table:
+    """Return the matrix of layers by subjects."""
+    rows: list[list[Cell | str]] = [
+        [name, *(counted(cells.get(s, [])) for s in run.subjects)]
+        for name, cells in matrix.by_layer(run).items()
+    ]
+    return _table("Layers", ["layer", *run.subjects], rows)
+
+
+def clauses(run: Run) -> Table:
+    """Return the matrix of clauses by subjects: all of the specification, and all recorded."""
+    found = matrix.by_clause(run)
+    rows: list[list[Cell | str]] = []
+    for name in dict.fromkeys([*_clauses(), *found]):
+        known = _clauses().get(name)
+        if known is not None and known.kind == "narrative" and name not in found:
+            cells = [Cell("narrative") for _ in run.subjects]
+        else:
+            cells = [counted(found.get(name, {}).get(s, [])) for s in run.subjects]
+        rows.append([name, known.says if known else "", *cells])
+    return _table("Clauses", ["clause", "says", *run.subjects], rows)
+
+
+def chosen(choices: Sequence[matrix.Choice]) -> Cell:
+    """Return the choices of one subject for one trait."""
+    if len(choices) > 1:
+        each = (f"{c.value} ({', '.join(c.where) or f'{c.measured} times'})" for c in choices)
+        return Cell(f"INCONSISTENT: {'; '.join(each)}", "fail")
+    return Cell(choices[0].value if choices else NOTHING)
+
+
+def traits(run: Run) -> Table:
+    """Return the matrix of traits by subjects."""
+    rows: list[list[Cell | str]] = [
+        [name, *(chosen(cells.get(s, ())) for s in run.subjects)]
+        for name, cells in matrix.traits(run).items()
+    ]
+    return _table("Traits", ["trait", *run.subjects], rows)
+
+
+def graded(grade: matrix.Grade | None) -> Cell:
+    """Return a precision grade and the share of the bound used."""
+    if grade is None:
+        return Cell(NOTHING)
+    if grade.grade is None and grade.share == 0:
+        return Cell("exact")
+    share = "" if grade.share is None else f"{grade.share:.2g} of the bound"
+    return Cell(", ".join(filter(None, [grade.grade, share])))
+
+
+def precision(run: Run) -> Table:
+    """Return the matrix of layer and dtype by subjects: loosest grade, largest share."""
+    rows: list[list[Cell | str]] = [
+        [layer, dtype, *(graded(cells.get(s)) for s in run.subjects)]
+        for (layer, dtype), cells in matrix.grades(run).items()
+    ]
+    return _table("Precision", ["layer", "dtype", *run.subjects], rows)
+
+
+def composed(run: Run) -> Table:
+    """Return the layers that a framework lacks, and what they were made of."""
+    found = {(v.layer, v.subject, v.composed): None for v in run.verdicts if v.composed}
+    rows = [[layer, subject, note or ""] for layer, subject, note in sorted(found)]
+    return _table("Composed layers", ["layer", "subject", "made of"], rows)
+
+
+_CONTROLS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def _clean(text: str) -> str:
+    """Return what a framework wrote without colours and other control characters."""
+    return _CONTROLS.sub("", text)
+
+
+def happened(verdict: Verdict) -> str:
+    """Return in one line what a verdict saw."""
+    failure, text = verdict.failure, verdict.message
+    if failure and not text and (failure.expected or failure.actual):
+        text = f"expected {failure.expected}, got {failure.actual}"
+    elif failure and not text:
+        text = (failure.detail.strip().splitlines() or [""])[-1]
+    return " ".join(_clean(text).split())
+
+
+def sentence(finding: matrix.Finding) -> str:
+    """Return a finding in one line, shortened: the details have all of it."""
+    where = f" where {' and '.join(finding.where)}" if finding.where else ""
+    n = len(finding.verdicts)
+    asked = f"{n} question{'s' if n > 1 else ''}"
+    first, more = finding.clauses[:1], len(finding.clauses) - 1
+    ids = "".join(first) + (f" and {more} more" if more > 0 else "")
+    if finding.known:
+        ids = f"known as {', '.join(finding.known)}"
+    return (
+        f"{finding.verdict}: {finding.subject} {finding.layer}, {finding.effect}{where} "
+        f"({asked}; {ids}): "
+        f"{shorten(happened(finding.shortest), 120, placeholder=' ...')}"
+    )
+
+
+def findings(run: Run, verdicts: Collection[VerdictName] = FAILING) -> Table:
+    """Return the findings among some verdicts, one a row."""
+    title = "Findings" if verdicts == FAILING else "Known divergences, seen again"
+    head = ["verdict", "subject", "layer", "effect", "where", "questions", "clauses", "what"]
+    rows: list[list[Cell | str]] = [
+        [
+            Cell(f.verdict, f.verdict),
+            f.subject,
+            f.layer,
+            f.effect,
+            " and ".join(f.where),
+            str(len(f.verdicts)),
+            ", ".join([*f.known, *f.clauses]),
+            happened(f.shortest),
+        ]
+        for f in matrix.findings(run, verdicts)
+    ]
+    return _table(title, head, rows)
+
+
+def both(run: Run) -> list[Table]:
+    """Return the findings, and apart from them the known divergences."""
+    return [findings(run), findings(run, KNOWN)]
+
+
+def tables(run: Run, found: Sequence[Table] = ()) -> list[Table]:
+    """Return every table of a report that has a row, in reading order, ``found`` included."""
+    all_ = [
+        subjects(run),
+        layers(run),
+        *found,
+        traits(run),
+        precision(run),
+        composed(run),
+        clauses(run),
+    ]
+    return [table for table in all_ if table.rows]
+
+
+def failures(run: Run) -> list[Verdict]:
+    """Return the failing verdicts in the order of the findings, the smallest case first."""
+    return [verdict for finding in matrix.findings(run) for verdict in finding.ordered]
+
+
+def heading(verdict: Verdict) -> str:
+    """Return which subject failed which question, and how."""
+    effect = f" ({verdict.failure.effect})" if verdict.failure else ""
+    return f"{verdict.verdict}{effect}: {verdict.subject}, {verdict.layer}, {verdict.question}"
+
+
+def _layer(fields: Mapping[str, Any]) -> str:
+    """Return a layer as its call, without what is absent: padding, dilation, options."""
+
+    def absent(key: str, value: Any) -> bool:
+        zero = key == "padding" and value == [[0, 0]] * len(value)
+        one = key == "dilation" and value == [1] * len(value)
+        return value is None or value is False or value == [] or zero or one
+
+    def tuples(value: Any) -> Any:
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    kept = (f"{k}={tuples(v)!r}" for k, v in fields.items() if k != "type" and not absent(k, v))
+    return f"{fields.get('type', 'layer')}({', '.join(kept)})"
+
+
+def _told(details: Sequence[Detail]) -> list[Detail]:
+    return [replace(d, text=_clean(d.text)) for d in details if d.text]
+
+
+def details(verdict: Verdict) -> list[Detail]:
+    """Return all that is recorded on a failure, from its clauses to the script that shows it."""
+    told = [Detail("clause", clause(name)) for name in verdict.clauses]
+    told.append(Detail("message", verdict.message))
+    if verdict.composed:
+        told.append(Detail("composed", verdict.composed))
+    if (failure := verdict.failure) is None:
+        return _told(told)
+    case = failure.case or {}
+    told += [Detail("layer", _layer(layer)) for layer in case.get("layers", ())]
+    told.append(Detail("case", ", ".join(f"{k} {v}" for k, v in case.items() if k != "layers")))
+    told += [Detail(name, arrays.text(array), block=True) for name, array in failure.arrays.items()]
+    told += [
+        Detail("at", str(failure.index) if failure.index is not None else ""),
+        Detail("expected", failure.expected),
+        Detail("actual", failure.actual),
+        Detail("bound", failure.bound or ""),
+        Detail("error", "" if failure.share is None else f"{failure.share:.4g} times the bound"),
+        Detail("alone", "" if failure.alone is None else _alone(again=failure.alone)),
+        Detail("detail", failure.detail.rstrip(), block=True),
+        Detail("script", (failure.script or "").rstrip(), block=True),
+    ]
+    return _told(told)
+
+
+def _alone(*, again: bool) -> str:
+    return (
+        "failed again in a fresh process"
+        if again
+        else "did not fail again in a fresh process: it depends on what ran before, or on chance"
+    )

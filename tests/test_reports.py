@@ -1,0 +1,606 @@
+"""Records survive writing and reading, and reports say what the records say."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import ml_dtypes
+import numpy as np
+import pytest
+
+from cnnformance.reports import arrays, diff, matrix, records, render, tables
+from cnnformance.reports.records import (
+    Array,
+    Failure,
+    Footer,
+    Header,
+    Run,
+    Subject,
+    Trait,
+    Verdict,
+    VerdictName,
+    Writer,
+)
+from cnnformance.spec.layers import Layer, MaxPool, to_json
+
+SCRIPT = "import torch\nprint('<b>' & \"```\")  # https://example.org/?a=1&b=2"
+
+
+def header(*subjects: str, planned: int = 2) -> Header:
+    named = tuple(Subject(name, "1.0", "channels_last") for name in subjects or ("torch",))
+    versions = ("0.1.0", "3.11.7", "2.4.6", "Linux")
+    return Header("2026-01-02T03:04:05Z", *versions, "default", 0, planned, named)
+
+
+def verdict(name: VerdictName = "pass", **changes: Any) -> Verdict:
+    plain = Verdict(
+        subject="torch",
+        question="test_max_pool.py::test_output[float32]",
+        layer="MaxPool",
+        clauses=("pool.max.formula",),
+        level="document",
+        dtype="float32",
+        verdict=name,
+        examples=37,
+        seconds=0.5,
+        share=0.25,
+    )
+    return replace(plain, **changes)
+
+
+def failure(layer: Layer | None = None, **changes: Any) -> Failure:
+    layer = layer or MaxPool((2, 2))
+    rank = layer.rank if isinstance(layer, MaxPool) else 2
+    case = {
+        "layers": [to_json(layer)],
+        "shape": [1, *[4] * rank, 1],
+        "dtype": "float32",
+        "regimes": ["integer"],
+        "seed": 0,
+        "memory": "contiguous",
+    }
+    plain = Failure(
+        effect="value",
+        case=case,
+        arrays={"x": arrays.pack(np.array([[1.5, math.nan]], np.float32))},
+        index=(0, 1, 1, 0),
+        expected="6.0",
+        actual="5.0",
+        bound="1.2e-07",
+        share=math.inf,
+        alone=True,
+        detail="Traceback: <tensor> | `x`",
+        script=SCRIPT,
+    )
+    return replace(plain, **changes)
+
+
+def failed(layer: Layer | None = None, **changes: Any) -> Verdict:
+    made = failure(layer, effect=changes.pop("effect", "value"))
+    return verdict(changes.pop("name", "fail"), failure=made, **changes)
+
+
+def trait(value: str, subject: str = "torch", **where: Any) -> Trait:
+    return Trait(subject, "max_pool.nan", value, where, "max pool of [nan, 1]")
+
+
+def run(
+    *verdicts: Verdict,
+    head: Header | None = None,
+    traits: Sequence[Trait] = (),
+    ended: bool = True,
+) -> Run:
+    names = dict.fromkeys(v.subject for v in verdicts)
+    head = head or header(*names, planned=len({(v.subject, v.question) for v in verdicts}))
+    footer = Footer("2026-01-02T03:05:05Z", 71.3, len(verdicts)) if ended else None
+    return Run(Path("verdicts.jsonl"), head, verdicts, tuple(traits), footer)
+
+
+def write(path: Path, made: Run) -> Path:
+    with Writer(path) as writer:
+        written: list[records.Record] = [made.header, *made.verdicts, *made.traits]
+        for record in [*written, made.footer] if made.footer else written:
+            writer.write(record)
+    return path
+
+
+def everything() -> Run:
+    """Return a run with every verdict, two subjects, a known divergence, and a torn trait."""
+    names = records.VERDICTS
+    made = [
+        verdict(
+            name,
+            question=f"test_max_pool.py::test_{name}[float32]",
+            failure=failure() if name in (*records.FAILING, "known") else None,
+            known=("torch-max-nan",) if name == "known" else (),
+            composed="-max(-x)" if name == "pass" else None,
+            grade="pairwise half" if name == "pass" else None,
+        )
+        for name in names
+    ]
+    made.append(verdict(subject="jax", clauses=("no.such.clause",)))
+    torn = [trait("ignored", rank=1, dtype="float32"), trait("propagated", rank=2, dtype="float32")]
+    return run(*made, traits=[*torn, trait("propagated", "jax", rank=1, dtype="float32")])
+
+
+# --- records ---------------------------------------------------------------------------------
+
+
+def test_a_run_survives_writing_and_reading(tmp_path: Path) -> None:
+    made = everything()
+    again = records.read(write(tmp_path / "new" / "verdicts.jsonl", made))
+    assert repr(replace(again, path=made.path)) == repr(made)  # NaN and inf: equal as text
+    assert not again.partial
+
+
+def test_every_line_fits_the_schema_and_is_strict_json(tmp_path: Path) -> None:
+    schema = json.loads(records.SCHEMA_FILE.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    lines = write(tmp_path / "verdicts.jsonl", everything()).read_text().splitlines()
+    assert len(lines) == 14
+    for line in lines:
+        validator.validate(json.loads(line, parse_constant=refuse))
+    for wrong in ({"record": "verdict"}, {**json.loads(lines[1]), "verdict": "ok"}, {}):
+        assert not validator.is_valid(wrong)
+
+
+def test_the_schema_names_every_field() -> None:
+    defined = json.loads(records.SCHEMA_FILE.read_text())["$defs"]
+    for kind in (Header, Subject, Verdict, Failure, Array, Trait, Footer):
+        stated = set(defined[kind.__name__.lower()]["properties"])
+        assert stated - {"record"} == {f.name for f in fields(kind)}
+    assert tuple(defined["verdict"]["properties"]["verdict"]["enum"]) == records.VERDICTS
+    assert tuple(defined["verdict"]["properties"]["grade"]["enum"]) == (*records.GRADES, None)
+
+
+@pytest.mark.parametrize("size", [3, 400])
+@pytest.mark.parametrize("dtype", ["float32", "float16", ml_dtypes.bfloat16, "int64", "bool"])
+def test_arrays_survive_bit_for_bit(dtype: Any, size: int) -> None:
+    values = [1, 0] if np.dtype(dtype).kind in "ib" else [1, -0.0, 0.1, math.nan, -math.inf]
+    array = np.resize(np.array(values), (size, 1, 2)).astype(dtype)
+    packed = json.loads(json.dumps(records.encode(arrays.pack(array)), allow_nan=False))
+    again = arrays.unpack(Array(packed["dtype"], tuple(packed["shape"]), packed["data"]))
+    assert (again.dtype, again.shape) == (array.dtype, array.shape)
+    assert again.tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(), (0, 2)])
+def test_arrays_without_axes_or_elements_survive(shape: tuple[int, ...]) -> None:
+    again = arrays.unpack(arrays.pack(np.full(shape, 2.5, np.float32)))
+    np.testing.assert_array_equal(again, np.full(shape, 2.5, np.float32), strict=True)
+
+
+def test_an_unreadable_array_is_shown_as_such() -> None:
+    assert "unreadable" in arrays.text(Array("float32", (2,), "no base64"))
+    assert "unreadable" in arrays.text(Array("float33", (2,), [1, 2]))
+
+
+def test_a_file_cut_anywhere_after_its_header_is_readable_and_partial(tmp_path: Path) -> None:
+    made = run(verdict(), failed(question="test_max_pool.py::test_law"))
+    whole = write(tmp_path / "whole.jsonl", made).read_bytes()
+    start = whole.index(b"\n") + 1
+    cut = tmp_path / "cut.jsonl"
+    for end in range(start, len(whole) - 1, 7):
+        cut.write_bytes(whole[:end])
+        read = records.read(cut)
+        assert read.partial
+        assert read.truncated == (whole[end - 1 : end] != b"\n")
+        assert tables.banner(read).startswith(f"PARTIAL: {read.recorded} of 2 questions")
+
+
+def test_what_makes_a_run_partial() -> None:
+    two = (verdict(), verdict(subject="jax"))
+    assert not run(*two).partial
+    assert run(*two, ended=False).partial
+    assert run(*two, head=header("torch", "jax", planned=3)).partial
+    missing = run(*two, head=header("torch", "jax", "tensorflow"))
+    assert missing.partial
+    assert missing.missing == ("tensorflow",)
+    assert "nothing from tensorflow" in tables.banner(missing)
+
+
+def test_a_question_recorded_twice_counts_once() -> None:
+    twice = run(verdict(), verdict(), head=header("torch", planned=2))
+    assert twice.recorded == 1
+    assert twice.partial
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{nonsense", "Expecting"),
+        ('{"record": "verdikt"}', '"record" is none of'),
+        ("[1]", '"record" is none of'),
+        ('{"record": "footer", "finished": "x", "seconds": 1}', "footer lacks 'recorded'"),
+        (
+            '{"record": "footer", "finished": "x", "seconds": "1", "recorded": 1}',
+            "footer.seconds cannot be '1'",
+        ),
+        (
+            '{"record": "footer", "finished": "x", "seconds": 1, "recorded": true}',
+            "footer.recorded cannot be True",
+        ),
+        (
+            '{"record": "footer", "finished": "x", "seconds": 1, "recorded": 1, "more": 1}',
+            "footer has an unknown key 'more'",
+        ),
+    ],
+)
+def test_a_malformed_line_is_named_with_a_remedy(tmp_path: Path, line: str, said: str) -> None:
+    path = write(tmp_path / "verdicts.jsonl", run(verdict(), ended=False))
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(records.RecordError) as caught:
+        records.read(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}, line 3: ")
+    assert said in message
+    assert "delete the line" in message
+
+
+def test_headers_are_first_once_and_of_this_schema(tmp_path: Path) -> None:
+    path = write(tmp_path / "verdicts.jsonl", run(verdict()))
+    text = path.read_text()
+    path.write_text(text + text)
+    with pytest.raises(records.RecordError, match="line 4: a second header"):
+        records.read(path)
+    path.write_text(text.split("\n", 1)[1])
+    with pytest.raises(records.RecordError, match="line 1: a verdict before any header"):
+        records.read(path)
+    path.write_text(text.replace('"schema": 1', '"schema": 2'))
+    with pytest.raises(records.RecordError, match="line 1: the format is schema 2"):
+        records.read(path)
+    for nothing in ("", '{"record": "hea'):
+        path.write_text(nothing)
+        with pytest.raises(records.RecordError, match="no header"):
+            records.read(path)
+    with pytest.raises(records.RecordError, match="No such file"):
+        records.read(tmp_path / "absent")
+
+
+def test_a_run_is_found_by_file_folder_or_age(tmp_path: Path) -> None:
+    with pytest.raises(records.RecordError, match="pytest conformance"):
+        records.resolve(None, tmp_path)
+    made = [write(tmp_path / ".cnnformance" / n / "verdicts.jsonl", run()) for n in ("1", "2")]
+    assert records.resolve(None, tmp_path) == made[1]
+    assert records.resolve(".cnnformance/1", tmp_path) == made[0]
+    assert records.resolve(str(made[0]), tmp_path) == made[0]
+    assert records.resolve(tmp_path, Path("elsewhere")) == made[1]
+    for absent in ("absent", ".cnnformance"):
+        with pytest.raises(records.RecordError, match="name"):
+            records.resolve(absent, tmp_path)
+
+
+# --- matrix ----------------------------------------------------------------------------------
+
+
+def test_the_worst_of_nothing_is_not_a_pass() -> None:
+    assert matrix.worst([]) is None
+    assert matrix.worst(["pass", "not-run"]) == "not-run"
+    assert tables.counted([]).text == "-"
+    cell = tables.counted([verdict("not-run"), verdict("pass"), verdict("crash")])
+    assert (cell.text, cell.verdict) == ("1 crash, 1 not-run, 1 pass", "crash")
+
+
+def test_a_subject_without_verdicts_on_a_layer_shows_a_dash() -> None:
+    table = tables.layers(run(verdict(), verdict(subject="jax", layer="ReLU")))
+    assert table.head == ("layer", "torch", "jax")
+    texts = [[cell.text for cell in row] for row in table.rows]
+    assert texts == [["MaxPool", "1 pass", "-"], ["ReLU", "-", "1 pass"]]
+
+
+def test_clauses_count_each_question_and_unknown_ones_are_kept() -> None:
+    found = matrix.by_clause(everything())
+    assert len(found["pool.max.formula"]["torch"]) == len(records.VERDICTS)
+    shown = {row[0].text: [c.text for c in row[2:]] for row in tables.clauses(everything()).rows}
+    assert shown["no.such.clause"] == ["-", "1 pass"]
+    assert tables.clause("no.such.clause") == "no.such.clause"
+
+
+def test_grades_are_the_loosest_and_shares_the_largest() -> None:
+    made = run(
+        verdict(grade="float32", share=0.9),
+        verdict(grade="half", share=0.1, question="q2"),
+        verdict(dtype="float16", share=None, question="q3"),
+    )
+    assert matrix.grades(made) == {("MaxPool", "float32"): {"torch": matrix.Grade("half", 0.9)}}
+
+
+def test_a_trait_with_two_values_is_inconsistent_and_says_where() -> None:
+    choices = matrix.traits(everything())["max_pool.nan"]
+    assert [c.value for c in choices["jax"]] == ["propagated"]
+    assert [(c.value, c.where) for c in choices["torch"]] == [
+        ("ignored", ("rank == 1",)),
+        ("propagated", ("rank == 2",)),
+    ]
+    assert tables.chosen(choices["torch"]).text.startswith("INCONSISTENT: ignored (rank == 1);")
+
+
+def _where(*verdicts: Verdict) -> list[tuple[tuple[str, ...], int]]:
+    numbered = [replace(v, question=f"test_{n}.py::t") for n, v in enumerate(verdicts)]
+    return [(f.where, len(f.verdicts)) for f in matrix.findings(run(*numbered))]
+
+
+@pytest.mark.parametrize(
+    ("layer", "predicate"),
+    [
+        (MaxPool((2, 2)), ()),
+        (MaxPool((2, 2), stride=(1, 1)), ("stride != window",)),
+        (MaxPool((2, 2), ceil_mode=True), ("ceil_mode",)),
+        (MaxPool((2, 2), padding="same"), ("padding == same",)),
+        (MaxPool((2, 2), padding=((1, 0), (0, 0))), ("padding != 0",)),
+        (MaxPool((2, 2), dilation=(2, 1)), ("dilation != 1",)),
+        (MaxPool((5, 1)), ("window > input",)),
+    ],
+)
+def test_a_finding_names_what_its_case_departs_in(layer: Layer, predicate: tuple[str, ...]) -> None:
+    assert _where(failed(layer)) == [(predicate, 1)]
+
+
+def test_findings_keep_what_all_cases_share() -> None:
+    both = MaxPool((2, 2), ceil_mode=True, padding="same")
+    ceil = MaxPool((2, 2), ceil_mode=True)
+    assert _where(failed(both), failed(ceil)) == [(("ceil_mode", "rank == 2"), 2)]
+
+
+def test_a_plain_case_among_others_makes_one_finding() -> None:
+    ceil = MaxPool((2, 2), ceil_mode=True)
+    same = MaxPool((2, 2), padding="same")
+    assert _where(failed(ceil), failed(same), failed()) == [(("rank == 2",), 3)]
+
+
+def test_cases_without_a_common_departure_are_parted() -> None:
+    ceil = MaxPool((2, 2), ceil_mode=True)
+    same = MaxPool((2, 2), padding="same")
+    found = _where(failed(ceil), failed(same), failed(ceil))
+    assert found == [(("ceil_mode", "rank == 2"), 2), (("padding == same",), 1)]
+
+
+def test_a_dtype_is_named_if_the_same_test_passes_in_another() -> None:
+    half = failed(dtype="float16", question="a.py::t[float16]")
+    other = verdict(question="a.py::t[float32]")
+    (finding,) = matrix.findings(run(half, other))
+    assert finding.where == ("dtype == float16",)
+    (finding,) = matrix.findings(run(half, failed(question="a.py::t[float32]")))
+    assert finding.where == ("rank == 2",)
+
+
+def test_effects_and_subjects_are_different_findings_and_known_ones_apart() -> None:
+    made = run(
+        failed(),
+        failed(name="crash", effect="crash", question="q2"),
+        failed(subject="jax"),
+        failed(name="known", question="q3", known=("torch-nan",)),
+    )
+    found = matrix.findings(made)
+    assert [(f.verdict, f.subject) for f in found] == [
+        ("crash", "torch"),
+        ("fail", "torch"),
+        ("fail", "jax"),
+    ]
+    (known,) = matrix.findings(made, records.KNOWN)
+    assert known.known == ("torch-nan",)
+    assert "known as torch-nan" in tables.sentence(known)
+
+
+def test_a_subject_that_did_not_start_is_one_finding() -> None:
+    made = [
+        replace(failed(name="error", effect="adapter", question=name), layer=name)
+        for name in ("MaxPool", "ReLU", "Dense")
+    ]
+    (finding,) = matrix.findings(run(*made))
+    assert finding.layer == "3 layers"
+
+
+def test_the_smallest_case_comes_first() -> None:
+    small, large = failed(MaxPool((1,))), failed(MaxPool((1, 1, 1)), question="q2")
+    (finding,) = matrix.findings(run(large, small))
+    assert finding.shortest is small
+
+
+def test_records_of_other_layers_or_cases_do_not_break_findings() -> None:
+    strange = replace(failure(), case={"layers": [{"type": "MaxPool"}], "shape": [], "dtype": ""})
+    bare = verdict("crash", failure=None)
+    assert len(matrix.findings(run(verdict("fail", failure=strange), bare))) == 2
+
+
+# --- formats ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", sorted(render.FORMATS))
+def test_every_format_tells_the_whole_failure(form: str) -> None:
+    text = render.render(everything(), form)
+    for told in ("torch-max-nan", "MaxPool", "pool.max.formula", "1.2e-07", "pairwise half"):
+        assert told in text
+    for number in ("6.0", "5.0", "import torch", "max pool of" if form == "json" else "propagated"):
+        assert number in text
+
+
+@pytest.mark.parametrize("form", sorted(render.FORMATS))
+def test_a_partial_run_says_so_first(form: str) -> None:
+    made = run(verdict(), head=header("torch", "jax", planned=412), ended=False)
+    said = "PARTIAL: 1 of 412 questions recorded"
+    text = render.render(made, form)
+    assert said in text
+    assert text.index(said) < text.index("MaxPool")
+    assert "PARTIAL" not in render.render(run(verdict()), form)
+    assert render.summary(made).startswith(said)
+
+
+@pytest.mark.parametrize("form", sorted(render.FORMATS))
+def test_what_was_not_run_is_no_pass_and_no_percentage(form: str) -> None:
+    text = render.render(run(verdict("not-run", examples=0, share=None)), form)
+    assert "not-run" in text
+    assert "1 pass" not in text
+    assert '"pass"' not in text
+    assert "0 %" not in text
+    assert "0%" not in text.replace("100%", "")
+
+
+@pytest.mark.parametrize("form", sorted(render.FORMATS))
+def test_a_run_without_verdicts_renders(form: str) -> None:
+    assert "PARTIAL: 0 of 9" in render.render(run(head=header("torch", planned=9)), form)
+
+
+def test_the_json_is_strict_and_complete() -> None:
+    data = json.loads(render.render(everything(), "json"))
+    assert data["layers"]["MaxPool"]["torch"] == dict.fromkeys(records.VERDICTS, 1)
+    assert len(data["failures"]) == len(records.FAILING)
+    assert data["failures"][0]["failure"]["share"] == "inf"
+    assert data["failures"][0]["failure"]["script"] == SCRIPT
+    assert [f["known"] for f in data["known"]] == [["torch-max-nan"]]
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, Mapping[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_needs_nothing_from_outside_and_runs_nothing() -> None:
+    page = _Page()
+    page.feed(render.render(everything(), "html"))
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "link", "img", "iframe", "a", "object", "base", "form"}
+    assert not {key for _, attrs in page.tags for key in attrs} & {"src", "href", "onclick"}
+    for call in ("url(", "@import"):
+        assert call not in page.text
+    assert SCRIPT in page.text  # escaped in the source, itself on the page
+    assert names >= {"details", "summary", "table"}
+    assert {attrs.get("class") for _, attrs in page.tags} >= {"fail", "crash"}
+
+
+def test_markdown_keeps_cells_and_code_whole() -> None:
+    text = render.render(run(replace(failed(), message="a | b\nc <d>")), "markdown")
+    row = next(line for line in text.splitlines() if line.startswith("| fail"))
+    assert "a \\| b c &lt;d>" in row
+    assert row.replace("\\|", "").count("|") == 9
+    assert f"\n````\n{SCRIPT}\n````\n" in text
+
+
+def test_the_terminal_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    subjects = [f"subject{n}" for n in range(5)]
+    made = [verdict(name, subject=s, question=name) for s in subjects for name in records.VERDICTS]
+    table = render.terminal_table(tables.layers(run(*made)))
+    assert max(map(len, table.splitlines())) <= 100
+
+
+def test_the_summary_has_the_matrix_and_a_line_for_each_finding() -> None:
+    lines = render.summary(everything()).splitlines()
+    assert any(line.startswith("MaxPool") for line in lines)
+    finding = "crash: torch MaxPool, value where rank == 2 (4 questions; pool.max.formula)"
+    assert sum(line.startswith(finding) for line in lines) == 1
+    assert any(line.startswith("known: torch MaxPool") for line in lines)
+    assert any("INCONSISTENT" in line for line in lines)
+    assert "333 examples in 71.3 s" in lines[-1]
+    assert "No findings." in render.summary(run(verdict()))
+
+
+def test_a_subject_that_did_not_start_says_why() -> None:
+    head = replace(header(), subjects=(Subject("torch", error="no module named torch"),))
+    made = run(head=head)
+    assert "did not start: no module named torch" in render.summary(made)
+    assert "did not start: no module named torch" in render.render(made)
+
+
+def test_control_characters_of_frameworks_stay_out() -> None:
+    message = "\x1b[1mred\x1b[0m\x07 alert"
+    made = run(replace(failed(), message=message))
+    assert "red alert" in render.summary(made)
+    for form in ("table", "markdown", "html"):
+        assert not set("\x1b\x07\x00") & set(render.render(made, form))
+
+
+def test_findings_stay_on_one_short_line() -> None:
+    long = replace(failed(), message="word\n" * 200, clauses=("a.b", "c.d", "e.f"))
+    (finding,) = matrix.findings(run(long))
+    sentence = tables.sentence(finding)
+    assert "a.b and 2 more" in sentence
+    assert len(sentence) < 240
+    assert "\n" not in sentence
+
+
+# --- diff ------------------------------------------------------------------------------------
+
+
+def _kinds(first: Run, second: Run) -> list[tuple[str, str]]:
+    return [(c.kind, c.after.question) for c in diff.compare(first, second).changes]
+
+
+def test_changes_are_new_failures_fixes_or_neither() -> None:
+    names: list[tuple[VerdictName, VerdictName]] = [
+        ("pass", "fail"),
+        ("fail", "pass"),
+        ("fail", "not-run"),
+        ("fail", "crash"),
+        ("pass", "pass"),
+        ("known", "pass"),
+    ]
+    before = [verdict(was, question=f"q{n}") for n, (was, _) in enumerate(names)]
+    after = [verdict(now, question=f"q{n}") for n, (_, now) in enumerate(names)]
+    assert _kinds(run(*before), run(*after)) == [
+        ("new failure", "q0"),
+        ("changed", "q2"),
+        ("changed", "q3"),
+        ("changed", "q5"),
+        ("fixed", "q1"),
+    ]
+
+
+def test_subjects_are_matched_by_name_by_version_or_as_the_only_ones() -> None:
+    def holding(*names: str) -> Run:
+        return run(*(verdict(subject=name) for name in names))
+
+    assert diff.pairs(holding("torch"), holding("jax")) == (("torch", "jax"),)
+    first, second = holding("torch==2.4", "jax"), holding("torch==2.13", "jax")
+    assert diff.pairs(first, second) == (("jax", "jax"), ("torch==2.4", "torch==2.13"))
+    modes = holding("torch==2.4:compile", "torch"), holding("torch==2.13:compile", "numpy")
+    assert diff.pairs(*modes) == (("torch==2.4:compile", "torch==2.13:compile"),)
+    with pytest.raises(records.RecordError, match="--between"):
+        diff.compare(holding("torch", "jax"), holding("numpy"))
+
+
+def test_two_subjects_of_one_run_can_be_compared() -> None:
+    made = everything()
+    found = diff.compare(made, made, ("torch", "jax"))
+    assert found.pairs == (("torch", "jax"),)
+    assert found.traits[("torch", "jax"), "max_pool.nan"][1] == "propagated"
+    with pytest.raises(records.RecordError, match="no subject 'keras'; it has torch, jax"):
+        diff.compare(made, made, ("torch", "keras"))
+
+
+def test_what_one_run_alone_has_is_listed() -> None:
+    first = run(verdict(question="q1"), verdict(question="q2"))
+    second = run(verdict(question="q2"), verdict(subject="jax", question="q2"))
+    found = diff.compare(first, second)
+    assert found.only == (("first", "torch", "q1"), ("second", "jax", "all questions"))
+
+
+@pytest.mark.parametrize("form", sorted(diff.FORMATS))
+def test_a_comparison_shows_traits_grades_and_partial_runs(form: str) -> None:
+    first = run(verdict(grade="half"), traits=[trait("ignored")])
+    second = run(verdict("fail", grade="float32"), traits=[trait("propagated")], ended=False)
+    text = diff.text(diff.compare(first, second), form)
+    for told in ("new failure", "ignored", "propagated", "half", "float32", "second run: PARTIAL"):
+        assert told in text
+    assert "first run: PARTIAL" not in text
+    assert "1 new failures, 0 fixed, 0 changed otherwise" in text
