@@ -14,10 +14,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from cnnformance.adapters import wire
 from cnnformance.adapters.backend import Array, Unsupported, Weights
@@ -122,7 +125,9 @@ class _InProcess:
         self.hello: wire.Header = {"status": "ok", **self._server.describe()}
 
     def ask(self, header: wire.Header, arrays: Sequence[Array]) -> tuple[wire.Header, list[Array]]:
-        answer, results = self._server.answer(header, [a.copy() for a in arrays])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a worker process has no filter that makes errors
+            answer, results = self._server.answer(header, [a.copy() for a in arrays])
         return answer, [np.array(a) for a in results]
 
     def close(self) -> None:
@@ -204,7 +209,8 @@ class _Process:
             raise AdapterBroke(f"{self._target.name}: the worker {how} while it started", said) from error
         if hello["status"] != "ok":
             self._end_parent()
-            raise AdapterBroke(f"{self._target.name}: {hello['message']}", hello["traceback"])
+            said = f"{self._target.name}: {hello['type']}: {hello['message']}"
+            raise AdapterBroke(said, hello["traceback"])
         self.hello = hello
         self._pid = hello["pid"]
 

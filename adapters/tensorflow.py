@@ -264,17 +264,21 @@ class TensorFlow(Backend):
         if keras.backend.backend() != "tensorflow":
             raise Unsupported(f"Keras was imported with the backend {keras.backend.backend()!r}")
         self._place = f"{kind}:0"
+        # Keras and XLA go around what TensorFlow's kernels for convolution lack on a CPU.
+        self._kernels = mode in ("nn", "function")
 
     def version(self) -> str:
         """Return the versions of TensorFlow and Keras."""
         return f"{tf.__version__}, Keras {keras.__version__}"
 
     def supports(self, layer: Layer, dtype: str) -> bool:
-        """Integers are selected and not summed; pooling of rank 3 lacks most dtypes."""
+        """Integers are selected and not summed; kernels of rank 3 lack most dtypes."""
         if dtype not in self.dtypes or (dtype == "int8" and not self.mode):
             return False
         if isinstance(layer, Pool | Adaptive) and layer.rank == 3:
             return dtype in ("bfloat16", "float32") or (dtype, self.mode) == ("float16", "xla")
+        if isinstance(layer, Conv) and layer.rank == 3 and max(layer.dilation) > 1:
+            return dtype in ("bfloat16", "float32") or ("float" in dtype and not self._kernels)
         return "float" in dtype or isinstance(layer, SELECTIONS)
 
     def from_numpy(self, array: Array) -> Any:
@@ -284,7 +288,7 @@ class TensorFlow(Backend):
 
     def to_numpy(self, tensor: Any) -> Array:
         """Return a copy."""
-        return np.array(tensor)
+        return np.array(tensor.numpy())
 
     def seed(self, seed: int) -> None:
         """Seed stochastic pooling."""
@@ -371,9 +375,9 @@ class TensorFlow(Backend):
     ) -> dict[str, Array]:
         """Return the gradients of ``tf.GradientTape``."""
         match layer:
-            case Conv(_, _, (_, _), (_, _) as dilation) if explicit(layer) and max(dilation) > 1:
-                if self.mode in ("nn", "function"):
-                    raise Unsupported("tf.nn.conv2d with pads and dilations has no CPU gradient")
+            case Conv(window=(_, _)) if self._kernels and explicit(layer):
+                if max(layer.groups, *layer.dilation) > 1:
+                    raise Unsupported("tf.nn.conv2d has no such gradient on a CPU, with pads")
         given = self.from_numpy(x)
         held = {name: self.from_numpy(array) for name, array in weights.items()}
         steps = self._steps(layer, held, given.dtype.name)

@@ -124,12 +124,7 @@ class Server:
             return {"status": "unsupported", "message": str(reason)}, []
         except Exception as error:  # noqa: BLE001 - whatever a framework raises is its answer
             status = "adapter" if isinstance(error, AdapterError) else "exception"
-            return {
-                "status": status,
-                "type": type(error).__name__,
-                "message": str(error)[:2000],
-                "traceback": traceback.format_exc()[-4000:],
-            }, []
+            return {"status": status, **_told(error)}, []
         return {"status": "ok", **header}, results
 
     def _layers(self, request: wire.Header) -> list[spec.Layer]:
@@ -168,7 +163,7 @@ class Server:
         y = self.backend.to_numpy(tensor)
         if not isinstance(y, np.ndarray):
             raise AdapterError(f"to_numpy returned {type(y).__name__}; it returns numpy.ndarray")
-        if y.dtype.hasobject:
+        if y.dtype.kind not in "biufc" and y.dtype.name != "bfloat16":
             raise AdapterError(f"to_numpy returned an array of dtype {y.dtype}")
         if image and self.backend.layout == "channels_first" and y.ndim >= 3:
             return np.moveaxis(y, 1, -1)
@@ -287,17 +282,25 @@ def serve(sock: socket.socket, make: Callable[[], Backend]) -> None:
             request, arrays = wire.receive(sock)
         except wire.WireError:
             return
+        number = {"id": request.get("id")}
         header, results = server.answer(request, arrays)
-        wire.send(sock, {"id": request.get("id"), **header}, results)
+        try:
+            wire.send(sock, {**number, **header}, results)
+        except MemoryError as error:
+            wire.send(sock, {**number, "status": "exception", **_told(error)})
+
+
+def _told(error: BaseException) -> wire.Header:
+    """Return what an exception says, even if saying it raises."""
+    try:
+        message, trace = str(error), traceback.format_exc()
+    except Exception:  # noqa: BLE001 - its own __str__ is broken
+        message, trace = "(the exception has no message: its __str__ raises)", ""
+    return {"type": type(error).__name__, "message": message[:2000], "traceback": trace[-4000:]}
 
 
 def _failed_start(error: BaseException) -> wire.Header:
-    return {
-        "status": "failed",
-        "pid": os.getpid(),
-        "message": f"{type(error).__name__}: {error}",
-        "traceback": traceback.format_exc()[-4000:],
-    }
+    return {"status": "failed", "pid": os.getpid(), **_told(error)}
 
 
 def _limit_memory(gigabytes: float) -> None:

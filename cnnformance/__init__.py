@@ -10,5 +10,5 @@ from pathlib import Path
 __version__ = "0.1.0"
 
 _here = Path(__file__).resolve().parent
-if not (_here / "spec").is_dir():  # a bare clone: the five folders stand beside this one
-    __path__.append(str(_here.parent))
+if not (_here / "spec").is_dir():  # a clone: the five folders stand beside this one
+    __path__ = [str(_here), str(_here.parent)]  # and not behind the links of a strict install

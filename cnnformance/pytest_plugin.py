@@ -23,7 +23,7 @@ from cnnformance.conformance import reproduction
 from cnnformance.conformance.asking import PROFILES, Ask
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.known import load_known
-from cnnformance.reports import records
+from cnnformance.reports import arrays, records, render
 from cnnformance.spec import clauses
 from cnnformance.spec import layers as spec
 
@@ -186,16 +186,11 @@ def _record(
     params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
     kind = params.get("kind") or getattr(getattr(item, "module", None), "LAYER", None)
     ids = tuple(i for marker in item.iter_markers("clauses") for i in marker.args)
-    try:
-        known = clauses.load().clauses
-    except clauses.SpecError:  # TEMP
-        known = {}
+    known = clauses.load().clauses
     levels = [known[i].level for i in ids if i in known]
-    question = item.nodeid.rpartition("/")[2].replace(f"[{asked.subject.name}]", "")
-    question = question.replace(f"{asked.subject.name}-", "").replace(f"-{asked.subject.name}", "")
     return records.Verdict(
         subject=asked.subject.name,
-        question=question,
+        question=_question(item, asked.subject.name),
         layer=kind.__name__ if isinstance(kind, type) else str(kind or "Model"),
         clauses=ids,
         level=min(levels, key=_LEVELS.index) if levels else "document",
@@ -212,6 +207,14 @@ def _record(
     )
 
 
+def _question(item: pytest.Item, subject: str) -> str:
+    """Return the test's id without the subject and without the folder."""
+    place, _, name = item.nodeid.replace("\\", "/").partition("::")
+    for part in (f"[{subject}]", f"{subject}-", f"-{subject}"):
+        name = name.replace(part, "", 1)
+    return f"{Path(place).name}::{name}"
+
+
 def _failure(asked: Ask, failure: Failure) -> records.Failure:
     script = None
     with contextlib.suppress(Exception):  # a script is a service; the failure stands without it
@@ -219,7 +222,7 @@ def _failure(asked: Ask, failure: Failure) -> records.Failure:
     return records.Failure(
         effect=failure.effect,  # type: ignore[arg-type] # the judge's words are the records' words
         case=failure.case.to_json() if failure.case else _bare_case(failure),
-        arrays={name: reproduction.recorded(a) for name, a in failure.arrays.items()},
+        arrays={name: arrays.pack(a) for name, a in failure.arrays.items()},
         index=failure.index,
         expected=failure.expected,
         actual=failure.actual,
@@ -342,7 +345,7 @@ class _Recorder:
             return
         run = records.read(self.path)
         terminalreporter.section("conformance")
-        terminalreporter.write_line(str(len(run.verdicts)))
+        terminalreporter.write(render.summary(run))
         terminalreporter.write_line(f"verdicts: {self.path}")
 
 

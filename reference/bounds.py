@@ -17,6 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from cnnformance.reference.forward import Weights, forward
+from cnnformance.reference.gradients import gradients
 from cnnformance.reference.windows import Array, windows
 from cnnformance.spec import layers as spec
 
@@ -172,19 +173,74 @@ def _weighted(
 
 
 def fast_convolution(layer: spec.Conv, x: Array, weights: Weights) -> Array:
-    """Return the normwise bound that Winograd and FFT kernels keep, in the output's shape.
+    """Return the normwise bound that FFT and Winograd kernels keep, of shape ``(batch, ..., out)``.
 
-    The error of such a kernel follows the largest input and not the own window's. The transforms
-    up to F(6, 3) amplify it by at most 356/9 per axis (``docs/derivations.md``, section f).
-    Half precision accumulates in float32.
+    The error of such a kernel follows the largest inputs of the sample and not the own window's:
+    ``(15 log2 N + 3) u ||x||_2 ||w||_1`` for a transform of N cells, and for 3x3 kernels of stride
+    1 up to ``(356/9)**2`` times the error of the sum (``docs/derivations.md``, section f). Half
+    precision accumulates in float32.
     """
     output = format_of(x.dtype.name)
     inner = format_of("float32") if x.dtype.name in HALVES else output
-    count = layer.in_channels // layer.groups + 1 + 17 * layer.rank
-    largest = float(np.abs(np.asarray(x, dtype=np.float64)).max(initial=0.0))
+    axes = tuple(range(1, x.ndim))
+    x64 = np.asarray(x, dtype=np.float64)
     kernel = np.abs(np.asarray(weights["weight"], dtype=np.float64))
-    total = largest * kernel.sum(axis=tuple(range(kernel.ndim - 1)))
+    total = kernel.sum(axis=tuple(range(kernel.ndim - 1)))
+    cells = math.prod(2 * (n + e) for n, e in zip(x.shape[1:-1], layer.extent, strict=True))
+    factors = 15 * math.log2(max(cells, 2)) + 3 + layer.in_channels
+    error = growth(factors, inner.unit) * np.sqrt((x64**2).sum(axis=axes, keepdims=True)) * total
+    if layer.window == (3, 3) and layer.stride == layer.dilation == (1, 1):
+        count = layer.in_channels // layer.groups + 35
+        largest = np.abs(x64).max(axis=axes, initial=0.0, keepdims=True)
+        error = np.maximum(error, 40.0**2 * growth(count, inner.unit) * largest * total)
     if "bias" in weights:
-        total = total + np.abs(np.asarray(weights["bias"], dtype=np.float64))
-    size = 40.0**layer.rank * growth(count, inner.unit) * total
-    return np.asarray(size + count * output.tiny)
+        error = error + inner.unit * np.abs(np.asarray(weights["bias"], dtype=np.float64))
+    return np.asarray(error + factors * output.tiny)
+
+
+def _gradient_terms(layer: spec.Layer, x: Array, upstream: Array) -> dict[str, int]:
+    """Return how many roundings a term of each gradient can meet."""
+    positions = math.prod(upstream.shape[:-1])
+    match layer:
+        case spec.Conv():
+            reads = math.prod(layer.window) * (layer.out_channels // layer.groups)
+            return {"input": reads + 2, "weight": positions + 2, "bias": positions + 2}
+        case spec.Dense():
+            counts = {"input": layer.out_features + 2}
+            return counts | {"weight": positions + 2, "bias": positions + 2}
+        case spec.LpPool():
+            cells = math.prod(layer.window)
+            return {"input": 4 * cells + 4 * layer.p + 4 * _LIBRARY}
+        case spec.Windowed():
+            return {"input": math.prod(layer.window) + 4}
+        case spec.Adaptive():
+            return {"input": math.prod(layer.output) + 4}
+    return {"input": math.prod(x.shape[1:-1]) + 4}
+
+
+def gradient_bounds(
+    layer: spec.Layer, x: Array, weights: Weights, upstream: Array
+) -> dict[str, Bound]:
+    """Return the bound for each gradient of ``sum(layer(x) * upstream)``, by name.
+
+    A gradient is the adjoint of a sum, so it is a sum too: of one term for each output that read
+    the cell, or for each position that used the weight (``docs/derivations.md``, section h).
+    The input must not tie where the layer selects.
+    """
+    fmt = format_of(x.dtype.name)
+    exact = gradients(layer, x, weights, upstream)
+    selects = isinstance(layer, SELECTIONS)
+    absolute = {name: np.abs(w.astype(np.float64)) for name, w in weights.items()}
+    places = x if selects else np.abs(x.astype(np.float64))
+    sizes = gradients(layer, places, absolute, np.abs(upstream.astype(np.float64)))
+    counts = _gradient_terms(layer, x, upstream)
+    bounds = {}
+    for name, value in exact.items():
+        size = np.abs(sizes[name])
+        error = (growth(counts[name], fmt.unit) + growth(counts[name], 2.0**-53)) * size
+        if isinstance(layer, spec.LpPool) and layer.p > 2:
+            error = error + 400 * layer.p * fmt.unit * size  # rounded exponents, see _norm
+        error = error + fmt.unit * np.abs(value) + 4 * counts[name] * fmt.tiny
+        judged = size * counts[name] < fmt.largest
+        bounds[name] = Bound(value, error, judged | ~np.isfinite(value))
+    return bounds

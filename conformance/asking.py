@@ -1,0 +1,256 @@
+"""How a question is asked of a subject: run, judge, explore, and gather the evidence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import hypothesis
+import numpy as np
+from hypothesis import Phase, strategies
+
+from cnnformance.adapters.backend import Array, Unsupported, Weights
+from cnnformance.adapters.subject import AdapterBroke, Crashed, Hung, Refused, Stopped, Subject
+from cnnformance.conformance import judge
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.known import Known
+from cnnformance.spec import layers as spec
+
+T = TypeVar("T")
+
+MOST_FAILURES = 40
+"""Cases that may fail in one question, known divergences included, before it gives up."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much is asked: drawn examples per question, the largest size, seconds to shrink a failure.
+
+    ``seconds`` is the longest that one question goes on; a backend that compiles for every new
+    shape is asked fewer cases, and the record says how many.
+    """
+
+    name: str
+    examples: int
+    largest: int
+    shrink_seconds: float
+    seconds: float
+
+
+PROFILES = {
+    p.name: p
+    for p in (
+        Profile("quick", 12, 1 << 9, 2.0, 3.0),
+        Profile("default", 50, 1 << 17, 4.0, 10.0),
+        Profile("thorough", 1000, 1 << 17, 60.0, 600.0),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Trait:
+    """A choice that the text leaves open, as measured: its name, value, and what shows it."""
+
+    name: str
+    value: str
+    where: str
+    shown: str
+
+
+@dataclass
+class Ask:
+    """One question put to one subject; collects what the record of the verdict will say."""
+
+    subject: Subject
+    profile: Profile
+    seed: int = 0
+    known: Known = field(default_factory=Known)
+    examples: int = 0
+    share: float | None = None
+    grades: set[str] = field(default_factory=set)
+    composed: str = ""
+    declined: str = ""
+    seen_known: dict[str, Failure] = field(default_factory=dict)
+    traits: list[Trait] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def over(self) -> bool:
+        """Whether the question has used up its time."""
+        return time.monotonic() - self.started > self.profile.seconds
+
+    def run(
+        self,
+        layers: spec.Layer | Sequence[spec.Layer],
+        x: Array,
+        weights: Weights | Sequence[Weights] | None = None,
+        memory: str = "contiguous",
+    ) -> Array:
+        """Run a layer (or a model, with a list of weights), and return its output.
+
+        Raises:
+            Failure: the subject raised, crashed, hung, broke its contract or changed its input.
+            Unsupported: the subject has no such layer.
+        """
+        model = (layers,) if isinstance(layers, spec.Layer) else tuple(layers)
+        if isinstance(layers, spec.Layer):
+            arrays: Sequence[Weights] = [weights or {}]  # type: ignore[list-item] # one layer, one mapping
+        else:
+            arrays = [{} for _ in model] if weights is None else list(weights)  # type: ignore[arg-type] # a model's are a list
+        result = self.asked(lambda: self.subject.run(model, arrays, x, memory), model, x, arrays)
+        self.composed = self.composed or result.composed
+        if result.modified:
+            raise Failure(
+                "impure", "the call changed its input array", arrays={"x": x}, layers=model
+            )
+        return result.y
+
+    def asked(
+        self,
+        call: Callable[[], T],
+        layers: Sequence[spec.Layer] = (),
+        x: Array | None = None,
+        weights: Sequence[Weights] = (),
+    ) -> T:
+        """Return what a request to the subject returns; its misfortunes become failures."""
+        try:
+            return call()
+        except (Unsupported, Stopped):
+            raise
+        except Refused as error:
+            failure = Failure("exception", f"raised {error}", detail=error.traceback)
+        except Hung as error:
+            failure = Failure("hang", str(error), detail=error.stderr)
+        except Crashed as error:
+            failure = Failure("crash", str(error), detail=error.stderr)
+        except AdapterBroke as error:
+            failure = Failure("adapter", str(error), detail=error.traceback)
+        failure.layers = tuple(layers)
+        if x is not None:
+            failure.arrays = {"x": x, **_named(weights)}
+        raise failure
+
+    def output(self, case: Case) -> Array:
+        """Run a case, judge its output against the reference, and return it."""
+        actual = self.run(case.layer, case.x, case.weights, case.memory)
+        evidence = judge.output(case, actual)
+        self.note(evidence)
+        return actual
+
+    def note(self, evidence: judge.Evidence) -> None:
+        """Add the evidence of a passed comparison to the record."""
+        self.share = max(self.share or 0.0, evidence.share)
+        if evidence.grade:
+            self.grades.add(evidence.grade)
+
+    def explore(
+        self,
+        cases: strategies.SearchStrategy[Case],
+        question: Callable[[Case], object],
+        examples: int | None = None,
+    ) -> None:
+        """Ask the question of drawn cases; a failing one is shrunk within the profile's time.
+
+        When the time is over, cases that were not seen to fail are passed over unasked, so that
+        a subject which hangs or crashes at every call does not stop the run.
+        """
+        failed: dict[Case, Failure] = {}
+        deadline = [0.0]
+
+        def attempt(case: Case) -> None:
+            over = time.monotonic() > deadline[0] if failed else self.over
+            if case not in failed and not over:
+                try:
+                    self.each([case], question)
+                except Failure as failure:
+                    if not failed:
+                        deadline[0] = time.monotonic() + self.profile.shrink_seconds
+                    failed[case] = failure
+            if case in failed:  # raised in one place: Hypothesis tells failures apart by line
+                raise failed[case].with_traceback(None)
+
+        explored = hypothesis.settings(
+            max_examples=examples or self.profile.examples,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(hypothesis.HealthCheck),
+            report_multiple_bugs=False,
+            print_blob=False,
+        )(hypothesis.seed(self.seed)(hypothesis.given(cases)(attempt)))
+        try:
+            explored()
+        except Failure as failure:
+            smaller = self._one_row(failure, question)
+            self.alone(smaller, question)
+            raise smaller from None
+
+    def _one_row(self, failure: Failure, question: Callable[[Case], object]) -> Failure:
+        """Return the failure of the failing row alone, if it fails alone too."""
+        case = failure.case
+        if case is None or failure.index is None or case.shape[0] < 2:
+            return failure
+        regime = case.regimes[failure.index[0] % len(case.regimes)]
+        one = case.with_(shape=(1, *case.shape[1:]), regimes=(regime,))
+        try:
+            self.each([one], question)
+        except Failure as smaller:
+            return smaller
+        return failure
+
+    def each(self, cases: Iterable[Case], question: Callable[[Case], object]) -> None:
+        """Ask the question of every case; raises the first failure that is not known."""
+        for case in cases:
+            if self.over and self.examples:
+                return
+            try:
+                question(case)
+            except Unsupported as reason:
+                self.declined = str(reason)
+                continue
+            except Failure as failure:
+                failure.case = failure.case or case
+                failure.arrays = failure.arrays or {"x": case.x, **case.weights}
+                failure.layers = failure.layers or (case.layer,)
+                if divergence := self.known.match(self.subject, failure):
+                    self.seen_known.setdefault(divergence, failure)
+                    if len(self.seen_known) > MOST_FAILURES:
+                        raise
+                    continue
+                raise
+            self.examples += 1
+
+    def sweep(self, cases: Iterable[Case], question: Callable[[Case], object]) -> None:
+        """Ask the question of a fixed list of cases, and rerun a failing one alone."""
+        try:
+            self.each(cases, question)
+        except Failure as failure:
+            self.alone(failure, question)
+            raise
+
+    def alone(self, failure: Failure, question: Callable[[Case], object]) -> None:
+        """Ask a failing case again in a fresh process: a defect of its own, or leaked state?"""
+        if failure.case is None or failure.effect in {"hang", "adapter"}:
+            return
+        self.subject.restart()
+        try:
+            question(failure.case)
+        except Failure:
+            failure.alone = True
+        except (Unsupported, Stopped):
+            return
+        else:
+            failure.alone = False
+
+    def trait(self, name: str, value: str, where: str, shown: str) -> None:
+        """Record a measured trait."""
+        self.traits.append(Trait(name, value, where, shown))
+
+
+def _named(weights: Sequence[Weights]) -> dict[str, Array]:
+    if len(weights) == 1:
+        return dict(weights[0])
+    return {f"{name}_{i}": np.asarray(w) for i, ws in enumerate(weights) for name, w in ws.items()}

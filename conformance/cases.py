@@ -1,0 +1,102 @@
+"""A case: one layer, and how its input and weights are made. Small enough to be recorded whole."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from cnnformance.adapters.backend import Array
+from cnnformance.adapters.wire import dtype_named
+from cnnformance.conformance import regimes as families
+from cnnformance.reference import bounds
+from cnnformance.spec import layers as spec
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer and the recipe of its input: shape, dtype, regimes, seed and memory.
+
+    Seed 0 makes the plainest input: distinct small integers in rising order.
+    """
+
+    layer: spec.Layer
+    shape: spec.Shape
+    dtype: str = "float32"
+    regimes: tuple[str, ...] = ("integer",)
+    weight_regime: str = "integer"
+    seed: int = 1
+    memory: str = "contiguous"
+
+    @cached_property
+    def terms(self) -> int:
+        """The number of roundings that a sum of this layer can meet; 1 for a selection."""
+        if isinstance(self.layer, bounds.SELECTIONS):
+            return 1
+        return bounds.terms(self.layer, np.empty(self.shape, dtype=np.bool_))
+
+    @cached_property
+    def x(self) -> Array:
+        """The input, canonical."""
+        if self.seed == 0:
+            return self._ramp(self.shape)
+        rng = np.random.default_rng([self.seed, 0])
+        weighted = self.layer.has_weights
+        return families.fill(
+            rng, self.shape, self.dtype, self.regimes, self.terms, weighted=weighted
+        )
+
+    @cached_property
+    def weights(self) -> dict[str, Array]:
+        """The weights, canonical; empty for a layer without."""
+        rng = np.random.default_rng([self.seed, 1])
+        made = {}
+        for name, shape in spec.weight_shapes(self.layer).items():
+            if self.seed == 0:
+                made[name] = self._ramp(shape)
+            else:
+                row = families.fill(
+                    rng, (1, *shape), self.dtype, (self.weight_regime,), self.terms, weighted=True
+                )
+                made[name] = row[0]
+        return made
+
+    def _ramp(self, shape: spec.Shape) -> Array:
+        size = math.prod(shape)
+        values = np.arange(size)
+        if not families.is_integer(self.dtype):
+            values = values % (2 ** bounds.format_of(self.dtype).bits) + 1
+        return values.reshape(shape).astype(dtype_named(self.dtype))
+
+    @cached_property
+    def exact_rows(self) -> Array:
+        """Which rows of the batch must come out exactly, in any order of summation."""
+        rows = np.zeros(self.shape[0] if self.shape else 0, dtype=np.bool_)
+        if self.seed == 0 or families.is_integer(self.dtype):
+            return rows
+        if self.layer.has_weights and self.weight_regime != "integer":
+            return rows
+        if self.terms > 2 ** bounds.format_of(self.dtype).bits:
+            return rows
+        for row in range(len(rows)):
+            rows[row] = self.regimes[row % len(self.regimes)] in families.EXACT
+        return rows
+
+    def with_(self, **changes: Any) -> Case:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as plain JSON data."""
+        return {
+            "layers": [spec.to_json(self.layer)],
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "regimes": list(self.regimes),
+            "weight_regime": self.weight_regime,
+            "seed": self.seed,
+            "memory": self.memory,
+        }

@@ -1,0 +1,3 @@
+"""Loads the suite's plugin when the questions are run from a clone."""
+
+pytest_plugins = ["cnnformance.pytest_plugin"]

@@ -1,0 +1,248 @@
+"""Whole models, and single layers on given arrays: how they are run and judged.
+
+A model runs in one request, natively: the framework's own layout from the first layer to the last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import cast
+
+import numpy as np
+
+from cnnformance.adapters.backend import Array, Layout, Unsupported, Weights
+from cnnformance.adapters.wire import dtype_named
+from cnnformance.conformance import judge
+from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.judge import Failure
+from cnnformance.reference import bounds, forward, model_shapes
+from cnnformance.spec import layers as spec
+
+_IMAGES = (spec.Windowed, spec.Global, spec.Adaptive)
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no equality: each case is itself
+class Given(Case):
+    """A case whose input, and weights if any, are given rather than drawn."""
+
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+    @cached_property
+    def x(self) -> Array:
+        """The input, canonical."""
+        return self.arrays["x"]
+
+    @cached_property
+    def weights(self) -> dict[str, Array]:
+        """The weights, whatever their shapes."""
+        return {name: array for name, array in self.arrays.items() if name != "x"}
+
+
+def given(layer: spec.Layer, x: Array, **weights: Array) -> Given:
+    """Return the case of a layer on these arrays."""
+    return Given(layer, x.shape, x.dtype.name, ("given",), arrays={"x": x, **weights})
+
+
+def drawn_weights(
+    rng: np.random.Generator, layers: spec.Model, *, integer: bool = False
+) -> list[dict[str, Array]]:
+    """Draw float32 weights for a model: integers from -2 to 2, or normal numbers.
+
+    Normal weights are scaled so that values neither grow nor vanish from layer to layer.
+    """
+
+    def draw(shape: spec.Shape, layer: spec.Layer) -> Array:
+        if integer:
+            return rng.integers(-2, 3, shape).astype(np.float32)
+        fan_in = bounds.terms(layer, np.empty(0))
+        return (rng.standard_normal(shape) / math.sqrt(fan_in)).astype(np.float32)
+
+    return [
+        {name: draw(shape, layer) for name, shape in spec.weight_shapes(layer).items()}
+        for layer in layers
+    ]
+
+
+def flatten_order(spatial: spec.Shape, channels: int, layout: Layout) -> Array:
+    """Return for each native feature of a flattened map the canonical one.
+
+    Canonical features run over the spatial axes, then the channels, the last fastest. A backend
+    that holds its channels first flattens to channels, then spatial axes.
+    """
+    features = np.arange(math.prod(spatial) * channels).reshape(*spatial, channels)
+    if layout == "channels_first":
+        features = np.moveaxis(features, -1, 0)
+    return features.ravel()
+
+
+def native(
+    layers: spec.Model, weights: Sequence[Weights], shape: spec.Shape, layout: Layout
+) -> tuple[list[Weights], Array | None]:
+    """Return the weights with which a backend of this layout computes the canonical model.
+
+    A dense layer that follows a Flatten reads features in the order of the backend's own layout.
+    So that it meets the weights that belong to them, the columns of its weight are permuted from
+    (spatial, channels) to that order; element-wise layers between the two change nothing. This
+    is what anyone must do who ports such a model between layouts.
+
+    Also returns the order of the output's features, for a model that ends before a dense layer
+    has read them; None where the output is canonical.
+
+    Raises:
+        ValueError: the images are flattened from an axis other than the first.
+    """
+    image = isinstance(layers[0], _IMAGES)
+    order: Array | None = None
+    placed: list[Weights] = []
+    inputs = [tuple(shape), *model_shapes(layers, shape)]
+    for layer, held, (batch, *axes) in zip(layers, weights, inputs, strict=False):
+        del batch
+        if isinstance(layer, spec.Flatten) and image and len(axes) > 1:
+            if layer.start != 1:
+                raise ValueError(f"{layer}: a map is flattened from its first axis on")
+            order = flatten_order(tuple(axes[:-1]), axes[-1], layout)
+            image = False
+        elif isinstance(layer, spec.Dense):
+            if order is not None:
+                held = {**held, "weight": np.ascontiguousarray(held["weight"][:, order])}  # noqa: PLW2901 - the same weights, in another order
+            order, image = None, False
+        placed.append(held)
+    return placed, order
+
+
+def run(ask: Ask, layers: spec.Model, weights: Sequence[Weights], x: Array) -> Array:
+    """Run a model natively in one request, and return its canonical output.
+
+    Raises:
+        Failure: as ``Ask.run``.
+        Unsupported: the subject lacks one of the layers.
+    """
+    layout = cast("Layout", ask.subject.start().layout)
+    placed, order = native(layers, weights, x.shape, layout)
+    y = ask.run(layers, x, placed)
+    if order is None:
+        return y
+    judge.same_form(y, model_shapes(layers, x.shape)[-1], x.dtype)
+    canonical = np.empty_like(y)
+    canonical[:, order] = y
+    return canonical
+
+
+def steps(ask: Ask, layers: spec.Model, weights: Sequence[Weights], x: Array) -> Iterator[Array]:
+    """Run a model layer by layer, each judged on the output of the one before; yield the outputs.
+
+    In place of a layer that the subject lacks, its output is computed here.
+
+    Raises:
+        Failure: as ``Ask.output``, with the layer that is wrong.
+    """
+    for layer, held in zip(layers, weights, strict=True):
+        case = given(layer, x, **held)
+        try:
+            y = ask.output(case)
+            ask.examples += 1
+        except Unsupported as reason:
+            ask.declined = str(reason)
+            y = np.asarray(forward(layer, x, held)).astype(x.dtype)
+        except Failure as failure:
+            show(failure, [layer], [held], x)
+            raise
+        yield (x := y)
+
+
+def bound(
+    layers: spec.Model, weights: Sequence[Weights], x: Array, *, fast: bool = False
+) -> bounds.Bound:
+    """Return what a correct model may compute (``docs/derivations.md``, section g).
+
+    The error of each layer's input is carried through the layer, element by element, and the
+    layer's own bound is added, taken where the absolute input is as large as the error lets it be.
+    With ``fast``, convolutions may keep the normwise bound only.
+
+    Raises:
+        TypeError: a layer has no rule: stochastic pooling.
+    """
+    value = np.asarray(x, dtype=np.float64)
+    error = np.zeros(value.shape)
+    judged = True
+    for layer, held in zip(layers, weights, strict=True):
+        largest = _rounded_up(np.abs(value) + error, x.dtype.name)
+        own, judged_here = _own(layer, held, largest, fast=fast)
+        value = np.asarray(forward(layer, value, held), dtype=np.float64)
+        error = _carried(layer, held, error) + own
+        judged = judged and judged_here
+    return bounds.Bound(value, error, np.full(value.shape, judged))
+
+
+def _rounded_up(values: Array, dtype: str) -> Array:
+    """Return values of a format, none below those given."""
+    rounded = values.astype(dtype_named(dtype))
+    return np.asarray(np.where(rounded < values, np.nextafter(rounded, np.inf), rounded)).astype(
+        dtype_named(dtype)
+    )
+
+
+def _absolute(weights: Weights) -> dict[str, Array]:
+    return {name: np.abs(array) for name, array in weights.items()}
+
+
+def _own(
+    layer: spec.Layer, weights: Weights, x: Array, *, fast: bool
+) -> tuple[Array | float, bool]:
+    """Bound a layer's own rounding for every input whose absolute values do not exceed ``x``."""
+    if isinstance(layer, bounds.SELECTIONS):
+        return 0.0, True
+    absolute = _absolute(weights)
+    found = bounds.bound(layer, x, absolute)
+    # An input below its bound may be subnormal where the bound is not, and count as zero.
+    heaviest = max((float(array.max(initial=0.0)) for array in absolute.values()), default=1.0)
+    error = found.error + bounds.terms(layer, x) * bounds.format_of(x.dtype.name).tiny * heaviest
+    if fast and isinstance(layer, spec.Conv) and math.prod(layer.window) > 1:
+        error = error + bounds.fast_convolution(layer, x, absolute)
+    return error, bool(found.judged.all())
+
+
+def _carried(layer: spec.Layer, weights: Weights, error: Array) -> Array:
+    """Bound the change of a layer's exact output when its input changes by ``error``."""
+    match layer:
+        case spec.StochasticPool():
+            raise TypeError(f"{layer}: no rule carries an error through it")
+        case spec.MinPool():
+            return forward(spec.MaxPool(**vars(layer)), error)
+    linear = {n: np.zeros_like(w) if n == "bias" else w for n, w in _absolute(weights).items()}
+    return np.asarray(forward(layer, error, linear), dtype=np.float64)
+
+
+def judged(
+    ask: Ask, layers: spec.Model, weights: Sequence[Weights], x: Array, actual: Array
+) -> bounds.Bound:
+    """Require a model's output to lie within its bound; note the evidence, return the bound.
+
+    A model with convolutions may fall back on their normwise bound: a grade.
+    """
+    allowed = bound(layers, weights, x)
+    grade = ""
+    try:
+        share = judge.within(actual, allowed, x.dtype)
+    except Failure as failure:
+        if failure.effect != "value" or not any(isinstance(layer, spec.Conv) for layer in layers):
+            raise
+        allowed, grade = bound(layers, weights, x, fast=True), "normwise"
+        judge.within(actual, allowed, x.dtype)
+        share = 1.0
+    ask.note(judge.Evidence(share, grade))
+    return allowed
+
+
+def show(failure: Failure, layers: spec.Model, weights: Sequence[Weights], x: Array) -> None:
+    """Add the model and its arrays to a failure that does not name its own."""
+    if len(layers) == 1:
+        named = dict(weights[0])
+    else:
+        named = {f"{name}_{i}": w for i, held in enumerate(weights) for name, w in held.items()}
+    failure.arrays = failure.arrays or {"x": x, **named}
+    failure.layers = failure.layers or tuple(layers)

@@ -1,0 +1,175 @@
+"""Regimes: families of input values, each aimed at one way for a kernel to go wrong.
+
+A case packs several regimes along the batch axis: row ``i`` of the input holds regime
+``i % len(regimes)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from cnnformance.adapters.backend import Array
+from cnnformance.adapters.wire import dtype_named
+from cnnformance.reference.bounds import format_of
+
+Generator = np.random.Generator
+Shape = tuple[int, ...]
+
+
+def is_integer(dtype: str) -> bool:
+    """Whether a dtype's name is that of an integer type."""
+    return dtype.startswith(("int", "uint"))
+
+
+def _magnitude(dtype: str, terms: int, *, weighted: bool) -> int:
+    """Return the largest integer for which every partial sum of ``terms`` is exact.
+
+    Inputs and weights of a product stay below 9: then the rounding of a Winograd or FFT kernel,
+    which follows the largest values, stays below the 1 by which a fault changes an integer.
+    """
+    room = 2 ** format_of(dtype).bits // max(terms, 1)
+    return max(1, min(8, math.isqrt(room)) if weighted else room)
+
+
+def _integer(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    del dtype
+    most = min(500, magnitude)
+    return rng.integers(-most, most, shape, endpoint=True).astype(np.float64)
+
+
+def _normal(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    del dtype, magnitude
+    return rng.standard_normal(shape)
+
+
+def _positive(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    del dtype, magnitude
+    return np.abs(rng.standard_normal(shape)) * (rng.random(shape) < 0.8)
+
+
+def _negative(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    del dtype, magnitude
+    return -np.abs(rng.standard_normal(shape)) - 0.25
+
+
+def _wide(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    """Exponents over a quarter of the format's range, so that products stay inside it."""
+    del magnitude
+    reach = math.log2(format_of(dtype).largest) / 4
+    return rng.standard_normal(shape) * np.exp2(rng.uniform(-reach, reach, shape))
+
+
+def _cancellation(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    """Large neighbours of opposite sign, with small remainders."""
+    del magnitude
+    large = 2.0 ** (format_of(dtype).bits // 2)
+    signs = np.resize([1.0, -1.0], math.prod(shape)).reshape(shape)
+    return signs * large + rng.standard_normal(shape)
+
+
+def _ties(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    del dtype, magnitude
+    return rng.choice([-2.0, 1.0, 3.0], shape)
+
+
+def _large(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    """Up to the largest number, both signs: only a selection keeps them."""
+    del magnitude
+    return rng.uniform(-1, 1, shape) * format_of(dtype).largest
+
+
+def _small(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    """A few times the smallest normal number."""
+    del magnitude
+    return rng.uniform(1, 4, shape) * rng.choice([-1, 1], shape) * format_of(dtype).tiny
+
+
+def _infinite(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    """Normal values with infinities of both signs here and there."""
+    values = _normal(rng, shape, dtype, magnitude)
+    place = rng.random(shape)
+    values[place < 0.08] = np.inf
+    values[place > 0.9] = -np.inf
+    return values
+
+
+def _lowest(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    """Minus infinity almost everywhere: whole windows of it."""
+    values = np.full(shape, -np.inf)
+    some = rng.random(shape) < 0.1
+    values[some] = _normal(rng, shape, dtype, magnitude)[some]
+    return values
+
+
+def _highest(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    return -_lowest(rng, shape, dtype, magnitude)
+
+
+def _nan(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    values = _normal(rng, shape, dtype, magnitude)
+    values[rng.random(shape) < 0.1] = np.nan
+    return values
+
+
+def _rising(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    """Rising values, distinct as far as the format goes; the last is larger than all others."""
+    del rng, dtype
+    size = math.prod(shape)
+    steps = np.arange(size, dtype=np.float64)
+    values = steps + 1 if size <= magnitude else np.floor(steps * ((magnitude - 1) / size)) + 1
+    values[-1:] = min(size, magnitude)
+    return values.reshape(shape)
+
+
+def _falling(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    return _rising(rng, shape, dtype, magnitude)[(slice(None, None, -1),) * len(shape)]
+
+
+REGIMES: dict[str, Callable[[Generator, Shape, str, int], Array]] = {
+    "integer": _integer,
+    "normal": _normal,
+    "positive": _positive,
+    "negative": _negative,
+    "rising": _rising,
+    "falling": _falling,
+    "wide": _wide,
+    "cancellation": _cancellation,
+    "ties": _ties,
+    "large": _large,
+    "small": _small,
+    "infinite": _infinite,
+    "lowest": _lowest,
+    "highest": _highest,
+    "nan": _nan,
+}
+
+EXACT = ("integer", "rising", "falling")
+"""The regimes whose sums are exact in every order."""
+
+_DETERMINED = ("rising", "falling")
+
+FINITE = ("integer", "normal", "negative", "wide", "cancellation", "ties", "small", "positive")
+"""The regimes whose results the document's arithmetic defines for every layer."""
+
+
+def fill(
+    rng: Generator, shape: Shape, dtype: str, regimes: tuple[str, ...], terms: int, *, weighted: bool
+) -> Array:
+    """Return an array of ``shape`` whose row ``i`` holds regime ``i % len(regimes)``.
+
+    ``terms`` bounds how many values are added up anywhere, so that the sums of the ``integer``
+    regime are exact. For integer dtypes every regime is full-range integers.
+    """
+    if is_integer(dtype):
+        info = np.iinfo(dtype)
+        return rng.integers(info.min, info.max, shape, dtype=np.dtype(dtype), endpoint=True)
+    magnitude = _magnitude(dtype, terms, weighted=weighted)
+    values = np.empty(shape)
+    for first, name in enumerate(regimes[: shape[0]]):
+        rows = values[first :: len(regimes)]
+        drawn = (1, *shape[1:]) if name in _DETERMINED else rows.shape
+        rows[...] = REGIMES[name](rng, drawn, dtype, magnitude)
+    return values.astype(dtype_named(dtype))

@@ -1,0 +1,167 @@
+"""Hypothesis strategies: layers, shapes and regimes drawn together as cases.
+
+They shrink towards one row, one channel, rank 1, small windows and the integer regime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.regimes import FINITE, is_integer
+from cnnformance.spec import layers as spec
+
+SELECTED = ("lowest", "highest", "large", "infinite")
+"""The regimes that only a selection is asked with: no arithmetic is done on them."""
+
+CHANNELS = (1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33)
+_LONGEST = {1: 9, 2: 4, 3: 2}
+_EXTRA = {1: 16, 2: 7, 3: 4}
+
+Draw = Any
+
+
+def regimes_of(kind: type[spec.Layer], dtype: str) -> tuple[str, ...]:
+    """Return the regimes that a layer's output is judged in; NaN is a question of its own."""
+    if is_integer(dtype):
+        return ("integer",)
+    if issubclass(kind, spec.StochasticPool):
+        return ("positive",)
+    if issubclass(kind, spec.Conv | spec.Dense):
+        return FINITE
+    if issubclass(
+        kind, spec.AveragePool | spec.GlobalAveragePool | spec.AdaptiveAveragePool | spec.LpPool
+    ):
+        return FINITE
+    return FINITE + SELECTED
+
+
+def _sizes(draw: Draw, rank: int, low: int, high: int) -> spec.Shape:
+    return tuple(draw(st.integers(low, high)) for _ in range(rank))
+
+
+def _window(draw: Draw, rank: int) -> spec.Shape:
+    return _sizes(draw, rank, 1, _LONGEST[rank] + 1)
+
+
+def _padding(draw: Draw, extent: spec.Shape) -> spec.Padding:
+    choice = draw(st.sampled_from(["symmetric", "asymmetric", "same", "same_lower"]))
+    if choice in spec.SAME:
+        return str(choice)
+    before = [draw(st.integers(0, (e - 1) // 2 if choice == "symmetric" else e - 1)) for e in extent]
+    if choice == "symmetric":
+        return tuple((b, b) for b in before)
+    return tuple((b, draw(st.integers(0, e - 1))) for b, e in zip(before, extent, strict=True))
+
+
+def _geometry(draw: Draw, rank: int, *, plain: bool, dilated: bool) -> dict[str, Any]:
+    window = _window(draw, rank)
+    fields: dict[str, Any] = {"window": window}
+    if draw(st.booleans()):
+        fields["stride"] = _sizes(draw, rank, 1, _LONGEST[rank] + 2)
+    if plain:
+        return fields
+    if dilated and draw(st.integers(0, 3)) == 3:
+        fields["dilation"] = _sizes(draw, rank, 1, 3)
+    dilation = fields.get("dilation", (1,) * rank)
+    extent = tuple((w - 1) * d + 1 for w, d in zip(window, dilation, strict=True))
+    if draw(st.integers(0, 3)):
+        fields["padding"] = _padding(draw, extent)
+    if isinstance(fields.get("padding"), str) and "stride" in fields:
+        # the authorities differ where a stride skips cells: the total would be negative
+        pairs = zip(fields["stride"], extent, strict=True)
+        fields["stride"] = tuple(min(s, e) for s, e in pairs)
+    return fields
+
+
+def _spatial(draw: Draw, layer: spec.Windowed) -> spec.Shape:
+    """Draw an input that at least one window fits into, often just so."""
+    pads = ((0, 0),) * layer.rank if isinstance(layer.padding, str) else layer.padding
+    sizes = []
+    for extent, pair in zip(layer.extent, pads, strict=True):
+        least = 1 if isinstance(layer.padding, str) else max(1, extent - sum(pair))
+        sizes.append(least + draw(st.integers(0, _EXTRA[layer.rank])))
+    return tuple(sizes)
+
+
+def _layer(draw: Draw, kind: type[spec.Layer], rank: int, *, plain: bool) -> spec.Layer:
+    if issubclass(kind, spec.Global):
+        return kind(rank=rank)
+    if issubclass(kind, spec.Adaptive):
+        return kind(output=_sizes(draw, rank, 1, _LONGEST[rank] + 1))
+    if issubclass(kind, spec.ReLU):
+        return kind()
+    if issubclass(kind, spec.Flatten):
+        return kind(start=1 if plain else draw(st.integers(1, rank + 1)))
+    if issubclass(kind, spec.Dense):
+        low = 1 if plain else 0
+        features = draw(st.integers(low, 40)), draw(st.integers(low, 20))
+        return kind(*features, bias=draw(st.booleans()) if not plain else True)
+    if issubclass(kind, spec.StochasticPool):
+        return kind(**_geometry(draw, rank, plain=True, dilated=False))
+    fields = _geometry(draw, rank, plain=plain, dilated=True)
+    if issubclass(kind, spec.Conv):
+        groups = 1 if plain else draw(st.sampled_from([1, 1, 2, 3]))
+        return kind(
+            **fields,
+            in_channels=groups * draw(st.integers(1, 5)),
+            out_channels=groups * draw(st.integers(1, 5)),
+            groups=groups,
+            bias=True if plain else draw(st.booleans()),
+        )
+    if issubclass(kind, spec.LpPool):
+        fields["p"] = 2 if plain else draw(st.sampled_from([2, 1, 3]))
+    if issubclass(kind, spec.AveragePool) and not plain:
+        fields["count_include_pad"] = draw(st.booleans())
+    if issubclass(kind, spec.Pool) and not plain:
+        fields["ceil_mode"] = draw(st.booleans()) and not isinstance(fields.get("padding"), str)
+    return kind(**fields)
+
+
+def _shape(draw: Draw, layer: spec.Layer, rank: int, batch: int, *, plain: bool) -> spec.Shape:
+    if isinstance(layer, spec.Dense):
+        middle = () if plain else _sizes(draw, draw(st.integers(0, 2)), 1, 3)
+        return (batch, *middle, layer.in_features)
+    if isinstance(layer, spec.Windowed):
+        spatial = _spatial(draw, layer)
+    else:
+        spatial = _sizes(draw, rank, 1, _EXTRA[rank] + 4)
+    channels = layer.in_channels if isinstance(layer, spec.Conv) else None
+    return (batch, *spatial, channels or draw(st.sampled_from(CHANNELS)))
+
+
+@st.composite
+def cases(
+    draw: Draw,
+    kind: type[spec.Layer],
+    dtype: str = "float32",
+    *,
+    plain: bool = True,
+    regimes: Sequence[str] = (),
+    memory: Sequence[str] = ("contiguous",),
+) -> Case:
+    """Draw a case of a layer kind.
+
+    ``plain`` cases use what the document describes: windows and strides that may differ per axis
+    and overlap. Others add padding, dilation, ceil mode, groups and the like. All regimes are
+    packed along the batch axis, or one is drawn.
+    """
+    families = tuple(regimes) or regimes_of(kind, dtype)
+    rank = draw(st.sampled_from([1, 2, 2, 2, 3]))
+    layer = _layer(draw, kind, rank, plain=plain)
+    packed = draw(st.sampled_from([*((family,) for family in families), families, families]))
+    batch = len(packed) if len(packed) > 1 else draw(st.sampled_from([1, 2, 3, 4]))
+    return Case(
+        layer,
+        _shape(draw, layer, rank, batch, plain=plain),
+        dtype,
+        packed,
+        draw(st.sampled_from(["integer", "normal", "cancellation"]))
+        if layer.has_weights
+        else "integer",
+        draw(st.integers(0, 2**31)),
+        draw(st.sampled_from(list(memory))),
+    )

@@ -1,0 +1,147 @@
+"""Averages and norms: between the extremes, linear or homogeneous, every cell alike."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnformance.adapters.backend import Array
+from cnnformance.adapters.wire import dtype_named
+from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype, law, laws
+from cnnformance.conformance.laws import alike, answer, few, holds, require
+from cnnformance.conformance.regimes import is_integer
+from cnnformance.conformance.strategies import cases
+from cnnformance.conformance.variants import padded, unit_cells, windowed
+from cnnformance.reference import windows
+from cnnformance.reference.bounds import format_of
+from cnnformance.spec import layers as spec
+
+
+@law("between-min-and-max")
+def test_between_min_and_max(ask: Ask, kind: type[spec.Layer]) -> None:
+    """Each output lies between the smallest and the largest value of its window, but rounding."""
+
+    def question(case: Case) -> None:
+        said = answer(ask, case.layer, case.x)
+        x, y = case.x.astype(np.float64), said.y.astype(np.float64)
+        low, high = (windows(windowed(case), x, fill)[0] for fill in (np.inf, -np.inf))
+        low, high = low.min(axis=-2) - said.error, high.max(axis=-2) + said.error
+        require("not between the extremes of its window", (low <= y) & (y <= high), said)
+
+    few(ask, cases(kind), question)
+
+
+@law("every-cell-contributes")
+def test_every_cell_contributes(ask: Ask, kind: type[spec.Layer]) -> None:
+    """A one in any cell adds the same share to the mean of every window with that cell."""
+
+    def question(case: Case) -> None:
+        x = unit_cells(case.shape[1:-1])
+        cells, _ = windows(windowed(case), x, 0)
+        said = answer(ask, case.layer, x)
+        holds("a cell does not count as one of its window", cells.mean(axis=-2), said)
+        require("a cell does not count", (said.y > 0) == cells.any(axis=-2), said)
+
+    few(ask, cases(kind, regimes=("integer",)), question)
+
+
+@law("at-most-max")
+def test_at_most_max(ask: Ask, kind: type[spec.AveragePool]) -> None:
+    """No mean exceeds the maximum of its window, as the subject itself finds it."""
+
+    def question(case: Case) -> None:
+        fields = {name: getattr(case.layer, name) for name in ("window", "stride")}
+        most = answer(ask, spec.MaxPool(**fields), case.x)
+        mean = answer(ask, case.layer, case.x)
+        require("above the maximum of its window", mean.y <= most.y + mean.error, mean)
+
+    few(ask, cases(kind), question)
+
+
+@law("linear")
+def test_linear(ask: Ask, kind: type[spec.Layer]) -> None:
+    """The output of a x + b y is a times the output of x plus b times that of y."""
+
+    def question(case: Case) -> None:
+        layer, x, y = case.layer, case.x, case.with_(seed=case.seed + 1).x
+        weights = {name: w for name, w in case.weights.items() if name != "bias"}
+        first, second = (answer(ask, layer, each, weights) for each in (x, y))
+        for a, b in ((1, 1), (2, -3)):
+            mixed = (a * x + b * y).astype(x.dtype)  # exact: small integers
+            both = first.times(a).plus(second.times(b))
+            alike(f"not {a} f(x) + {b} f(y)", both, answer(ask, layer, mixed, weights))
+
+    few(ask, cases(kind, regimes=("integer",)).map(_without_bias), question)
+
+
+def _without_bias(case: Case) -> Case:
+    if not isinstance(case.layer, spec.Conv):
+        return case
+    return case.with_(layer=case.layer.replace(bias=False), weight_regime="integer")
+
+
+@by_kind({spec.MaxPool: ["pool.max.not-additive"]})
+def test_max_is_not_linear(ask: Ask, kind: type[spec.MaxPool]) -> None:
+    """A window of two different values is a witness: f(x) + f(-x) > 0 = f(x - x)."""
+
+    def question(case: Case) -> None:
+        layer, x = case.layer, case.x
+        parts = answer(ask, layer, x).plus(answer(ask, layer, -x))
+        cells, _ = windows(windowed(case), x, 0)
+        differ = cells.max(axis=-2) > cells.min(axis=-2)
+        zero = answer(ask, layer, x - x)
+        require("as if it were linear", (parts.y > zero.y) | ~differ, parts)
+
+    few(ask, cases(kind, regimes=("integer",)), question)
+
+
+@law("counted-padding-is-zeros")
+def test_counted_padding_is_zeros(ask: Ask, kind: type[spec.Pool]) -> None:
+    """Counted padding, and any padding of a norm, equals explicit zeros around the input."""
+
+    def question(case: Case) -> None:
+        explicit = answer(ask, *padded(windowed(case), case.x, 0))
+        alike("not as explicit zeros", explicit, answer(ask, case.layer, case.x))
+
+    few(ask, cases(kind, plain=False).map(_counted), question, 3)
+
+
+def _counted(case: Case) -> Case:
+    counts = {"count_include_pad": True} if isinstance(case.layer, spec.AveragePool) else {}
+    return case.with_(layer=windowed(case).replace(ceil_mode=False, **counts))
+
+
+def constants(dtype: str) -> Array:
+    """Return the values that windows of equal values are filled with."""
+    if is_integer(dtype):
+        info = np.iinfo(dtype)
+        return np.array([0, 1, info.min, info.max], dtype)
+    form = format_of(dtype)
+    ends = (form.largest, -form.largest, form.tiny, -form.tiny)
+    return np.array([0.1, -1, -0.0, np.inf, -np.inf, *ends]).astype(dtype_named(dtype))
+
+
+@by_kind_and_dtype({spec.TYPES[name]: ids for name, ids in laws("constant-window").items()})
+def test_constant_window(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+    """A window of equal values pools to that value, unless their sum overflows."""
+
+    def question(case: Case) -> None:
+        for value in constants(dtype):
+            said = answer(ask, case.layer, np.full(case.shape, value))
+            holds(f"a window of {value} alone", np.full(said.y.shape, value), said)
+
+    few(ask, cases(kind, dtype, regimes=("integer",)), question, 12)
+
+
+@law("absolutely-homogeneous")
+def test_absolutely_homogeneous(ask: Ask, kind: type[spec.LpPool]) -> None:
+    """The norm of a times x is the absolute value of a times the norm of x."""
+
+    def question(case: Case) -> None:
+        norm = answer(ask, case.layer, case.x)
+        for a in (-1.0, 0.5, 4.0):  # exact
+            said = answer(ask, case.layer, case.x * case.x.dtype.type(a))
+            alike(f"not {abs(a)} times as large for {a} x", norm.times(abs(a)), said)
+
+    few(ask, cases(kind, regimes=("integer", "normal", "negative")), question)

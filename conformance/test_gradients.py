@@ -1,0 +1,214 @@
+"""The backward pass: each framework's own differentiation against an independent reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from cnnformance.adapters.backend import Array
+from cnnformance.adapters.wire import dtype_named
+from cnnformance.conformance import judge
+from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.kinds import law
+from cnnformance.conformance.strategies import cases
+from cnnformance.reference import bounds, maximal, output_shape, scatter, windows
+from cnnformance.spec import layers as spec
+
+REGIMES = ("integer", "normal", "negative")
+
+
+def upstream_of(case: Case) -> Array:
+    """Return the upstream gradient of a case: drawn from its seed, in its output's shape."""
+    shape = output_shape(case.layer, case.shape)
+    rng = np.random.default_rng([case.seed, 2])
+    return rng.integers(-8, 8, shape, endpoint=True).astype(dtype_named(case.dtype))
+
+
+def distinct(case: Case) -> Array:
+    """Return an input without zeros, and for a selection without ties (see ``_too_many``)."""
+    rng = np.random.default_rng([case.seed, 3])
+    size = int(np.prod(case.shape))
+    signs = rng.choice([-1.0, 1.0], size)
+    if isinstance(case.layer, spec.LpPool):  # powers of these stay in every format's range
+        values = rng.uniform(1, 3, size) * signs
+    else:
+        values = (rng.permutation(size) + 1.0) * signs
+    return values.reshape(case.shape).astype(dtype_named(case.dtype))
+
+
+def _too_many(case: Case) -> bool:
+    """Whether a format has too few integers to tell all cells of a selection apart."""
+    selects = isinstance(case.layer, bounds.SELECTIONS)
+    return selects and int(np.prod(case.shape)) >= 2 ** bounds.format_of(case.dtype).bits
+
+
+def differentiated(ask: Ask, case: Case, x: Array, upstream: Array) -> Mapping[str, Array]:
+    """Return the subject's gradients; a failure shows the input."""
+    layer, weights = case.layer, case.weights
+    call = lambda: ask.subject.gradients(layer, weights, x, upstream)  # noqa: E731 - a thunk
+    return ask.asked(call, [layer], x, [weights])
+
+
+@law("gradient")
+def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
+    """The gradients for input, weight and bias lie within their bounds of the reference's."""
+
+    def question(case: Case) -> None:
+        if _too_many(case):
+            return
+        summed = not isinstance(case.layer, bounds.SELECTIONS)
+        x = case.x if summed and not isinstance(case.layer, spec.LpPool) else distinct(case)
+        upstream = upstream_of(case)
+        found = differentiated(ask, case, x, upstream)
+        for name, allowed in bounds.gradient_bounds(case.layer, x, case.weights, upstream).items():
+            try:
+                share = judge.within(found[name], allowed, x.dtype)
+            except Failure as failure:
+                failure.message = f"the gradient for {name}: {failure.message}"
+                failure.arrays = {"x": x, **case.weights, "upstream": upstream}
+                raise
+            ask.note(judge.Evidence(share))
+
+    count = max(8, ask.profile.examples // 3)
+    ask.explore(cases(kind, regimes=REGIMES), question, count)
+    ask.explore(cases(kind, plain=False, regimes=REGIMES), question, count)
+    for dtype in ("float64", "float16", "bfloat16"):
+        ask.explore(cases(kind, dtype, plain=False, regimes=REGIMES), question, count // 3)
+
+
+@law("gradient-mass")
+def test_gradient_mass(ask: Ask, kind: type[spec.Layer]) -> None:
+    """The gradient for the input sums to the upstream gradient: nothing is lost or made.
+
+    A mean that counts padding gives that share of the upstream gradient away.
+    """
+
+    def question(case: Case) -> None:
+        if getattr(case.layer, "count_include_pad", False):
+            return
+        x, upstream = distinct(case), np.abs(upstream_of(case))
+        found = differentiated(ask, case, x, upstream)["input"].astype(np.float64)
+        total, mass = float(found.sum()), float(upstream.astype(np.float64).sum())
+        fmt = bounds.format_of(case.dtype)
+        most = bounds.growth(int(np.prod(case.shape)) + 8, fmt.unit) * mass
+        if not abs(total - mass) <= most + 1e-6 * (mass == 0):
+            raise Failure("law", f"the gradients sum to {total!r}, the upstream gradient to {mass!r}",
+                          arrays={"x": x, "upstream": upstream})  # fmt: skip
+
+    count = max(6, ask.profile.examples // 6)
+    ask.explore(cases(kind), question, count)
+    ask.explore(cases(kind, plain=False), question, count)
+
+
+def _tied(case: Case) -> Iterator[Array]:
+    dtype = dtype_named(case.dtype)
+    yield np.ones(case.shape, dtype)
+    yield np.random.default_rng([case.seed, 4]).integers(0, 2, case.shape).astype(dtype)
+
+
+@law("gradient-ties")
+def test_gradient_at_ties(ask: Ask, kind: type[spec.Layer]) -> None:
+    """Equal largest values share the gradient of their window: no other cell gets any of it."""
+    shares: set[str] = set()
+
+    def question(case: Case) -> None:
+        upstream = np.abs(upstream_of(case)) + np.ones((), dtype_named(case.dtype))
+        for x in _tied(case):
+            found = differentiated(ask, case, x, upstream)["input"].astype(np.float64)
+            chosen = maximal(case.layer, x)
+            spread = np.expand_dims(upstream.astype(np.float64), -2)
+            most = scatter(case.layer, case.shape, np.where(chosen, spread, 0.0))
+            slack = 1 + bounds.growth(chosen.shape[-2] + 8, bounds.format_of(case.dtype).unit)
+            mass, total = float(upstream.astype(np.float64).sum()), float(found.sum())
+            kept = abs(total - mass) <= mass * (slack - 1) * max(1, found.size)
+            if not ((found >= 0) & (found <= most * slack)).all() or not kept:
+                raise Failure("law", "at ties the gradient is no convex combination over the "
+                              f"maximal cells: it sums to {total!r}, upstream {mass!r}",
+                              arrays={"x": x, "upstream": upstream})  # fmt: skip
+        shares.update(_share(ask, case))
+
+    ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 6))
+    for value in sorted(shares):
+        ask.trait(f"gradient at ties in {kind.__name__}", value, "", "")
+
+
+def _share(ask: Ask, case: Case) -> Iterator[str]:
+    """Name how one whole window of equal values shares its gradient."""
+    if isinstance(case.layer, spec.Windowed):
+        layer: spec.Layer = type(case.layer)(window=(3,))
+    elif isinstance(case.layer, spec.Adaptive):
+        layer = type(case.layer)(output=(1,))
+    else:
+        layer = type(case.layer)(rank=1)  # type: ignore[call-arg] # global
+    x = np.ones((1, 3, 1), np.float32)
+    upstream = np.ones(output_shape(layer, x.shape), np.float32)
+    one = Case(layer, x.shape)
+    found = differentiated(ask, one, x, upstream)["input"].ravel().tolist()
+    names = {(1.0, 0.0, 0.0): "the first takes all", (0.0, 0.0, 1.0): "the last takes all"}
+    even = max(found) - min(found) < 1e-6
+    yield names.get(tuple(found), "all share alike" if even else f"shares {found}")
+
+
+@law("gradient-at-zero-trait")
+def test_gradient_at_zero(ask: Ask, kind: type[spec.Layer]) -> None:
+    """At zero the gradient is a trait: between none and all of the upstream gradient."""
+    layer = kind() if issubclass(kind, spec.ReLU) else kind(window=(2,))  # type: ignore[call-arg] # windowed
+    case = Case(layer, (1, 4, 3))
+    x = np.zeros(case.shape, np.float32)
+    upstream = np.ones(output_shape(layer, x.shape), np.float32)
+    found = differentiated(ask, case, x, upstream)["input"]
+    ask.examples += 1
+    values = np.unique(found)
+    for value in values:
+        ask.trait(f"gradient of {kind.__name__} at zero", judge.text(value), "float32", "")
+    inside = np.isnan(values) if issubclass(kind, spec.LpPool) else np.zeros(values.shape, bool)
+    if len(values) > 1 or not (inside | ((values >= 0) & (values <= 1))).all():
+        raise Failure("trait", f"the gradient at zero is {values.tolist()}", arrays={"x": x},
+                      layers=(layer,))  # fmt: skip
+
+
+@law("adjoint")
+def test_adjoint(ask: Ask, kind: type[spec.Layer]) -> None:
+    """On integers <layer(x), g> = <x, gradient(g)> exactly, where the layer is linear."""
+
+    def question(case: Case) -> None:
+        if getattr(case.layer, "bias", False) or isinstance(case.layer, spec.AveragePool):
+            return
+        upstream = upstream_of(case)
+        found = differentiated(ask, case, case.x, upstream)["input"].astype(np.float64)
+        y = ask.run(case.layer, case.x, case.weights).astype(np.float64)
+        left = float((y * upstream).sum())
+        right = float((case.x * found).sum())
+        size = float((np.abs(y) * np.abs(upstream)).sum()) + float((np.abs(case.x) * np.abs(found)).sum())
+        if abs(left - right) > 1e-4 * size:
+            raise Failure("law", f"<layer(x), g> is {left!r}, <x, gradient(g)> is {right!r}",
+                          arrays={"x": case.x, **case.weights, "upstream": upstream})  # fmt: skip
+
+    drawn = cases(kind, plain=False, regimes=("integer",))
+    ask.explore(drawn, question, max(6, ask.profile.examples // 6))
+
+
+@law("gradient-selects")
+def test_gradient_of_a_draw(ask: Ask, kind: type[spec.Layer]) -> None:
+    """In training the gradient of a window goes to one cell, and that cell could be drawn."""
+    layer = kind(window=(2, 2), training=True)  # type: ignore[call-arg] # stochastic
+    x = np.random.default_rng(ask.seed).integers(0, 4, (4, 8, 8, 3)).astype(np.float32)
+    upstream = np.full(output_shape(layer, x.shape), 2.0, np.float32)
+    case = Case(layer, x.shape, regimes=("positive",))
+    found = differentiated(ask, case, x, upstream)["input"]
+    ask.examples += 1
+    cells, _ = windows(layer, x, 0.0)
+    shares, _ = windows(layer, found, 0.0)
+    drawn = (shares != 0).sum(axis=-2)
+    lost = (drawn == 0) & (cells.max(axis=-2) > 0)
+    wrong = ((shares != 0) & (shares != 2.0)).any() or ((shares != 0) & (cells <= 0)).any(
+        where=(cells.max(axis=-2, keepdims=True) > 0)
+    )
+    if (drawn > 1).any() or lost.any() or wrong:
+        raise Failure("law", "the gradient of a draw does not go to one cell that could be drawn",
+                      arrays={"x": x, "upstream": upstream}, layers=(layer,))  # fmt: skip
+
+

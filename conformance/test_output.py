@@ -1,0 +1,63 @@
+"""Does each layer compute its formula? Drawn layers, shapes and values, every dtype."""
+
+from __future__ import annotations
+
+from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.kinds import by_kind_and_dtype
+from cnnformance.conformance.strategies import cases
+from cnnformance.spec import layers as spec
+
+FORMULAS: dict[type[spec.Layer], list[str]] = {
+    spec.MaxPool: ["pool.max.formula"],
+    spec.MinPool: ["pool.min.formula"],
+    spec.AveragePool: ["pool.average.formula"],
+    spec.LpPool: ["pool.l2.formula"],
+    spec.StochasticPool: ["pool.stochastic.evaluation"],
+    spec.GlobalAveragePool: ["pool.global-average.formula"],
+    spec.GlobalMaxPool: ["pool.global-max.formula"],
+    spec.AdaptiveAveragePool: ["pool.adaptive.start", "pool.adaptive.end"],
+    spec.AdaptiveMaxPool: ["pool.adaptive.start", "pool.adaptive.end"],
+    spec.Conv: ["conv.formula"],
+    spec.ReLU: ["relu.formula"],
+    spec.Flatten: ["flatten.example-1"],
+    spec.Dense: ["dense.formula"],
+}
+
+SHOWN = (
+    "dtype-kept",
+    "exact-on-integers",
+    "componentwise-bound",
+    "precision-grade",
+    "normwise-bound",
+    "output-shape",
+)
+"""Laws of every output that the judge compares: each comparison shows them."""
+
+
+def _examples(ask: Ask, dtype: str) -> int:
+    return ask.profile.examples if dtype == "float32" else max(4, ask.profile.examples // 3)
+
+
+@by_kind_and_dtype(FORMULAS, SHOWN)
+def test_output(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+    """Windows, strides, sizes, channels and batches as the document describes them."""
+    ask.explore(cases(kind, dtype), ask.output, _examples(ask, dtype))
+
+
+_WINDOWS = ["pool.output-size-general", "pool.extent", "pool.same.size", "pool.same.total"]
+OPTIONS: dict[type[spec.Layer], list[str]] = {
+    spec.MaxPool: [*_WINDOWS, "pool.ceil-mode.size"],
+    spec.MinPool: [*_WINDOWS, "pool.ceil-mode.size"],
+    spec.AveragePool: [*_WINDOWS, "pool.ceil-mode.size"],
+    spec.LpPool: [*_WINDOWS, "pool.ceil-mode.size", "pool.lp.formula"],
+    spec.Conv: [*_WINDOWS, "conv.bias"],
+    spec.Flatten: ["flatten.inner-axis"],
+    spec.Dense: ["dense.without-bias"],
+}
+
+
+@by_kind_and_dtype(OPTIONS)
+def test_options(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+    """Padding, dilation, ceil mode, counted padding, groups, inner axes, absent biases."""
+    examples = 2 * _examples(ask, dtype)
+    ask.explore(cases(kind, dtype, plain=False), ask.output, examples)

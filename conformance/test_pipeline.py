@@ -1,0 +1,220 @@
+"""Whole models: the document's pipeline, trained on digits, and chains of layers.
+
+A model runs natively in one request. ``models.native`` says what that takes of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnformance.adapters.backend import Array, Weights
+from cnnformance.conformance import digits, judge, models
+from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.judge import Failure
+from cnnformance.reference import bounds
+from cnnformance.spec import layers as spec
+
+Model = tuple[spec.Layer, ...]
+
+CLAUSES = ("pipeline.order", "dense.activation", "dense.needs-vector")
+"""The clauses on how layers are joined."""
+
+
+def pipeline(window: spec.Shape, channels: int, features: int) -> Model:
+    """Return the document's chain: image to output, the layers in its order."""
+    rank = len(window)
+    middle, last = channels + 1, channels + 2
+    return (
+        spec.Conv(window, in_channels=channels, out_channels=middle),
+        spec.ReLU(),
+        spec.MaxPool((2,) * rank),
+        spec.Conv((2,) * rank, in_channels=middle, out_channels=last),
+        spec.MaxPool((2,) * rank, stride=(1,) * rank),
+        spec.Flatten(),
+        spec.Dense(features, 5),
+        spec.ReLU(),
+        spec.Dense(5, 3),
+    )
+
+
+# Every map keeps several cells and channels, unequal on each axis, up to where it is flattened:
+# otherwise the order in which Flatten joins them would not show.
+CHAINS: dict[str, tuple[Model, spec.Shape]] = {
+    "document-1d": (pipeline((3,), 2, 4 * 4), (3, 14, 2)),
+    "document-2d": (pipeline((3, 2), 1, 3 * 2 * 3), (2, 12, 9, 1)),
+    "document-3d": (pipeline((2, 2, 2), 1, 2 * 1 * 3 * 3), (2, 9, 7, 11, 1)),
+    "average": (
+        (
+            spec.Conv((2, 3), padding="same", in_channels=3, out_channels=4, groups=1),
+            spec.ReLU(),
+            spec.AveragePool((2, 2)),
+            spec.Flatten(),
+            spec.ReLU(),
+            spec.Dense(3 * 2 * 4, 4),
+        ),
+        (3, 6, 5, 3),
+    ),
+    "global": (
+        (
+            spec.Conv((3, 3), stride=(2, 1), in_channels=2, out_channels=6, bias=False),
+            spec.MaxPool((2, 2), stride=(1, 1)),
+            spec.GlobalAveragePool(),
+            spec.Dense(6, 4),
+        ),
+        (2, 9, 7, 2),
+    ),
+    "pool-flatten-dense": (
+        (spec.MaxPool((2, 2)), spec.Flatten(), spec.Dense(3 * 2 * 5, 4)),
+        (4, 6, 4, 5),
+    ),
+    "pool-flatten": ((spec.AveragePool((2, 1)), spec.Flatten()), (2, 6, 3, 4)),
+    "flatten-dense": ((spec.Flatten(), spec.Dense(3 * 4 * 2, 5)), (3, 3, 4, 2)),
+    "dense-relu": ((spec.Dense(7, 5), spec.ReLU()), (6, 7)),
+    "dense-relu-dense": ((spec.Dense(7, 9), spec.ReLU(), spec.Dense(9, 2, bias=False)), (4, 7)),
+}
+
+
+def _asked() -> Iterator[Any]:
+    for name, (layers, shape) in CHAINS.items():
+        for values in ("integer", "normal"):
+            marks = pytest.mark.clauses(*CLAUSES)
+            yield pytest.param(layers, shape, values, marks=marks, id=f"{name}-{values}")
+
+
+@pytest.mark.parametrize(("layers", "shape", "values"), list(_asked()))
+def test_chain(ask: Ask, layers: Model, shape: spec.Shape, values: str) -> None:
+    """The chain gives what its steps give in turn, and both what the formulas give."""
+    rng = np.random.default_rng([ask.seed, len(layers)])
+    weights = models.drawn_weights(rng, layers, integer=values == "integer")
+    drawn = rng.integers(-8, 9, shape) if values == "integer" else rng.standard_normal(shape)
+    x = drawn.astype(np.float32)
+    _chained(ask, layers, weights, x)
+
+
+def _chained(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> bounds.Bound:
+    """Judge a model run whole, and step by step, and the two against each other."""
+    try:
+        whole = models.run(ask, layers, weights, x)
+        allowed = models.judged(ask, layers, weights, x, whole)
+        ask.examples += 1
+        *_, stepped = models.steps(ask, layers, weights, x)
+        apart = bounds.Bound(stepped.astype(np.float64), 2 * allowed.error, allowed.judged)
+        judge.within(whole, apart, x.dtype)
+    except Failure as failure:
+        models.show(failure, layers, weights, x)
+        raise
+    return allowed
+
+
+@pytest.mark.clauses("flatten.layout-open", "dense.needs-vector")
+def test_flatten_order(ask: Ask) -> None:
+    """In what order a map is flattened is the backend's choice, told by its layout: a trait."""
+    found = {}
+    for spatial in ((3,), (2, 4), (2, 3, 2)):
+        layers = (spec.MaxPool((1,) * len(spatial)), spec.Flatten())
+        features = np.arange(np.prod(spatial) * 5, dtype=np.float32)
+        x = features.reshape(1, *spatial, 5)
+        y = ask.run(layers, x)
+        judge.same_form(y, (1, features.size), x.dtype)
+        orders = {
+            "spatial axes, then channels": models.flatten_order(spatial, 5, "channels_last"),
+            "channels, then spatial axes": models.flatten_order(spatial, 5, "channels_first"),
+        }
+        value = next((name for name, order in orders.items() if (y[0] == order).all()), "another")
+        found[value] = spatial
+        ask.examples += 1
+        layout = ask.subject.info.layout
+        if value != list(orders)[layout == "channels_first"]:
+            raise Failure(
+                "law",
+                f"a map of {spatial} cells and 5 channels is flattened in the order {value}, "
+                f"and the backend's layout is {layout}",
+                expected=list(orders)[layout == "channels_first"],
+                actual=value,
+                arrays={"x": x},
+                layers=layers,
+            )
+    (order,) = found
+    ask.trait("flatten order", order, "MaxPool, then Flatten", "ranks 1 to 3")
+
+
+DIGITS = ("pipeline.order", "dense.needs-vector")
+
+
+@pytest.mark.clauses(*DIGITS)
+def test_digits(ask: Ask) -> None:
+    """All images at once: the logits lie within the bound, the decided digits are the same.
+
+    A digit is decided where the margin of the largest logit exceeds the bounds of the two. With
+    float32 all 200 are; a trait says how many, and how many of the subject's answers are right.
+    """
+    net = digits.load()
+    logits = models.run(ask, net.layers, net.weights, net.images)
+    try:
+        allowed = models.judged(ask, net.layers, net.weights, net.images, logits)
+        _same_digits(logits, allowed)
+    except Failure as failure:
+        models.show(failure, net.layers, net.weights, net.images)
+        raise
+    ask.examples += len(net.images)
+    decided = int(_decided(allowed).sum())
+    right = int((logits.argmax(-1) == net.labels).sum())
+    value = f"{right} of {len(net.labels)} right, {decided} decided by the bound"
+    ask.trait("digits", value, "the trained network, all images in one call", "labels of the data")
+
+
+@pytest.mark.clauses(*DIGITS)
+def test_digits_one_by_one(ask: Ask) -> None:
+    """Each image by itself gives the same digit, within the same bound."""
+    net = digits.load()
+    images = net.images[: 4 * ask.profile.examples]
+    logits = [models.run(ask, net.layers, net.weights, image[None]) for image in images]
+    for image, own in zip(images, logits, strict=True):
+        try:
+            judge.same_form(own, (1, 10), image.dtype)
+        except Failure as failure:
+            models.show(failure, net.layers, net.weights, image[None])
+            raise
+    joined = np.concatenate(logits)
+    try:
+        _same_digits(joined, models.judged(ask, net.layers, net.weights, images, joined))
+    except Failure as failure:
+        first = failure.index[0] if failure.index else 0
+        models.show(failure, net.layers, net.weights, images[first : first + 1])
+        raise
+    ask.examples += len(images)
+
+
+@pytest.mark.clauses(*DIGITS)
+def test_digits_step_by_step(ask: Ask) -> None:
+    """Layer by layer, each judged on what the one before gave, the network gives the same."""
+    net = digits.load()
+    _chained(ask, net.layers, net.weights, net.images)
+
+
+def _decided(allowed: bounds.Bound) -> Array:
+    """Return which images no error within the bound can classify otherwise."""
+    best = allowed.value.argmax(-1)[:, None]
+    lowest = np.take_along_axis(allowed.value - allowed.error, best, -1)
+    highest = allowed.value + allowed.error
+    np.put_along_axis(highest, best, -np.inf, -1)
+    return np.asarray((lowest > highest).all(-1))
+
+
+def _same_digits(logits: Array, allowed: bounds.Bound) -> None:
+    said, holds = logits.argmax(-1), allowed.value.argmax(-1)
+    wrong = _decided(allowed) & (said != holds)
+    if wrong.any():
+        first = int(wrong.argmax())
+        raise Failure(
+            "value",
+            f"image {first} is taken for a {said[first]}, and is a {holds[first]} whatever the "
+            f"rounding; {int(wrong.sum())} of {len(said)} images are taken for another digit",
+            index=(first,),
+            expected=str(holds[first]),
+            actual=str(said[first]),
+        )

@@ -1,0 +1,376 @@
+"""What has no meaning must be refused: an exception, and neither an answer nor the process's end.
+
+Asked is what every framework can refuse, layers or functions. A function learns the window, the
+channels and the groups of a convolution from its weights, and broadcasts a bias of one number: that
+is not asked. What has a general meaning that some frameworks document (padding beyond the window:
+windows of padding alone; negative padding: cropping; more axes: batches of batches) may also be
+answered with just that; which it is, is a trait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnformance.adapters.backend import Array, Unsupported
+from cnnformance.conformance import judge
+from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.kinds import by_kind, laws
+from cnnformance.conformance.models import Given, drawn_weights, given
+from cnnformance.reference import forward
+from cnnformance.spec import clauses
+from cnnformance.spec import layers as spec
+
+WINDOW, STRIDE, SPATIAL = (2, 3, 2), (1, 2, 1), (6, 5, 4)
+RANKS = (1, 2, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Wrong(Given):
+    """A case to be refused, and what is wrong with it."""
+
+    why: str = ""
+
+
+def plain(kind: type[spec.Layer], rank: int = 2) -> spec.Layer:
+    """Return an ordinary layer of a kind, with nothing to refuse."""
+    if issubclass(kind, spec.Dense):
+        return kind(4, 3)
+    if issubclass(kind, spec.Adaptive):
+        return kind((2, 1, 3)[:rank])
+    channels = {"in_channels": 4, "out_channels": 6} if issubclass(kind, spec.Conv) else {}
+    return kind(window=WINDOW[:rank], stride=STRIDE[:rank], **channels)  # type: ignore[call-arg] # windowed
+
+
+def shape_for(layer: spec.Layer) -> spec.Shape:
+    """Return the shape of an ordinary input."""
+    return (2, 4) if isinstance(layer, spec.Dense) else (2, *SPATIAL[: layer.rank], 4)  # type: ignore[attr-defined] # located
+
+
+def broken(layer: spec.Layer, **changes: Any) -> spec.Layer:
+    """Return a layer with some fields changed, unchecked."""
+    return type(layer).unchecked(**{**vars(layer), **changes})
+
+
+def wrong(
+    why: str,
+    layer: spec.Layer,
+    shape: spec.Shape = (),
+    of: spec.Layer | None = None,
+    **shapes: spec.Shape,
+) -> Wrong:
+    """Return a case of small integers, for an input and weights of these shapes or the usual.
+
+    The usual weights are those of the layer ``of``, by default of the layer itself.
+    """
+    rng = np.random.default_rng(1)
+    (held,) = drawn_weights(rng, [of or layer], integer=True)
+    shape = shape or shape_for(layer)
+    arrays = {"x": rng.integers(1, 9, shape).astype(np.float32), **held}
+    for name, other in shapes.items():
+        arrays[name] = rng.integers(1, 5, other).astype(np.float32)
+    return Wrong(layer, shape, "float32", ("given",), arrays=arrays, why=why)
+
+
+def along(sizes: spec.Shape, value: int) -> Iterator[spec.Shape]:
+    """Yield the sizes with the value at one axis, each in turn."""
+    for axis in range(len(sizes)):
+        yield (*sizes[:axis], value, *sizes[axis + 1 :])
+
+
+def _field(field: str, values: tuple[int, ...]) -> Callable[[type[spec.Layer]], Iterator[Wrong]]:
+    def found(kind: type[spec.Layer]) -> Iterator[Wrong]:
+        for rank in RANKS:
+            layer = plain(kind, rank)
+            for value in values:
+                for sizes in along(getattr(layer, field), value):
+                    yield wrong(f"{field} {sizes}", broken(layer, **{field: sizes}), of=layer)
+
+    return found
+
+
+def _negative_padding(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    for rank in RANKS:
+        none = ((0, 0),) * (rank - 1)
+        for pads in (((-1, 0), *none), (*none, (0, -1)), ((-1, -1),) * rank):
+            yield wrong(f"padding {pads}", broken(plain(kind, rank), padding=pads))
+
+
+def _padding_of_a_window(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    for rank in RANKS:
+        window = WINDOW[:rank]
+        for pads in (tuple((w, w) for w in window), tuple((0, w + 1) for w in window)):
+            yield wrong(f"padding {pads}", broken(plain(kind, rank), padding=pads))
+
+
+def _order(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    for rank in RANKS:
+        yield wrong("order p = 0", broken(plain(kind, rank), p=0))
+
+
+def _more_axes(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    for rank in RANKS:
+        layer = plain(kind, rank)
+        batch, *spatial, channels = shape_for(layer)
+        for more in ((3,), (2, 3)):
+            shape = (batch, *spatial, *more, channels)
+            yield wrong(f"an input of {len(shape)} axes", layer, shape)
+
+
+def _fewer_axes(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    for rank in RANKS:
+        layer = plain(kind, rank)
+        _, *spatial, channels = shape_for(layer)
+        yield wrong(f"an input of {rank} axes", layer, (*spatial[1:], channels))
+
+
+def _channels(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    for rank in RANKS:
+        for groups in (1, 2):
+            layer = broken(plain(kind, rank), groups=groups)
+            *most, channels = shape_for(layer)
+            for other in (1, channels - 1, channels + 1, 2 * channels - 1):
+                yield wrong(f"{other} input channels", layer, (*most, other))
+
+
+def _features(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    for batch in ((2,), (1,), (4,), (2, 3)):
+        for features in (1, 3, 5, 8):
+            yield wrong(f"{features} input features", plain(kind), (*batch, features))
+    yield wrong("no bias, 3 input features", kind(4, 2, bias=False), (2, 3))  # type: ignore[call-arg] # dense
+
+
+def _groups(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    for rank in RANKS:
+        layer = plain(kind, rank)
+        window = WINDOW[:rank]
+        for groups, inputs, outputs in ((3, 4, 6), (4, 4, 6), (2, 4, 5), (2, 3, 4)):
+            changed = broken(layer, groups=groups, in_channels=inputs, out_channels=outputs)
+            shape = (*shape_for(layer)[:-1], inputs)
+            kernel = (*window, inputs // groups, outputs)
+            why = f"{groups} groups for {inputs} and {outputs} channels"
+            yield wrong(why, changed, shape, weight=kernel, bias=(outputs,))
+
+
+def _weights(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    if issubclass(kind, spec.Dense):
+        for shape in ((3, 5), (3, 3), (4, 3), (2, 4), (4, 4)):
+            yield wrong(f"a weight of shape {shape}", plain(kind), weight=shape)
+        for size in (2, 4, 6):
+            yield wrong(f"a bias of shape {(size,)}", plain(kind), bias=(size,))
+        return
+    for rank in RANKS:
+        layer = plain(kind, rank)
+        for channels in ((5, 6), (3, 6), (6, 4), (4, 5), (6,)):
+            kernel = (*WINDOW[:rank], *channels)
+            yield wrong(f"a weight of shape {kernel}", layer, weight=kernel)
+        for size in (2, 5, 7):
+            yield wrong(f"a bias of shape {(size,)}", layer, bias=(size,))
+
+
+def _output(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    for rank in RANKS:
+        layer = plain(kind, rank)
+        for output in along(layer.output, -1):  # type: ignore[attr-defined] # adaptive
+            yield wrong(f"output sizes {output}", broken(layer, output=output))
+
+
+POOLS: tuple[type[spec.Layer], ...] = (spec.MaxPool, spec.AveragePool, spec.MinPool, spec.LpPool)
+WINDOWED = (*POOLS, spec.Conv)
+ADAPTIVE: tuple[type[spec.Layer], ...] = (spec.AdaptiveAveragePool, spec.AdaptiveMaxPool)
+
+Rule = Callable[[type[spec.Layer]], Iterator[Wrong]]
+
+RULES: Mapping[str, tuple[tuple[type[spec.Layer], ...], Rule]] = {
+    "window": ((*POOLS, spec.StochasticPool), _field("window", (0, -1))),
+    "stride": (WINDOWED, _field("stride", (0, -1))),
+    "stride-zero": ((spec.StochasticPool,), _field("stride", (0,))),
+    "dilation": (WINDOWED, _field("dilation", (0, -1))),
+    "negative-padding": (WINDOWED, _negative_padding),
+    "padding-of-a-window": (POOLS, _padding_of_a_window),
+    "order": ((spec.LpPool,), _order),
+    "more-axes": (WINDOWED, _more_axes),
+    "fewer-axes": (WINDOWED, _fewer_axes),
+    "channels": ((spec.Conv,), _channels),
+    "groups": ((spec.Conv,), _groups),
+    "features": ((spec.Dense,), _features),
+    "weights": ((spec.Conv, spec.Dense), _weights),
+    "output": (ADAPTIVE, _output),
+}
+"""What is wrong, for which layers, and the cases."""
+
+GENERAL = ("negative-padding", "padding-of-a-window", "more-axes")
+"""The rules that leave an answer: the general meaning."""
+
+STATED = laws("refuses")
+
+
+def _asked() -> Iterator[Any]:
+    for rule, (kinds, cases) in RULES.items():
+        for kind in kinds:
+            marks = pytest.mark.clauses(*STATED.get(kind.__name__, []))
+            yield pytest.param(kind, rule, cases, marks=marks, id=f"{kind.__name__}-{rule}")
+
+
+@pytest.mark.parametrize(("kind", "rule", "cases"), list(_asked()))
+def test_refused(ask: Ask, kind: type[spec.Layer], rule: str, cases: Rule) -> None:
+    """The call is refused with an exception, and leaves the backend usable."""
+    _refused(ask, kind, rule, cases(kind))
+
+
+@by_kind({spec.TYPES[name]: ids for name, ids in STATED.items()})
+def test_stated(ask: Ask, kind: type[spec.Layer]) -> None:
+    """What the clauses say must be refused is refused."""
+    stated = [clauses.load().clauses[name] for name in STATED[kind.__name__]]
+    found = [
+        wrong(f"{case.layer} for an input {case.shape}", case.layer, case.shape)
+        for clause in stated
+        if isinstance(clause, clauses.Law)
+        for case in clause.refusals
+        if type(case.layer) is kind
+    ]
+    _refused(ask, kind, "stated", found)
+
+
+def _refused(ask: Ask, kind: type[spec.Layer], rule: str, cases: Any) -> None:
+    answers: set[str] = set()
+    healthy: dict[Case, bool] = {}
+
+    def usable(usual: Case) -> bool:
+        """Whether an ordinary call is answered rightly; if it never was, others say so."""
+        try:
+            ask.output(usual)
+        except Failure:
+            return False
+        return True
+
+    def question(case: Case) -> None:
+        assert isinstance(case, Wrong)
+        layer = plain(kind, getattr(case.layer, "rank", 2))
+        usual = Case(layer, shape_for(layer), regimes=("positive",))
+        if usual not in healthy:
+            healthy[usual] = usable(usual)
+        answers.add(_answer(ask, case))
+        if healthy[usual] and not usable(usual):
+            raise Failure(
+                "law",
+                f"after {case.why} was refused, an ordinary call fails: {usual.layer}",
+                expected="an ordinary call works",
+            )
+
+    ask.sweep(cases, question)
+    if rule in GENERAL and "answered" in answers:
+        value = " or ".join(sorted(answers))
+        ask.trait(rule.replace("-", " "), value, kind.__name__, "all ranks and sides")
+
+
+def _answer(ask: Ask, case: Wrong) -> str:
+    """Return how a case was met: ``refused``, or ``answered`` with a general meaning.
+
+    Raises:
+        Failure: it was answered without one, or the subject crashed, hung, or broke its contract.
+    """
+    try:
+        y = ask.run(case.layer, case.x, case.weights)
+    except Unsupported:
+        return "refused"
+    except Failure as failure:
+        if failure.effect == "exception":
+            return "refused"
+        raise
+    if _generally(case, y):
+        return "answered"
+    raise Failure(
+        "accepted",
+        f"accepted {case.why}, and returned an array of shape {y.shape}{_some(y)}",
+        expected="an exception",
+        actual=f"an array of shape {y.shape}",
+    )
+
+
+def _some(y: Array) -> str:
+    shown = ", ".join(judge.text(value) for value in y.ravel()[:4])
+    return f" with the values {shown}{', ...' if y.size > 4 else ''}" if y.size else ""
+
+
+def _generally(case: Wrong, y: Array) -> bool:
+    """Whether ``y`` is what a general meaning of the case gives."""
+    layer, x = case.layer, case.x
+    if not isinstance(layer, spec.Windowed) or isinstance(layer.padding, str):
+        return False
+    pads = layer.padding
+    if x.ndim > layer.rank + 2 and y.shape[: -layer.rank - 1] == x.shape[: -layer.rank - 1]:
+        x, y = (a.reshape(-1, *a.shape[-layer.rank - 1 :]) for a in (x, y))
+    elif any(map(any, pads)):
+        sizes = zip(x.shape[1:-1], pads, strict=True)
+        x = x[:, *(slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in sizes)]
+        layer = broken(layer, padding=tuple((max(a, 0), max(b, 0)) for a, b in pads))
+    else:
+        return False
+    try:
+        judge.output(given(layer, x, **case.weights), y)
+    except Failure:
+        return False
+    return True
+
+
+MIXED = (("float32", "float64"), ("float64", "float32"), ("float16", "float32"))
+
+
+@by_kind({spec.Conv: [], spec.Dense: []})
+def test_mixed_dtypes(ask: Ask, kind: type[spec.Layer]) -> None:
+    """Weights of another dtype than the input's are refused, or used rightly: a trait."""
+
+    def question(case: Case) -> None:
+        try:
+            y = ask.run(case.layer, case.x, case.weights)
+        except Failure as failure:
+            if failure.effect != "exception":
+                raise
+            value = "refused"
+        else:
+            expected = forward(case.layer, case.x, case.weights)
+            exact = "sums of small integers are exact in every dtype"
+            judge.equal(y.astype(np.float64), expected, exact)
+            value = f"gives {y.dtype}"
+        mixture = f"{case.dtype} input with {case.weights['weight'].dtype} weights"
+        ask.trait(f"{kind.__name__}: {mixture}", value, kind.__name__, str(case.layer))
+
+    usual = wrong("", plain(kind))
+    ask.sweep(
+        (
+            given(
+                usual.layer,
+                usual.x.astype(one),
+                **{n: w.astype(two) for n, w in usual.weights.items()},
+            )
+            for one, two in MIXED
+        ),
+        question,
+    )
+
+
+@by_kind({kind: [] for kind in WINDOWED})
+def test_without_batch(ask: Ask, kind: type[spec.Layer]) -> None:
+    """What an input of one axis too few gives, which some take as a single sample: a trait."""
+
+    def question(case: Case) -> None:
+        try:
+            ask.run(case.layer, case.x, case.weights)
+        except Failure as failure:
+            if failure.effect != "exception":
+                raise
+            value = "refused"
+        else:
+            value = "answered"
+        where = f"{kind.__name__}, {case.x.ndim} axes"
+        ask.trait("input without batch", value, where, f"{case.layer}, input {case.shape}")
+
+    layers = [plain(kind, rank) for rank in RANKS]
+    ask.sweep((wrong("", layer, shape_for(layer)[1:]) for layer in layers), question)

@@ -1,0 +1,102 @@
+"""Sizes of outputs: the formula, the framework's static answer, and the edges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.kinds import by_kind, law
+from cnnformance.conformance.strategies import cases
+from cnnformance.reference import ShapeError, output_shape
+from cnnformance.spec import layers as spec
+
+SIZES: dict[type[spec.Layer], list[str]] = {
+    spec.MaxPool: ["pool.output-size"],
+    spec.MinPool: ["pool.output-size"],
+    spec.AveragePool: ["pool.output-size"],
+    spec.LpPool: ["pool.output-size"],
+    spec.StochasticPool: ["pool.output-size"],
+    spec.Conv: ["conv.valid-size"],
+    spec.GlobalAveragePool: [],
+    spec.GlobalMaxPool: [],
+    spec.AdaptiveAveragePool: [],
+    spec.AdaptiveMaxPool: [],
+    spec.ReLU: [],
+    spec.Flatten: [],
+    spec.Dense: [],
+}
+
+
+@by_kind(SIZES, ["static-shape-agrees", "output-shape"])
+def test_static_shape(ask: Ask, kind: type[spec.Layer]) -> None:
+    """The shape that the framework states without computing is the formula's."""
+
+    def question(case: Case) -> None:
+        said = ask.asked(lambda: ask.subject.output_shape([case.layer], case.shape))
+        holds = output_shape(case.layer, case.shape)
+        if said != holds:
+            raise Failure(
+                "shape",
+                f"the static shape for input {case.shape} is {said}, not {holds}",
+                expected=str(holds),
+                actual=str(said),
+            )
+
+    ask.explore(cases(kind), question, max(6, ask.profile.examples // 3))
+    ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 3))
+
+
+def _too_small(kind: type[spec.Layer]) -> Iterator[Case]:
+    """Yield windows that are one and two cells larger than the input, along each axis."""
+    for rank in (1, 2, 3):
+        for axis in range(rank):
+            for short in (1, 2):
+                for stride in (1, 2):
+                    window = tuple(3 if i == axis else 1 for i in range(rank))
+                    layer = kind(window=window, stride=(stride,) * rank)  # type: ignore[call-arg] # windowed
+                    spatial = tuple(3 - short if i == axis else 2 for i in range(rank))
+                    yield Case(layer, (1, *spatial, 1))
+
+
+@law("refused-or-empty")
+def test_window_larger_than_input(ask: Ask, kind: type[spec.Layer]) -> None:
+    """Where no window fits, the layer is refused or the output is empty: no crash, no garbage."""
+
+    def question(case: Case) -> None:
+        try:
+            y = ask.run(case.layer, case.x, case.weights)
+        except Failure as failure:
+            if failure.effect == "exception":
+                return
+            raise
+        if not _empty_as_it_should(case, y.shape):
+            raise Failure(
+                "shape",
+                f"no window fits into {case.shape}, and the output has shape {y.shape}",
+                expected="an exception or an empty output",
+                actual=str(y.shape),
+                arrays={"x": case.x, **case.weights},
+            )
+
+    ask.sweep(_too_small(kind), question)
+
+
+def _empty_as_it_should(case: Case, shape: spec.Shape) -> bool:
+    try:
+        return shape == output_shape(case.layer, case.shape)
+    except ShapeError:  # the formula gives less than nothing
+        return int(np.prod(shape)) == 0
+
+
+@law("empty-batch")
+def test_empty_batch(ask: Ask, kind: type[spec.Layer]) -> None:
+    """A batch of no images gives a batch of no outputs, of the shape that the formula states."""
+
+    def question(case: Case) -> None:
+        ask.output(case.with_(shape=(0, *case.shape[1:]), regimes=("integer",)))
+
+    ask.explore(cases(kind), question, max(4, ask.profile.examples // 8))

@@ -1,0 +1,269 @@
+"""NaN, infinities, signed zeros and subnormals: IEEE 754 where it decides, traits where not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from cnnformance.adapters.backend import Array, Unsupported
+from cnnformance.adapters.wire import dtype_named
+from cnnformance.conformance import judge
+from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.kinds import FLOATS, law, laws
+from cnnformance.conformance.strategies import cases
+from cnnformance.reference import bounds, windows
+from cnnformance.spec import layers as spec
+
+Window = tuple[spec.Layer, spec.Shape]
+
+
+@law("nan-propagates")
+def test_sum_keeps_nan_and_infinities(ask: Ask, kind: type[spec.Layer]) -> None:
+    """A sum with a NaN is NaN, and sums with infinities are infinite or, of both signs, NaN."""
+    leaks: set[str] = set()
+
+    def question(case: Case) -> None:
+        if not isinstance(case.layer, spec.Conv):
+            ask.output(case)
+            return
+        y = ask.run(case.layer, case.x, case.weights)
+        allowed = bounds.bound(case.layer, case.x, case.weights)
+        # FFT and Winograd kernels, and blocks of a vector unit, spread what is not finite over
+        # their sample: that is a trait; a NaN that gets lost is not
+        spoilt = ~np.isfinite(case.x.astype(np.float64)).all(axis=tuple(range(1, case.x.ndim)))
+        spoilt = spoilt.reshape(-1, *(1,) * (y.ndim - 1))
+        leaked = spoilt & ~np.isnan(allowed.value) & ~np.isfinite(y.astype(np.float64))
+        leaked &= y.astype(np.float64) != allowed.value
+        if leaked.any():
+            leaks.add(case.dtype)
+        judge.within(y, dataclasses.replace(allowed, judged=allowed.judged & ~leaked), y.dtype)
+
+    for dtype in FLOATS:
+        drawn = cases(kind, dtype, regimes=("nan", "infinite"))
+        ask.explore(drawn, question, max(6, ask.profile.examples // 6))
+    for dtype in sorted(leaks):
+        ask.trait(f"NaN and infinities in Conv of {dtype}", "spread over their sample", dtype, "")
+
+
+def _whole_windows(kind: type[spec.Layer]) -> Iterator[Window]:
+    """Yield layers whose one window is the whole map, for several ranks, sizes and channels."""
+    for spatial in ((2,), (7,), (9,), (17,), (2, 2), (3, 3), (1, 8), (8, 1), (5, 4), (2, 3, 2)):
+        for channels in (1, 3, 16, 17):
+            if issubclass(kind, spec.Global):
+                layer: spec.Layer = kind(rank=len(spatial))
+            elif issubclass(kind, spec.Adaptive):
+                layer = kind(output=(1,) * len(spatial))
+            elif issubclass(kind, spec.Windowed):
+                layer = kind(window=spatial)
+            else:
+                layer = kind()
+            yield layer, (*spatial, channels)
+            if isinstance(layer, spec.Windowed) and max(spatial) < 8:
+                yield layer.replace(stride=(1,) * len(spatial)), (*spatial, channels)
+
+
+def _placed(shape: spec.Shape, dtype: str, others: float, special: float) -> Array:
+    """Return one sample for each cell: ``special`` there, in all channels, ``others`` elsewhere."""
+    cells = int(np.prod(shape[:-1]))
+    x = np.full((cells, cells, shape[-1]), others)
+    x[np.arange(cells), np.arange(cells)] = special
+    return x.reshape((cells, *shape)).astype(dtype_named(dtype))
+
+
+class Choices:
+    """The values of a trait as they were seen, each with the first place that showed it."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self.seen: dict[str, tuple[str, Array, spec.Layer]] = {}
+
+    def add(self, value: str, place: str, x: Array, layer: spec.Layer) -> None:
+        """Keep a value and where it was seen, if it is new."""
+        self.seen.setdefault(value, (place, x, layer))
+
+    def settle(self, ask: Ask, name: str) -> None:
+        """Record the trait; more than one value is a failure."""
+        if not self.seen:
+            return
+        for value, (place, _, layer) in self.seen.items():
+            ask.trait(name, value, place, str(layer))
+        if len(self.seen) > 1:
+            shown = "; ".join(f"{value} at {place}" for value, (place, _, _) in self.seen.items())
+            _, x, layer = list(self.seen.values())[-1]
+            raise Failure(
+                "trait",
+                f"{name} is not consistent: {shown}",
+                arrays={"x": x},
+                layers=(layer,),
+                expected="one answer everywhere",
+                actual=shown,
+            )
+
+
+def _selection_kinds(name: str) -> list[type[spec.Layer]]:
+    return [spec.TYPES[layer] for layer in laws(name) if layer != "ReLU"]
+
+
+@pytest.mark.clauses("pool.max.nan")
+def test_nan_in_selections(ask: Ask) -> None:
+    """What a NaN does to a maximum or minimum is the same at every cell, size, rank and dtype."""
+    choices = Choices()
+    for kind in _selection_kinds("nan-trait-consistent"):
+        for dtype in FLOATS if ask.profile.name != "quick" else ("float32",):
+            for layer, shape in _whole_windows(kind):
+                x = _placed(shape, dtype, 1.0, np.nan)
+                if ask.over:
+                    break
+                try:
+                    y = ask.run(layer, x)
+                except (Unsupported, Failure) as reason:  # a crash is shown by other questions
+                    ask.declined = str(reason)
+                    continue
+                ask.examples += 1
+                for cell in np.ndindex(y.shape):
+                    said = _said(float(y[cell]), 1.0)
+                    where = f"{kind.__name__} {dtype} {shape}, NaN in cell {cell[0]}"
+                    choices.add(said, where, x[cell[0] : cell[0] + 1], layer)
+    choices.settle(ask, "NaN in maximum and minimum")
+
+
+def _said(value: float, others: float) -> str:
+    if np.isnan(value):
+        return "NaN propagates"
+    return "NaN is ignored" if value == others else f"NaN gives {value}"
+
+
+@pytest.mark.clauses("pool.max.nan")
+def test_nan_in_windows(ask: Ask) -> None:
+    """A NaN reaches the windows that hold it, all in one way, and no others."""
+    choices = Choices()
+
+    def question(case: Case) -> None:
+        y = ask.run(case.layer, case.x).astype(np.float64)
+        cells, real = windows(case.layer, case.x.astype(np.float64), np.nan)  # type: ignore[arg-type] # located
+        cells = np.where(real[..., None], cells, np.nan)
+        held = (np.isnan(cells) & real[..., None]).any(axis=-2)
+        extreme = np.nanmin if isinstance(case.layer, spec.MinPool) else np.nanmax
+        some = ~np.isnan(cells).all(axis=-2)
+        filled = np.where(some[..., None, :], cells, 0.0)
+        others = extreme(filled, axis=-2)
+        flat, whole = y.reshape(others.shape), some & ~held
+        if not (flat[whole] == others[whole]).all():
+            raise Failure("special", "a window without NaN is not what it is without NaN elsewhere")
+        for index in np.argwhere(held & some)[:50]:
+            place = tuple(index)
+            choices.add(_said(float(flat[place]), float(others[place])),
+                        f"{case.layer} on {case.dtype} {case.shape}", case.x, case.layer)  # fmt: skip
+
+    for kind in _selection_kinds("nan-trait-consistent"):
+        drawn = cases(kind, plain=False, regimes=("nan",))
+        ask.explore(drawn, question, max(6, ask.profile.examples // 5))
+    choices.settle(ask, "NaN in a window")
+
+
+@pytest.mark.clauses("pipeline.subnormals")
+def test_subnormals_in_selections(ask: Ask) -> None:
+    """Maxima and minima keep subnormal numbers, or all flush them to zero."""
+    choices = Choices()
+    for kind in _selection_kinds("nan-trait-consistent"):
+        for layer, shape in _whole_windows(kind):
+            tiny = bounds.format_of("float32").tiny
+            x = np.full((1, *shape), tiny / 8, np.float32)
+            if ask.over:
+                break
+            try:
+                y = ask.run(layer, x)
+            except (Unsupported, Failure) as reason:  # a crash is shown by other questions
+                ask.declined = str(reason)
+                continue
+            ask.examples += 1
+            said = "flushed" if (y == 0).all() else "kept" if (y == x.flat[0]).all() else "mixed"
+            choices.add(said, f"{kind.__name__} {shape}", x, layer)
+    choices.settle(ask, "subnormals in maximum and minimum")
+
+
+@pytest.mark.clauses("relu.nan")
+def test_nan_in_relu(ask: Ask) -> None:
+    """What ReLU makes of a NaN is the same at every position, shape and dtype."""
+    choices = Choices()
+    for dtype in FLOATS:
+        for size in (1, 3, 8, 16, 17, 33):
+            x = np.full((2, size), np.nan).astype(dtype_named(dtype))
+            x[1, ::2] = 1
+            try:
+                y = ask.run(spec.ReLU(), x)
+            except Unsupported as reason:
+                ask.declined = str(reason)
+                continue
+            ask.examples += 1
+            for cell in np.argwhere(np.isnan(x.astype(np.float64))):
+                value = float(y[tuple(cell)])
+                said = "NaN propagates" if np.isnan(value) else f"NaN gives {value}"
+                choices.add(said, f"{dtype}, size {size}, position {tuple(cell)}", x, spec.ReLU())
+    choices.settle(ask, "NaN in ReLU")
+
+
+def _mixed_zero(name: str, x: Array, y: Array, choices: Choices, place: str, layer: spec.Layer) -> None:
+    del name
+    signs = np.signbit(y.astype(np.float64))
+    choices.add("-0.0 stays -0.0" if signs.all() else "-0.0 becomes +0.0", place, x, layer)
+
+
+@law("signed-zero-trait")
+def test_signed_zero(ask: Ask, kind: type[spec.Layer]) -> None:
+    """A window of zeros gives a zero; whether negative zeros keep their sign is a trait."""
+    choices = Choices()
+    for dtype in FLOATS:
+        for layer, shape in _whole_windows(kind):
+            x = np.full((1, *shape), -0.0).astype(dtype_named(dtype))
+            if ask.over:
+                break
+            try:
+                y = ask.run(layer, x)
+            except Unsupported as reason:
+                ask.declined = str(reason)
+                continue
+            ask.examples += 1
+            if (y != 0).any():
+                raise Failure("value", f"a window of zeros gives {y.ravel()[0]}", arrays={"x": x},
+                              layers=(layer,))  # fmt: skip
+            _mixed_zero(kind.__name__, x, y, choices, f"{dtype} {shape}", layer)
+    value, (place, _, layer) = next(iter(choices.seen.items()), ("", ("", None, None)))
+    if choices.seen:
+        several = "depends on size or dtype" if len(choices.seen) > 1 else value
+        ask.trait(f"sign of zero in {kind.__name__}", several, place, str(layer))
+
+
+@law("subnormal-trait")
+def test_subnormals(ask: Ask, kind: type[spec.Layer]) -> None:
+    """Subnormal numbers are kept or flushed to zero: a trait; anything else is a failure."""
+    for dtype in ("float32", "float64"):
+        seen: set[str] = set()
+
+        def question(case: Case, seen: set[str] = seen) -> None:
+            tiny = bounds.format_of(case.dtype).tiny
+            x = (case.x.astype(np.float64) * tiny / 1024).astype(case.x.dtype)
+            y = ask.run(case.layer, x, case.weights).astype(np.float64)
+            allowed = bounds.bound(case.layer, x, case.weights) if not isinstance(
+                case.layer, bounds.SELECTIONS) else None  # fmt: skip
+            exact = np.asarray(bounds.forward(case.layer, x, case.weights)).astype(np.float64)
+            off = np.abs(y - exact)
+            limit = np.full(off.shape, tiny) if allowed is None else allowed.error + tiny
+            if not (off <= limit).all():
+                raise Failure("value", f"subnormal inputs give {y.ravel()[off.argmax()]}, "
+                              f"should be {exact.ravel()[off.argmax()]}", arrays={"x": x, **case.weights},
+                              layers=(case.layer,))  # fmt: skip
+            inside = (np.abs(exact) > 0) & (np.abs(exact) < tiny)
+            if allowed is None and inside.any():
+                seen.add("flushed" if (y[inside] == 0).any() else "kept")
+
+        drawn = cases(kind, dtype, regimes=("integer",))
+        ask.explore(drawn, question, max(4, ask.profile.examples // 8))
+        if seen:
+            value = "sometimes flushed" if len(seen) > 1 else seen.pop()
+            ask.trait(f"subnormals in {kind.__name__} of {dtype}", value, dtype, "")

@@ -1,0 +1,63 @@
+"""Memory and state: layouts of the input, aliasing, repeated calls."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.kinds import law
+from cnnformance.conformance.strategies import cases
+from cnnformance.spec import layers as spec
+
+MEMORIES = ("fortran", "strided", "reversed", "offset", "readonly")
+
+
+@law("memory-layout")
+def test_memory_layout(ask: Ask, kind: type[spec.Layer]) -> None:
+    """An input that lies in memory in another way gives the same output."""
+    for dtype in ("float32", "float64"):
+        drawn = cases(kind, dtype, plain=False, memory=MEMORIES)
+        ask.explore(drawn, ask.output, max(10, ask.profile.examples // 3))
+
+
+@law("pure")
+def test_pure(ask: Ask, kind: type[spec.Layer]) -> None:
+    """A call leaves its input and earlier results alone, and an equal call gives equal bits."""
+
+    def question(case: Case) -> None:
+        other = case.with_(seed=case.seed + 1).x
+        ask.output(case)
+        twice = ask.asked(lambda: ask.subject.run_twice(case.layer, case.weights, case.x, other))
+        problems = []
+        if twice.modified:
+            problems.append("the input was modified")
+        if twice.first.tobytes() != twice.later.tobytes():
+            problems.append("an earlier result changed when the layer was called again")
+        if not np.array_equal(twice.first, twice.again, equal_nan=True):
+            deterministic = ask.subject.info.deterministic
+            problems += ["an equal call gave another result"] if deterministic else []
+        if problems:
+            raise Failure("impure", "; ".join(problems))
+        if not isinstance(case.layer, spec.Flatten | spec.ReLU) and case.x.size:
+            aliased = "a view of its input" if twice.aliases_input else "memory of its own"
+            ask.trait(f"{kind.__name__} result", aliased, "", "")
+
+    ask.explore(cases(kind, plain=False), question, max(8, ask.profile.examples // 4))
+
+
+@law("batch-independent")
+def test_state_between_shapes(ask: Ask, kind: type[spec.Layer]) -> None:
+    """One layer called with inputs of many shapes, then the first again, answers each rightly."""
+    shapes = cases(kind)
+
+    def question(case: Case) -> None:
+        ask.output(case)
+        if len(case.shape) > 2 and not isinstance(case.layer, spec.Conv | spec.Dense):
+            grown = (case.shape[0], *(n + 1 for n in case.shape[1:-1]), case.shape[-1])
+            ask.output(case.with_(shape=grown))
+        ask.output(case.with_(seed=case.seed + 1))
+        ask.output(case)
+
+    ask.explore(shapes, question, max(4, ask.profile.examples // 10))

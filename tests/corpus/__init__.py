@@ -1,0 +1,1 @@
+"""Backends whose verdicts are known beforehand: honest, correct but different, faulty, hostile."""

@@ -1,0 +1,125 @@
+"""The mutation score: how many faulty backends the suite catches, and how soon.
+
+Run as ``python tests/mutation.py [--profile P] [--only TEXT] [--jobs N] [--correct]``. Each faulty
+backend is put through the public interface, first to the questions about its layer, and to all of
+them if it survives those. ``--correct`` runs the correct-but-different backends instead, all of
+whose verdicts must pass. Exit status 0: every fault caught, or no correct backend flagged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from corpus.correct import CORRECT  # noqa: E402 - found through the path above
+from corpus.faulty import FAULTS  # noqa: E402 - likewise
+
+from cnnformance.reports import records  # noqa: E402 - likewise
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one backend: the question that flagged it (empty: none), and the cost."""
+
+    name: str
+    question: str
+    message: str
+    examples: int
+    seconds: float
+
+
+def put(target: str, profile: str, seed: int, *more: str) -> Outcome:
+    """Run the suite over one backend in this process, until the first failing verdict."""
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "verdicts.jsonl"
+        arguments = [
+            str(ROOT / "conformance"), "--rootdir", str(ROOT), "--backend", target, "--in-process",
+            "--profile", profile, "--seed", str(seed), "--record", str(record), "-x", "-q",
+            "-p", "no:cacheprovider", "--tb=no", *more,
+        ]  # fmt: skip
+        with contextlib.redirect_stdout(io.StringIO()):
+            pytest.main(arguments)
+        verdicts = records.read(record).verdicts
+    if not verdicts:
+        raise RuntimeError(f"{target}: nothing was asked")
+    flagged = next((v for v in verdicts if v.verdict in records.FAILING), None)
+    examples = sum(v.examples for v in verdicts)
+    question, message = (flagged.question, flagged.message) if flagged else ("", "")
+    return Outcome(target, question, message, examples, time.monotonic() - start)
+
+
+def catch(job: tuple[str, str, int]) -> Outcome:
+    """Put one fault to the questions about its layer, then to all."""
+    key, profile, seed = job
+    fault = FAULTS[key]
+    target = f"{ROOT / 'tests/corpus/faulty.py'}:{fault.make().__name__}"
+    first = put(target, profile, seed, "-k", fault.layer)
+    return first if first.question else put(target, profile, seed)
+
+
+def spare(job: tuple[str, str, int]) -> Outcome:
+    """Put one correct backend to all questions."""
+    name, profile, seed = job
+    return put(f"{ROOT / 'tests/corpus/correct.py'}:{name}", profile, seed)
+
+
+def main() -> int:
+    """Run one corpus and print the score."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", default="default")
+    parser.add_argument("--only", default="", help="backends whose name contains this")
+    parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--correct", action="store_true", help="the correct backends instead")
+    options = parser.parse_args()
+    names = list(CORRECT) if options.correct else list(FAULTS)
+    jobs = [(n, options.profile, options.seed) for n in names if options.only in n]
+    found = {}
+    with multiprocessing.Pool(options.jobs, maxtasksperchild=10) as pool:
+        work = pool.imap_unordered(spare if options.correct else catch, jobs)
+        for outcome in work:
+            found[outcome.name] = outcome
+            if bool(outcome.question) == options.correct:
+                word = "FLAGGED" if options.correct else "SURVIVED"
+                print(f"{word} {outcome.name.rpartition(':')[2]}: {outcome.question} {outcome.message}", flush=True)
+    if options.correct:
+        flagged = sum(bool(o.question) for o in found.values())
+        print(f"{flagged} of {len(found)} correct backends flagged")
+        return int(flagged > 0)
+    return _score(found)
+
+
+def _score(found: dict[str, Outcome]) -> int:
+    by_target = {f.make().__name__: f for f in FAULTS.values()}
+    totals: Counter[str] = Counter()
+    caught: Counter[str] = Counter()
+    for name, outcome in found.items():
+        fault = by_target[name.rpartition(":")[2]]
+        for group in ("all", f"class {fault.fault_class}", f"layer {fault.layer}"):
+            totals[group] += 1
+            caught[group] += bool(outcome.question)
+    for group in sorted(totals):
+        print(f"{caught[group]:4d} / {totals[group]:4d}  {group}")
+    killed = sorted((o for o in found.values() if o.question), key=lambda o: o.seconds)
+    if killed:
+        middle = killed[len(killed) // 2]
+        print(f"median time to detection: {middle.seconds:.2f} s, {middle.examples} examples")
+    return int(caught["all"] < totals["all"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
