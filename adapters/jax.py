@@ -240,6 +240,10 @@ class Jax(Backend):
         """Start the sequence of keys for stochastic pooling."""
         self._seed, self._draws = seed, itertools.count()
 
+    def _key(self) -> Any:
+        """Return the next key of the sequence."""
+        return jax.random.fold_in(jax.random.key(self._seed), next(self._draws))
+
     def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
         """Return the function of this module, or ``Composed``."""
         bound = function_of(layer)
@@ -250,9 +254,7 @@ class Jax(Backend):
             return function(x, **held)
 
         def draw(x: Any) -> Any:
-            return function(
-                x, key=jax.random.fold_in(jax.random.key(self._seed), next(self._draws))
-            )
+            return function(x, key=self._key())
 
         run = draw if getattr(layer, "training", False) else call
         return Composed(run, NOTES[bound.func]) if bound.func in NOTES else run
@@ -277,8 +279,13 @@ class Jax(Backend):
         function = jax.jit(function) if self.mode == "jit" else function
         held = {"input": x, **weights}
         given = {name: self.from_numpy(array) for name, array in held.items()}
+        more = {"key": self._key()} if getattr(layer, "training", False) else {}
+
+        def forward(g: dict[str, Any]) -> Any:
+            return function(g["input"], **{name: g[name] for name in weights}, **more)
+
         try:
-            _, pull = jax.vjp(lambda g: function(g["input"], **{n: g[n] for n in weights}), given)
+            _, pull = jax.vjp(forward, given)
             (pulled,) = pull(self.from_numpy(upstream))
         except NotImplementedError as error:
             raise Unsupported(str(error)) from error

@@ -457,10 +457,10 @@ class NumPy(Backend):
         if shapes != weight_shapes(layer):
             raise ValueError(f"{layer} needs weights {weight_shapes(layer)}, and not {shapes}")
         arguments: dict[str, Any] = {"weights": weights} if layer.has_weights else {}
-        if isinstance(layer, StochasticPool):
-            arguments["generator"] = self.generator
 
         def call(x: Array) -> Array:
+            if isinstance(layer, StochasticPool):
+                arguments["generator"] = self.generator
             with np.errstate(all="ignore"):
                 return FORWARD[type(layer)](x, **arguments, **vars(layer))
 

@@ -69,8 +69,9 @@ def parse(subject: str) -> Target:
             is installed than the one asked for.
     """
     if match := _PATH.fullmatch(subject):
-        if ".py:" in subject and not Path(subject.split(".py:")[0] + ".py").is_file():
-            raise SubjectError(f"--backend {subject}: there is no file {subject.split(':')[0]}")
+        file, python, _ = subject.partition(".py:")
+        if python and not Path(f"{file}.py").is_file():
+            raise SubjectError(f"--backend {subject}: there is no file {file}.py")
         return Target(subject, match["path"], match["mode"] or "", match["device"] or "cpu")
     match = _SUBJECT.fullmatch(subject)
     name = match["name"] if match else subject

@@ -165,7 +165,7 @@ class _Process:
         package = str(Path(sys.modules["cnnformance"].__file__ or root).resolve().parents[1])
         paths = [package, os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        self._parent = subprocess.Popen(
+        self._parent = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
             [sys.executable, "-m", "cnnformance.adapters.worker", json.dumps(options)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -205,8 +205,14 @@ class _Process:
         except (wire.WireError, TimeoutError, OSError) as error:
             said = self._said()
             self._end_parent()
-            how = f"no answer in {_START_SECONDS:.0f} s" if isinstance(error, TimeoutError) else "died"
-            raise AdapterBroke(f"{self._target.name}: the worker {how} while it started", said) from error
+            how = (
+                f"no answer in {_START_SECONDS:.0f} s"
+                if isinstance(error, TimeoutError)
+                else "died"
+            )
+            raise AdapterBroke(
+                f"{self._target.name}: the worker {how} while it started", said
+            ) from error
         if hello["status"] != "ok":
             self._end_parent()
             said = f"{self._target.name}: {hello['type']}: {hello['message']}"
@@ -454,5 +460,3 @@ class Subject:
 
 def _flat(weights: Sequence[Weights]) -> list[Array]:
     return [array for each in weights for array in each.values()]
-
-

@@ -114,7 +114,7 @@ def keras_call(layer: Layer) -> list[Call]:  # noqa: PLR0911 - a table, one case
     """Return the layer of Keras. Raises ``Unsupported`` where there is none."""
     pooling = f"keras.layers.{type(layer).__name__}ing{getattr(layer, 'rank', 0)}D"
     match layer:
-        case Pool(dilation=dilation) if max(dilation) > 1:
+        case Pool(dilation=dilation) if set(dilation) != {1}:
             raise Unsupported("Keras pools without dilation")
         case MaxPool(window, stride) | AveragePool(window, stride):
             return [(pooling, {"pool_size": window, "strides": stride, "padding": word(layer)})]
@@ -151,7 +151,7 @@ def nn_call(layer: Layer) -> list[Call]:  # noqa: C901, PLR0911 - a table, one c
     match layer:
         case MaxPool(window, stride, _, dilation) | AveragePool(window, stride, _, dilation):
             kind = "max" if isinstance(layer, MaxPool) else "avg"
-            if max(dilation) == 1:
+            if set(dilation) == {1}:
                 at = {"ksize": window, "strides": stride, "padding": padding}
                 return [(f"tf.nn.{kind}_pool{rank}d", at)]
             if max(stride) > 1 or padding != "VALID":

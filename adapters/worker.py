@@ -91,7 +91,7 @@ def arranged(x: Array, memory: str) -> Array:
             x.setflags(write=False)
             return x
         case _:
-            return x
+            return np.ascontiguousarray(x) if x.ndim else x
 
 
 def _takes_images(layer: spec.Layer) -> bool:

@@ -101,7 +101,7 @@ def main(path: Path) -> None:
 
     with torch.no_grad():
         correct = (logits(parameters, test_x).argmax(1) == test_y).float().mean().item()
-    print(f"accuracy on {HELD_OUT} held-out images: {correct:.1%}")  # noqa: T201 - its output
+    print(f"accuracy on {HELD_OUT} held-out images: {correct:.1%}")
     weights = tuple({name: a.detach().numpy() for name, a in w.items()} for w in parameters)
     save(Digits(LAYERS, weights, images[:HELD_OUT], labels[:HELD_OUT]), path)
 

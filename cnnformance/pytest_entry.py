@@ -18,7 +18,7 @@ def _is_ours(argument: str) -> bool:
     if argument.startswith("cnnformance.conformance"):
         return True
     folders = [Path(place).resolve() / "conformance" for place in cnnformance.__path__]
-    path = Path(argument.split("::")[0]).resolve()
+    path = Path(argument.partition("::")[0]).resolve()
     return any(path == folder or folder in path.parents for folder in folders)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
+import datetime as dt
 import platform
 import sys
 import time
@@ -18,7 +18,7 @@ import pytest
 import cnnformance
 from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Unsupported
-from cnnformance.adapters.subject import Stopped, Subject
+from cnnformance.adapters.subject import AdapterBroke, Stopped, Subject
 from cnnformance.conformance import reproduction
 from cnnformance.conformance.asking import PROFILES, Ask
 from cnnformance.conformance.judge import Failure
@@ -101,8 +101,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start importing all frameworks at once."""
     if not session.config.getoption("collectonly"):
-        asked = {getattr(item, "callspec").params.get("subject") for item in session.items
-                 if hasattr(item, "callspec")}  # fmt: skip
+        asked = {_params(item).get("subject") for item in session.items}
         for name, subject in session.config.stash[_SUBJECTS].items():
             if name in asked:
                 subject.launch()
@@ -112,6 +111,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def subject(request: pytest.FixtureRequest) -> Subject:
     """The backend under test."""
     found: Subject = request.config.stash[_SUBJECTS][request.param]
+    with contextlib.suppress(AdapterBroke):  # every question that is asked raises it again
+        found.start()  # the time that it takes is no question's
     return found
 
 
@@ -144,17 +145,21 @@ def pytest_runtest_makereport(
     elif verdict in {"unsupported", "not-run"}:
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1] or 0, f"{verdict}: {message}")
-    record = _record(item, asked, verdict, message, failure, call.duration)
+    record = _record(item, asked, (verdict, message, failure), call.duration)
     if verdict in records.FAILING:
         report.longrepr = _shown(record, failure, call)
     report.user_properties.append((_PROPERTY, _transport(record, asked)))
     return report
 
 
-def _verdict(asked: Ask, call: pytest.CallInfo[None]) -> tuple[str, str, Failure | None]:
+def _verdict(  # noqa: PLR0911 - one return for each verdict
+    asked: Ask, call: pytest.CallInfo[None]
+) -> tuple[str, str, Failure | None]:
     error = call.excinfo.value if call.excinfo else None
     match error:
         case None:
+            pass
+        case Failure() if asked.divergence(error):
             pass
         case Failure():
             return _EFFECT_VERDICTS.get(error.effect, "fail"), error.message, error
@@ -178,14 +183,13 @@ def _verdict(asked: Ask, call: pytest.CallInfo[None]) -> tuple[str, str, Failure
 def _record(
     item: pytest.Item,
     asked: Ask,
-    verdict: str,
-    message: str,
-    failure: Failure | None,
+    outcome: tuple[str, str, Failure | None],
     seconds: float,
 ) -> records.Verdict:
-    params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    params = _params(item)
     kind = params.get("kind") or getattr(getattr(item, "module", None), "LAYER", None)
     ids = tuple(i for marker in item.iter_markers("clauses") for i in marker.args)
+    verdict, message, failure = outcome
     known = clauses.load().clauses
     levels = [known[i].level for i in ids if i in known]
     return records.Verdict(
@@ -205,6 +209,11 @@ def _record(
         known=tuple(asked.seen_known),
         failure=_failure(asked, failure) if failure else None,
     )
+
+
+def _params(item: pytest.Item) -> dict[str, Any]:
+    found: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return found
 
 
 def _question(item: pytest.Item, subject: str) -> str:
@@ -249,9 +258,9 @@ def _shown(record: records.Verdict, failure: Failure | None, call: pytest.CallIn
         lines += [f"  layer     {', '.join(map(str, failure.layers))}"]
     if failure.case:
         case = failure.case
-        lines += [
-            f"  input     {case.dtype} {case.shape}, regimes {', '.join(case.regimes)}, seed {case.seed}, {case.memory}"
-        ]
+        regimes = ", ".join(case.regimes)
+        lines += [f"  input     {case.dtype} {case.shape}, regimes {regimes}, seed {case.seed}"]
+        lines += [f"  memory    {case.memory}"]
     if failure.alone is False:
         lines += [
             "  alone     passes in a fresh process: state leaks between calls, or it is flaky"
@@ -281,7 +290,7 @@ class _Recorder:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
+        stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
         default = Path.cwd() / records.FOLDER / stamp / records.FILE
         self.path = Path(config.getoption("--record") or default)
         self.start = time.monotonic()
@@ -350,7 +359,7 @@ class _Recorder:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 def _version(name: str) -> str:

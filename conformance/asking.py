@@ -21,13 +21,10 @@ from cnnformance.spec import layers as spec
 
 T = TypeVar("T")
 
-MOST_FAILURES = 40
-"""Cases that may fail in one question, known divergences included, before it gives up."""
-
 
 @dataclass(frozen=True)
 class Profile:
-    """How much is asked: drawn examples per question, the largest size, seconds to shrink a failure.
+    """How much is asked: examples per question, the largest size, seconds to shrink a failure.
 
     ``seconds`` is the longest that one question goes on; a backend that compiles for every new
     shape is asked fewer cases, and the record says how many.
@@ -215,13 +212,17 @@ class Ask:
                 failure.case = failure.case or case
                 failure.arrays = failure.arrays or {"x": case.x, **case.weights}
                 failure.layers = failure.layers or (case.layer,)
-                if divergence := self.known.match(self.subject, failure):
-                    self.seen_known.setdefault(divergence, failure)
-                    if len(self.seen_known) > MOST_FAILURES:
-                        raise
+                if self.divergence(failure):
                     continue
                 raise
             self.examples += 1
+
+    def divergence(self, failure: Failure) -> bool:
+        """Whether a failure is a recorded divergence; then it is noted as seen."""
+        found = self.known.match(self.subject, failure)
+        if found:
+            self.seen_known.setdefault(found, failure)
+        return bool(found)
 
     def sweep(self, cases: Iterable[Case], question: Callable[[Case], object]) -> None:
         """Ask the question of a fixed list of cases, and rerun a failing one alone."""

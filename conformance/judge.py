@@ -92,6 +92,10 @@ def same_form(actual: Array, shape: spec.Shape, dtype: np.dtype[object]) -> None
         )
 
 
+def _is_nan(array: Array) -> Array:
+    return np.isnan(array) if array.dtype.kind not in "iub" else np.zeros(array.shape, np.bool_)
+
+
 def equal(actual: Array, expected: Array, why: str = "a selection keeps every bit") -> None:
     """Require the same shape, dtype and values.
 
@@ -100,7 +104,7 @@ def equal(actual: Array, expected: Array, why: str = "a selection keeps every bi
     """
     same_form(actual, expected.shape, expected.dtype)
     with np.errstate(invalid="ignore"):
-        wrong = ~((actual == expected) | ((actual != actual) & (expected != expected)))
+        wrong = ~((actual == expected) | (_is_nan(actual) & _is_nan(expected)))
     if wrong.any() and expected.dtype.kind not in "iub":
         tiny = bounds.format_of(expected.dtype.name).tiny
         wrong &= ~((actual == 0) & (np.abs(expected.astype(np.float64)) < tiny))
@@ -185,9 +189,15 @@ def output(case: Case, actual: Array) -> Evidence:
     try:
         share = within(actual, allowed, x.dtype)
     except Failure as failure:
-        if failure.effect == "value" and isinstance(layer, spec.Conv) and math.prod(layer.window) > 1:
+        if (
+            failure.effect == "value"
+            and isinstance(layer, spec.Conv)
+            and math.prod(layer.window) > 1
+        ):
             fast = np.broadcast_to(bounds.fast_convolution(layer, x, weights), allowed.value.shape)
-            within(actual, bounds.Bound(allowed.value, allowed.error + fast, allowed.judged), x.dtype)
+            within(
+                actual, bounds.Bound(allowed.value, allowed.error + fast, allowed.judged), x.dtype
+            )
             return Evidence(1.0, "normwise")
         raise
     grade = graded(layer, x, weights, actual) if case.dtype in bounds.HALVES else ""

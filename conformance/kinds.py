@@ -12,7 +12,7 @@ from cnnformance.spec import layers as spec
 
 HALVES = ("float16", "bfloat16")
 FLOATS = ("float32", "float64", *HALVES)
-INTEGERS = ("int8", "uint8", "int32", "int64")
+INTEGERS = ("int8", "uint8", "int16", "int32", "int64")
 
 Mark = Callable[[Any], Any]
 
@@ -69,7 +69,9 @@ def by_kind_and_dtype(
 ) -> Mark:
     """Parametrise a test likewise, by ``kind`` and ``dtype``."""
     return pytest.mark.parametrize(("kind", "dtype"), [
-        pytest.param(kind, dtype, marks=_marks(kind, ids, laws_shown), id=f"{kind.__name__}-{dtype}")
+        pytest.param(
+            kind, dtype, marks=_marks(kind, ids, laws_shown), id=f"{kind.__name__}-{dtype}"
+        )
         for kind, ids in table.items()
         for dtype in dtypes(kind)
     ])  # fmt: skip

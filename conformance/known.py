@@ -1,26 +1,236 @@
-"""Recorded divergences: faults of frameworks that are known, as data beside the adapters."""
+"""Recorded divergences: what a framework is known to do otherwise, as data beside its adapter.
+
+``adapters/NAME.toml`` holds them. One explains a failure when layer, effect, predicate and
+version all fit; another failure of the same layer stays a failure.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+import cnnformance.adapters
+from cnnformance.adapters import registry
+from cnnformance.conformance.predicates import PredicateError, holds
+from cnnformance.reference import bounds
+from cnnformance.spec import layers as spec
 
 if TYPE_CHECKING:
     from cnnformance.adapters.subject import Subject
     from cnnformance.conformance.judge import Failure
 
+Class = Literal["fault", "documented", "open"]
+_KEYS = {"id", "class", "layers", "effects", "when", "modes", "versions", "says", "link", "seen"}
+_NEEDED = _KEYS - {"modes", "link"}
 
-@dataclass
+
+class KnownError(ValueError):
+    """A malformed file of divergences; the message names file, entry and key."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """One recorded divergence.
+
+    ``kind`` is ``fault`` (the framework is wrong), ``documented`` (it does what its own
+    documentation says) or ``open`` (a question that no authority settles). ``when`` is a
+    predicate over ``predicates_names``; ``versions`` are bounds such as ``>=2.13,<3``.
+    """
+
+    id: str
+    kind: Class
+    layers: tuple[str, ...]
+    effects: tuple[str, ...]
+    when: str
+    modes: tuple[str, ...]
+    versions: str
+    says: str
+    link: str
+    seen: str
+
+
+def names_of(failure: Failure) -> dict[str, Any]:
+    """Return what a predicate can speak of: fields, input, and what was expected and returned.
+
+    Every field of every layer type has a name; None where the layer has no such field. Of the
+    input: ``dtype``, ``shape``, ``spatial``, ``channels``, ``batch``, ``rank``, ``extent``,
+    ``axes``, ``fits`` (a window fits into the padded input), ``memory``, ``has_nan``,
+    ``has_inf``, ``has_negative``, ``lowest``, ``largest``, ``tiny``;
+    ``expected`` and ``actual`` as numbers; ``message``.
+    """
+    fields = {f.name for kind in spec.TYPES.values() for f in dataclasses.fields(kind)}
+    layer = failure.layers[0] if failure.layers else None
+    names: dict[str, Any] = {name: getattr(layer, name, None) for name in fields}
+    x = failure.arrays.get("x")
+    shape = x.shape if x is not None else failure.case.shape if failure.case else ()
+    dtype = x.dtype.name if x is not None else failure.case.dtype if failure.case else ""
+    values = x.astype(np.float64) if x is not None else np.zeros(0)
+    floating = dtype.startswith(("float", "bfloat"))
+    names |= {
+        "dtype": dtype,
+        "shape": shape,
+        "spatial": shape[1:-1],
+        "channels": shape[-1] if shape else 0,
+        "batch": shape[0] if shape else 0,
+        "rank": len(shape) - 2,
+        "extent": getattr(layer, "extent", None),
+        "fits": _fits(layer, shape),
+        "axes": len(shape),
+        "memory": failure.case.memory if failure.case else "contiguous",
+        "has_nan": bool(np.isnan(values).any()),
+        "has_inf": bool(np.isinf(values).any()),
+        "has_negative": bool((values < 0).any()),
+        "lowest": -bounds.format_of(dtype).largest if floating else None,
+        "largest": bounds.format_of(dtype).largest if floating else None,
+        "tiny": bounds.format_of(dtype).tiny if floating else None,
+        "inf": math.inf,
+        "expected": _number(failure.expected),
+        "actual": _number(failure.actual),
+        "message": failure.message,
+    }
+    return names
+
+
+def _fits(layer: spec.Layer | None, shape: spec.Shape) -> bool:
+    """Whether a window of the layer fits into the padded input, on every axis."""
+    if not isinstance(layer, spec.Windowed) or len(shape) != layer.rank + 2:
+        return True
+    if isinstance(layer.padding, str):
+        return True
+    triples = zip(shape[1:-1], layer.padding, layer.extent, strict=True)
+    return all(size + sum(pads) >= extent for size, pads, extent in triples)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def in_range(version: str, ranges: str) -> bool:
+    """Whether a version fits bounds such as ``>=2.13,<3``; an empty text fits all."""
+    own = _parts(version)
+    for bound in filter(None, (part.strip() for part in ranges.split(","))):
+        match = re.fullmatch(r"(>=|<=|==|<|>)\s*([\w.+]+)", bound)
+        if match is None:
+            raise ValueError(f"{bound!r} is no bound such as '>=2.13'")
+        other = _parts(match[2])
+        size = max(len(own), len(other))
+        left, right = (p + (0,) * (size - len(p)) for p in (own, other))
+        fits = {
+            ">=": left >= right,
+            "<=": left <= right,
+            "==": left == right,
+            "<": left < right,
+            ">": left > right,
+        }
+        if not fits[match[1]]:
+            return False
+    return True
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", re.split(r"[+ ]", version, maxsplit=1)[0]))
+
+
+@dataclass(frozen=True)
 class Known:
     """The divergences recorded for one subject."""
 
+    divergences: tuple[Divergence, ...] = ()
+
     def match(self, subject: Subject, failure: Failure) -> str:
         """Return the id of the divergence that explains a failure, or an empty string."""
-        del subject, failure
+        for divergence in self.divergences:
+            if self._fits(divergence, subject, failure):
+                return divergence.id
         return ""
 
+    def _fits(self, divergence: Divergence, subject: Subject, failure: Failure) -> bool:
+        layer = type(failure.layers[0]).__name__ if failure.layers else ""
+        if layer not in divergence.layers or failure.effect not in divergence.effects:
+            return False
+        if divergence.modes and (subject.target.mode or "default") not in divergence.modes:
+            return False
+        if not in_range(subject.info.version, divergence.versions):
+            return False
+        return holds(divergence.when, names_of(failure))
 
+
+def parse(text: str, file: str) -> tuple[Divergence, ...]:
+    """Return the divergences of a TOML text.
+
+    Raises:
+        KnownError: the text is no TOML, or an entry has unknown, missing or malformed keys.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise KnownError(f"{file}: {error}") from error
+    if unknown := data.keys() - {"known"}:
+        raise KnownError(f"{file}: {min(unknown)!r} is unknown; entries are [[known]]")
+    return tuple(_entries(data.get("known", []), file))
+
+
+def _entries(entries: list[Mapping[str, Any]], file: str) -> Iterator[Divergence]:
+    seen: set[str] = set()
+    for number, entry in enumerate(entries, start=1):
+        where = f"{file}: {entry.get('id', f'entry {number}')}"
+        if wrong := sorted((entry.keys() - _KEYS) | (_NEEDED - entry.keys())):
+            known = "is unknown" if wrong[0] in entry else "is missing"
+            raise KnownError(f"{where}: {wrong[0]!r} {known}")
+        if entry["id"] in seen:
+            raise KnownError(f"{where}: there are two entries of this id")
+        seen.add(entry["id"])
+        if entry["class"] not in get_args(Class):
+            raise KnownError(f"{where}: class {entry['class']!r} is none of {get_args(Class)}")
+        for layer in entry["layers"]:
+            if layer not in spec.TYPES:
+                raise KnownError(f"{where}: layer {layer!r} is unknown")
+        _check(entry, where)
+        yield Divergence(
+            id=entry["id"],
+            kind=entry["class"],
+            layers=tuple(entry["layers"]),
+            effects=tuple(entry["effects"]),
+            when=entry["when"],
+            modes=tuple(entry.get("modes", ())),
+            versions=entry["versions"],
+            says=entry["says"],
+            link=entry.get("link", ""),
+            seen=str(entry["seen"]),
+        )
+
+
+def _check(entry: Mapping[str, Any], where: str) -> None:
+    from cnnformance.conformance.judge import Failure  # noqa: PLC0415 - judge's cases import us not
+
+    try:
+        holds(entry["when"], names_of(Failure("value", "")))
+        in_range("1.0", entry["versions"])
+    except (PredicateError, ValueError) as error:
+        raise KnownError(f"{where}: {error}") from error
+
+
+@cache
 def load_known(subject: str) -> Known:
-    """Return the divergences recorded for a subject's framework."""
-    del subject
-    return Known()
+    """Return the divergences recorded for a subject's framework; none for others.
+
+    Raises:
+        KnownError: the file is malformed.
+    """
+    name = registry.framework(subject)
+    file = Path(next(iter(cnnformance.adapters.__path__))) / f"{name}.toml"
+    if not name or not file.is_file():
+        return Known()
+    return Known(parse(file.read_text(encoding="utf-8"), file.name))

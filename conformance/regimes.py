@@ -87,6 +87,13 @@ def _small(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
     return rng.uniform(1, 4, shape) * rng.choice([-1, 1], shape) * format_of(dtype).tiny
 
 
+def _faint(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
+    """So small that a constant added or compared drowns them; squares are normal."""
+    del magnitude
+    scale = np.exp2(math.floor(math.log2(format_of(dtype).tiny) / 3))
+    return rng.uniform(1, 4, shape) * scale
+
+
 def _infinite(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
     """Normal values with infinities of both signs here and there."""
     values = _normal(rng, shape, dtype, magnitude)
@@ -140,6 +147,7 @@ REGIMES: dict[str, Callable[[Generator, Shape, str, int], Array]] = {
     "ties": _ties,
     "large": _large,
     "small": _small,
+    "faint": _faint,
     "infinite": _infinite,
     "lowest": _lowest,
     "highest": _highest,
@@ -151,12 +159,28 @@ EXACT = ("integer", "rising", "falling")
 
 _DETERMINED = ("rising", "falling")
 
-FINITE = ("integer", "normal", "negative", "wide", "cancellation", "ties", "small", "positive")
+FINITE = (
+    "integer",
+    "normal",
+    "negative",
+    "wide",
+    "cancellation",
+    "ties",
+    "small",
+    "positive",
+    "faint",
+)
 """The regimes whose results the document's arithmetic defines for every layer."""
 
 
 def fill(
-    rng: Generator, shape: Shape, dtype: str, regimes: tuple[str, ...], terms: int, *, weighted: bool
+    rng: Generator,
+    shape: Shape,
+    dtype: str,
+    regimes: tuple[str, ...],
+    terms: int,
+    *,
+    weighted: bool,
 ) -> Array:
     """Return an array of ``shape`` whose row ``i`` holds regime ``i % len(regimes)``.
 

@@ -92,4 +92,3 @@ def _through_adapter(subject: Subject, layer: spec.Layer) -> list[str]:
         f"layer = {layer!r}",
         "y = backend.to_numpy(backend.build(layer, weights)(backend.from_numpy(x)))",
     ]
-

@@ -44,7 +44,11 @@ def allowed(trial: clauses.Trial, dtype: str) -> bounds.Bound:
     value = np.asarray(trial.output, dtype=np.float64)
     fmt = bounds.format_of(dtype)
     with np.errstate(invalid="ignore"):
-        error = bounds.growth(factors, fmt.unit) * np.maximum(x, np.abs(value)) + fmt.tiny + np.max(fast)
+        error = (
+            bounds.growth(factors, fmt.unit) * np.maximum(x, np.abs(value))
+            + fmt.tiny
+            + np.max(fast)
+        )
     return bounds.Bound(value, error, np.ones(value.shape, dtype=np.bool_))
 
 

@@ -63,7 +63,11 @@ def any_bits(case: Case) -> Array:
 
 def bits(array: Array) -> Array:
     """Return the array with every NaN made the same."""
-    return array if array.dtype.kind in "iu" else np.where(np.isnan(array), np.nan, array).astype(array.dtype)
+    return (
+        array
+        if array.dtype.kind in "iu"
+        else np.where(np.isnan(array), np.nan, array).astype(array.dtype)
+    )
 
 
 @by_kind_and_dtype({spec.TYPES[name]: ids for name, ids in laws("values-unchanged").items()})

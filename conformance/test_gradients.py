@@ -95,8 +95,8 @@ def test_gradient_mass(ask: Ask, kind: type[spec.Layer]) -> None:
         fmt = bounds.format_of(case.dtype)
         most = bounds.growth(int(np.prod(case.shape)) + 8, fmt.unit) * mass
         if not abs(total - mass) <= most + 1e-6 * (mass == 0):
-            raise Failure("law", f"the gradients sum to {total!r}, the upstream gradient to {mass!r}",
-                          arrays={"x": x, "upstream": upstream})  # fmt: skip
+            said = f"the gradients sum to {total!r}, the upstream gradient to {mass!r}"
+            raise Failure("law", said, arrays={"x": x, "upstream": upstream})
 
     count = max(6, ask.profile.examples // 6)
     ask.explore(cases(kind), question, count)
@@ -182,7 +182,9 @@ def test_adjoint(ask: Ask, kind: type[spec.Layer]) -> None:
         y = ask.run(case.layer, case.x, case.weights).astype(np.float64)
         left = float((y * upstream).sum())
         right = float((case.x * found).sum())
-        size = float((np.abs(y) * np.abs(upstream)).sum()) + float((np.abs(case.x) * np.abs(found)).sum())
+        size = float((np.abs(y) * np.abs(upstream)).sum()) + float(
+            (np.abs(case.x) * np.abs(found)).sum()
+        )
         if abs(left - right) > 1e-4 * size:
             raise Failure("law", f"<layer(x), g> is {left!r}, <x, gradient(g)> is {right!r}",
                           arrays={"x": case.x, **case.weights, "upstream": upstream})  # fmt: skip
@@ -210,5 +212,3 @@ def test_gradient_of_a_draw(ask: Ask, kind: type[spec.Layer]) -> None:
     if (drawn > 1).any() or lost.any() or wrong:
         raise Failure("law", "the gradient of a draw does not go to one cell that could be drawn",
                       arrays={"x": x, "upstream": upstream}, layers=(layer,))  # fmt: skip
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
@@ -27,7 +28,7 @@ def _large_maps(kind: type[spec.Layer]) -> Iterator[tuple[spec.Layer, spec.Shape
 
 @law("half-accumulation")
 def test_half_accumulation(ask: Ask, kind: type[spec.Layer]) -> None:
-    """The mean of many equal halves is that value, as pairwise summation in halves would have it."""
+    """The mean of many equal halves is that value, as far as pairwise sums in halves keep it."""
 
     def question(case: Case) -> None:
         for value in (1.0, 0.1, 100.0):
@@ -36,9 +37,7 @@ def test_half_accumulation(ask: Ask, kind: type[spec.Layer]) -> None:
             accumulator, factors = judge.accumulators(case.layer, x)["pairwise half"]
             pairwise = bounds.bound(case.layer, x, {}, accumulator, factors)
             wide = bounds.bound(case.layer, x, {}, "float32")
-            allowed = bounds.Bound(
-                wide.value, np.maximum(pairwise.error, wide.error), wide.judged
-            )
+            allowed = bounds.Bound(wide.value, np.maximum(pairwise.error, wide.error), wide.judged)
             try:
                 judge.within(y, allowed, x.dtype)
             except judge.Failure as failure:
@@ -73,20 +72,47 @@ def test_overflow_of_sums(ask: Ask, kind: type[spec.Layer]) -> None:
 
         def question(case: Case, x: np.ndarray[object, np.dtype[object]] = x) -> None:
             y = ask.run(case.layer, x)
+            got = y.astype(np.float64)
             expected = bounds.forward(case.layer, x, {})
-            finite = bool(np.isfinite(y.astype(np.float64)).all())
+            finite = bool(np.isfinite(got).all())
             value = "the result survives" if finite else "the sum overflows"
             name = f"overflow inside {kind.__name__} of {case.dtype}"
             ask.trait(name, value, case.dtype, str(x.ravel()[0]))
             unit = 64 * bounds.format_of(case.dtype).unit
             with np.errstate(over="ignore", invalid="ignore"):
-                off = np.abs(y.astype(np.float64) - expected) > np.abs(expected) * unit
-            if finite and off.any():
-                raise judge.Failure("value", f"got {y.ravel()[0]}, should be {expected.ravel()[0]}",
-                                    arrays={"x": x}, layers=(case.layer,))  # fmt: skip
+                off = (np.abs(got - expected) > np.abs(expected) * unit).any()
             narrow = case.dtype == "float16" and not isinstance(case.layer, spec.LpPool)
-            if not finite and (np.isnan(y.astype(np.float64)).any() or narrow):
-                raise judge.Failure("special", f"got {y.ravel()[0]}, should be {expected.ravel()[0]}",
-                                    arrays={"x": x}, layers=(case.layer,))  # fmt: skip
+            wrong = off if finite else narrow or bool(np.isnan(got).any())
+            if wrong:
+                shown = judge.text(y.ravel()[0]), judge.text(expected.ravel()[0])
+                raise judge.Failure(
+                    "value" if finite else "special",
+                    f"got {shown[0]}, should be {shown[1]}",
+                    arrays={"x": x},
+                    layers=(case.layer,),
+                    actual=shown[0],
+                    expected=shown[1],
+                )
 
         ask.sweep([case], question)
+
+
+@pytest.mark.clauses("dense.bound")
+@pytest.mark.parametrize("kind", [spec.Dense, spec.Conv], ids=lambda kind: str(kind.__name__))
+def test_half_sums_in_range(ask: Ask, kind: type[spec.Layer]) -> None:
+    """A sum of halves whose result is in range survives a partial sum that is not."""
+    dtype = dtype_named("float16")
+    row = np.array([40000, 40000, -40000], dtype)
+    if issubclass(kind, spec.Dense):
+        layer: spec.Layer = kind(3, 1)
+        x, weight = row[None], np.ones((1, 3), dtype)
+    else:
+        layer = kind(window=(3,), in_channels=1, out_channels=1)  # type: ignore[call-arg] # conv
+        x, weight = row[None, :, None], np.ones((3, 1, 1), dtype)
+    weights = {"weight": weight, "bias": np.zeros(1, dtype)}
+    y = ask.run(layer, x, weights)
+    ask.examples += 1
+    if float(y.ravel()[0]) != 40000:
+        raise judge.Failure("special", f"40000 + 40000 - 40000 in float16 gives {y.ravel()[0]}",
+                            arrays={"x": x, **weights}, layers=(layer,), expected="40000.0",
+                            actual=judge.text(y.ravel()[0]))  # fmt: skip

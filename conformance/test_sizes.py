@@ -42,7 +42,10 @@ def _sized(kind: type[spec.Layer], n: int, regimes: tuple[str, ...]) -> Iterator
     if issubclass(kind, spec.Conv):
         for layer, shape in (
             (kind(window=(3,), in_channels=1, out_channels=1), (rows, n + 2, 1)),
-            (kind(window=(min(n, 4097),), in_channels=1, out_channels=1), (rows, min(n, 4097) + 1, 1)),
+            (
+                kind(window=(min(n, 4097),), in_channels=1, out_channels=1),
+                (rows, min(n, 4097) + 1, 1),
+            ),
             (kind(window=(2, 3), in_channels=2, out_channels=2), (rows, square + 1, square + 2, 2)),
             (kind(window=(2,), in_channels=min(n, 4097), out_channels=2), (rows, 3, min(n, 4097))),
             (kind(window=(2,), in_channels=2, out_channels=min(n, 4097)), (rows, 3, 2)),

@@ -112,7 +112,7 @@ def bound(
         count = terms(layer, x) if factors is None else factors
         match layer:
             case spec.LpPool():
-                error, largest = _norm(layer, x, value, count, inner)
+                error, largest = _norm(layer, value, count, inner)
             case spec.StochasticPool():
                 error, largest = _weighted(layer, x, value, count, inner)
             case _:
@@ -140,9 +140,7 @@ def _sum(
     return error + lost, largest
 
 
-def _norm(
-    layer: spec.LpPool, x: Array, value: Array, count: int, inner: Format
-) -> tuple[Array, Array]:
+def _norm(layer: spec.LpPool, value: Array, count: int, inner: Format) -> tuple[Array, Array]:
     """Bound a p-norm: powers, their sum, and a root that divides relative errors by p.
 
     A power by ``exp(p * log x)`` is off by ``|p log x|`` units more, and so is a root whose

@@ -53,7 +53,7 @@ def put(target: str, profile: str, seed: int, *more: str) -> Outcome:
         ]  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):
             pytest.main(arguments)
-        verdicts = records.read(record).verdicts
+        verdicts = records.read(record).verdicts if record.exists() else ()
     if not verdicts:
         raise RuntimeError(f"{target}: nothing was asked")
     flagged = next((v for v in verdicts if v.verdict in records.FAILING), None)
@@ -95,7 +95,10 @@ def main() -> int:
             found[outcome.name] = outcome
             if bool(outcome.question) == options.correct:
                 word = "FLAGGED" if options.correct else "SURVIVED"
-                print(f"{word} {outcome.name.rpartition(':')[2]}: {outcome.question} {outcome.message}", flush=True)
+                name = outcome.name.rpartition(":")[2]
+                print(f"{word} {name}: {outcome.question} {outcome.message}", flush=True)
+            if len(found) % 50 == 0:
+                print(f"{len(found)} of {len(jobs)}", flush=True)
     if options.correct:
         flagged = sum(bool(o.question) for o in found.values())
         print(f"{flagged} of {len(found)} correct backends flagged")

@@ -1,0 +1,60 @@
+# Each target makes what it needs: an environment in .venv, with the versions of CONSTRAINTS.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+CONSTRAINTS ?= .ci/constraints.txt
+PROFILE ?= default
+BACKENDS ?= torch tensorflow tensorflow:nn
+JOBS ?= 2
+RUN ?=
+
+BIN := .venv/bin
+PACKAGES := cnnformance spec reference adapters conformance reports
+INSTALL := $(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --config-settings editable_mode=strict
+# Type checkers follow links to the files there are: another list of files needs other links.
+LINKS := .venv/links-$(shell echo $(sort $(wildcard $(addsuffix /*.*,$(PACKAGES)))) | cksum | cut -d' ' -f1)
+
+.PHONY: conformance test check style types mutation report bench clean
+
+conformance: .venv/frameworks ## PyTorch and TensorFlow against the specification; fails as pytest does
+	$(BIN)/python -m pytest conformance $(addprefix --backend ,$(BACKENDS)) --profile $(PROFILE)
+
+test: .venv/dev ## the project's own tests
+	$(BIN)/python -m pytest tests -n $(JOBS)
+
+check: style types ## style and types
+
+style: .venv/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: .venv/dev $(LINKS)
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+mutation: .venv/dev ## the share of the faulty backends that the suite catches
+	$(BIN)/python tests/mutation.py --profile $(PROFILE) --jobs $(JOBS)
+
+report: .venv/frameworks ## the newest run, or RUN=folder
+	$(BIN)/cnnformance report $(RUN)
+
+bench: .venv/frameworks ## the cost of asking
+	$(BIN)/python benchmarks/overhead.py $(BACKENDS)
+
+clean: ## remove the environment and what was built
+	rm -rf .venv build dist *.egg-info
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+.venv/frameworks: pyproject.toml $(CONSTRAINTS) | .venv/bin/pip
+	$(INSTALL) --editable '.[torch,tensorflow]'
+	touch $@
+
+.venv/dev: .venv/frameworks
+	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+$(LINKS): .venv/dev
+	rm -f .venv/links-*
+	$(INSTALL) --no-deps --editable .
+	touch $@

@@ -1,0 +1,192 @@
+"""A run of the suite: verdicts of backends that misbehave, the record, and the exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from corpus import hostile
+
+import cnnformance
+from cnnformance.reports import records, render
+from cnnformance.reports.records import Run
+
+T = TypeVar("T")
+
+ROOT = Path(cnnformance.__file__).resolve().parents[1]
+CONFORMANCE = str(ROOT / "conformance")
+SEVERAL = "flatten.example or dense.example"
+ABOUT_MAX_POOL = (
+    "test_output.py::test_output[{}-MaxPool-float32]",
+    "test_gradients.py::test_gradient[{}-MaxPool]",
+    "test_parameters.py::test_no_parameters[{}-MaxPool]",
+    "test_shapes.py::test_static_shape[{}-MaxPool]",
+)
+ABOUT_FLATTEN = "test_output.py::test_output[{}-Flatten-float32]"
+UNPREDICTABLE = {
+    "CrashesAfterwards",  # ends whatever question comes next
+    "DiesAtRandom",
+    "HangsAtStart",  # is waited for as long as the slowest import
+    "OverflowsStack",  # may take longer to crash than the time limit
+}
+MADE_OF = {"fail": {"fail", "error"}, "start": {"error"}}
+"""The verdicts that a word of the corpus stands for, where they are not the word itself."""
+
+SLOW = """\
+import os, time
+from pathlib import Path
+from cnnformance.adapters.numpy import NumPy
+from cnnformance.spec.layers import Dense
+
+class Slow(NumPy):
+    def build(self, layer, weights):
+        if isinstance(layer, Dense):
+            Path("pid").write_text(str(os.getpid()))
+            time.sleep(600)
+        return super().build(layer, weights)
+"""
+
+
+def command(*arguments: str) -> list[str]:
+    options = ["--profile=quick", "--record=verdicts.jsonl", "-q", "-p", "no:cacheprovider"]
+    return [sys.executable, "-m", "pytest", "--rootdir", str(ROOT), *options, *arguments]
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    asked = command(*arguments)
+    return subprocess.run(asked, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+
+
+def ask(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], Run]:
+    done = run(folder, *arguments)
+    assert (folder / "verdicts.jsonl").exists(), done.stdout + done.stderr
+    return done, records.read(folder / "verdicts.jsonl")
+
+
+@pytest.mark.parametrize("word", ["crash", "hang", "error", "fail", "start", "pass"])
+def test_each_misfortune_becomes_its_verdict_and_the_run_goes_on(word: str, tmp_path: Path) -> None:
+    names = [n for n, w in hostile.HOSTILE.items() if w == word and n not in UNPREDICTABLE]
+    subjects = [f"{hostile.__file__}:{name}" for name in names]
+    done, found = ask(
+        tmp_path,
+        *(f"--backend={subject}" for subject in subjects),
+        *(
+            f"{ROOT}/conformance/{question.format(subject)}"
+            for subject in subjects
+            for question in (*ABOUT_MAX_POOL, ABOUT_FLATTEN)
+        ),
+        "--timeout=2",
+        "--memory-limit=1",
+        "--tb=no",
+    )
+    assert done.returncode == (0 if word == "pass" else 1), done.stdout + done.stderr
+    assert not found.partial
+    assert found.recorded == 5 * len(names) > 0
+    expected = MADE_OF.get(word, {word})
+    for subject in subjects:
+        fallen = [v for v in found.verdicts if v.subject == subject]
+        about_max_pool = {v.verdict for v in fallen if v.layer == "MaxPool"}
+        assert expected & about_max_pool, subject
+        assert about_max_pool <= {*expected, "pass"}, subject
+        about_flatten = {v.verdict for v in fallen if v.layer == "Flatten"}
+        assert about_flatten == (expected if word == "start" else {"pass"}), subject
+
+
+@pytest.mark.parametrize("jobs", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_the_record_is_whole(jobs: Sequence[str], tmp_path: Path) -> None:
+    if jobs:
+        pytest.importorskip("xdist", reason="needs pytest-xdist")
+    done, found = ask(tmp_path, CONFORMANCE, "--backend=numpy", "-k", SEVERAL, *jobs)
+    assert done.returncode == 0, done.stdout + done.stderr
+    questions = {v.question for v in found.verdicts}
+    assert len(questions) == len(found.verdicts) == found.header.planned > 1
+    assert all(question.startswith("test_examples.py::") for question in questions)
+    assert not any("numpy" in question for question in questions)
+    assert found.footer is not None
+    assert found.footer.recorded == len(found.verdicts)
+    assert not found.partial
+    assert f"{len(questions)} pass" in done.stdout
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_cut_off_leaves_a_partial_record_and_no_process(
+    sent: signal.Signals, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    asked = command(CONFORMANCE, "--backend=slow.py:Slow", "-k", SEVERAL, "--timeout=600")
+    with subprocess.Popen(  # noqa: S603 - our own words
+        asked, cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as process:
+        worker = _awaited(lambda: int((tmp_path / "pid").read_text()))
+        process.send_signal(sent)
+        out, _ = process.communicate(timeout=60)
+    _awaited(lambda: _gone(worker))
+    record = records.read(tmp_path / "verdicts.jsonl")
+    assert record.partial
+    assert record.footer is None
+    assert 0 < record.recorded < record.header.planned
+    shown = f"PARTIAL: {record.recorded} of {record.header.planned} questions recorded"
+    assert render.render(record, "table").startswith(shown)
+    if sent == signal.SIGINT:
+        assert process.returncode == pytest.ExitCode.INTERRUPTED
+        assert shown in out
+
+
+def _awaited(found: Callable[[], T]) -> T:
+    """Return what a function returns once it does so without an error."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return found()
+        except (OSError, ValueError):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def _gone(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, 0)
+        raise BlockingIOError(process)
+
+
+@pytest.mark.parametrize(
+    ("subject", "says"),
+    [
+        ("nonsense", "no backend is called 'nonsense'. Known: "),
+        ("numpy==0.1", "is installed, not 0.1"),
+        ("absent.py:Backend", "there is no file absent.py"),
+    ],
+)
+def test_a_subject_that_means_nothing_is_one_line(subject: str, says: str, tmp_path: Path) -> None:
+    done = run(tmp_path, CONFORMANCE, f"--backend={subject}")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"ERROR: --backend {subject}: ")
+    assert says in line
+    assert not (tmp_path / "verdicts.jsonl").exists()
+
+
+def test_a_collection_makes_no_record(tmp_path: Path) -> None:
+    done = run(tmp_path, CONFORMANCE, "--backend=numpy", "-k", SEVERAL, "--collect-only")
+    assert done.returncode == 0, done.stdout
+    assert not (tmp_path / "verdicts.jsonl").exists()
+
+
+def test_a_seed_settles_what_is_asked(tmp_path: Path) -> None:
+    """Two runs record the same verdicts, times apart, in a worker and in this process alike."""
+    asked = [f"{CONFORMANCE}/test_output.py", "--backend=numpy", "-k", "LpPool-float32"]
+    verdicts = []
+    for more in ([], ["--in-process"]):
+        done, found = ask(tmp_path, *asked, *more)
+        assert done.returncode == 0, done.stdout
+        verdicts.append([replace(v, seconds=0) for v in found.verdicts])
+    assert verdicts[0] == verdicts[1] != []

@@ -1,0 +1,17 @@
+"""The suite catches faulty backends: a spread of the corpus here, all in ``make mutation``."""
+
+from __future__ import annotations
+
+import pytest
+from corpus.faulty import FAULTS
+from mutation import catch
+
+EVERY = 6
+"""One fault of this many is put to the questions here."""
+
+
+@pytest.mark.parametrize("key", list(FAULTS)[::EVERY])
+def test_a_faulty_backend_is_caught(key: str) -> None:
+    outcome = catch((key, "quick", 0))
+
+    assert outcome.question, f"{key} survived {outcome.examples} examples"
