@@ -46,10 +46,16 @@ def laws(name: str) -> dict[str, list[str]]:
     return found
 
 
-def law(name: str) -> Mark:
-    """Parametrise a test by ``kind``: every layer type that the spec states the law for."""
+def law(name: str, also: Mapping[type[spec.Layer], Iterable[str]] | None = None) -> Mark:
+    """Parametrise a test by ``kind``: every layer type that the spec states the law for.
+
+    ``also`` adds clauses, of other kinds than laws, that the test checks of a layer type.
+    """
+    more = {kind.__name__: list(ids) for kind, ids in (also or {}).items()}
     return pytest.mark.parametrize("kind", [
-        pytest.param(spec.TYPES[layer], marks=pytest.mark.clauses(*ids), id=layer)
+        pytest.param(
+            spec.TYPES[layer], marks=pytest.mark.clauses(*ids, *more.get(layer, [])), id=layer
+        )
         for layer, ids in laws(name).items()
     ])  # fmt: skip
 

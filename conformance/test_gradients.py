@@ -52,7 +52,10 @@ def differentiated(ask: Ask, case: Case, x: Array, upstream: Array) -> Mapping[s
     return ask.asked(call, [layer], x, [weights])
 
 
-@law("gradient")
+@law(
+    "gradient",
+    {spec.AveragePool: ["pool.average.gradient"], spec.LpPool: ["pool.l2.gradient"]},
+)
 def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
     """The gradients for input, weight and bias lie within their bounds of the reference's."""
 

@@ -35,8 +35,12 @@ SHOWN = (
     "precision-grade",
     "normwise-bound",
     "output-shape",
+    "modes-agree",
 )
-"""Laws of every output that the judge compares: each comparison shows them."""
+"""Laws of every output that the judge compares: each comparison shows them.
+
+A mode is a subject of its own, and is held to the same reference as every other.
+"""
 
 
 def _examples(ask: Ask, dtype: str) -> int:

@@ -15,12 +15,12 @@ from cnnformance.reference import ShapeError, output_shape
 from cnnformance.spec import layers as spec
 
 SIZES: dict[type[spec.Layer], list[str]] = {
-    spec.MaxPool: ["pool.output-size"],
+    spec.MaxPool: ["pool.output-size", "pool.output-size-floor"],
     spec.MinPool: ["pool.output-size"],
     spec.AveragePool: ["pool.output-size"],
     spec.LpPool: ["pool.output-size"],
     spec.StochasticPool: ["pool.output-size"],
-    spec.Conv: ["conv.valid-size"],
+    spec.Conv: ["conv.valid-size", "conv.valid-size-stride"],
     spec.GlobalAveragePool: [],
     spec.GlobalMaxPool: [],
     spec.AdaptiveAveragePool: [],

@@ -171,6 +171,7 @@ def check_frequencies(case: Case, y: Array) -> None:
             check(name, count, outputs.size, p, slack(case.dtype, cells))
 
 
+@pytest.mark.clauses("pool.stochastic.probability", "pool.stochastic.not-fixed")
 @law("draw-frequencies")
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_frequencies(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
