@@ -7,7 +7,7 @@ import datetime as dt
 import platform
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -297,6 +297,7 @@ class _Recorder:
         self.writer: records.Writer | None = None
         self.recorded = 0
         self.planned = 0
+        self.selected = False
 
     def _open(self) -> None:
         targets = self.config.stash[_TARGETS]
@@ -320,6 +321,7 @@ class _Recorder:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if session.config.getoption("collectonly") or self.writer is not None:
             return
+        self.selected = bool(session.config.getoption("keyword"))
         self.planned = sum("ask" in getattr(item, "fixturenames", ()) for item in session.items)
         if self.planned:
             self._open()
@@ -355,7 +357,19 @@ class _Recorder:
         run = records.read(self.path)
         terminalreporter.section("conformance")
         terminalreporter.write(render.summary(run))
+        for line in self._unseen(run):
+            terminalreporter.write_line(line)
         terminalreporter.write_line(f"verdicts: {self.path}")
+
+    def _unseen(self, run: records.Run) -> Iterator[str]:
+        """Yield the recorded divergences that a whole run should have met again, and did not."""
+        if run.partial or run.header.profile == "quick" or self.selected:
+            return
+        for name, target in self.config.stash[_TARGETS].items():
+            seen = {i for v in run.verdicts if v.subject == name for i in v.known}
+            for divergence in load_known(name).applying(_version(name), target.mode):
+                if divergence.id not in seen:
+                    yield f"{name}: recorded divergence {divergence.id} was not seen: is it fixed?"
 
 
 def _now() -> str:

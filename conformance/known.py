@@ -149,22 +149,23 @@ class Known:
 
     divergences: tuple[Divergence, ...] = ()
 
+    def applying(self, version: str, mode: str) -> Iterator[Divergence]:
+        """Yield the divergences recorded for a version and a mode (empty: the default)."""
+        for divergence in self.divergences:
+            if divergence.modes and (mode or "default") not in divergence.modes:
+                continue
+            if in_range(version, divergence.versions):
+                yield divergence
+
     def match(self, subject: Subject, failure: Failure) -> str:
         """Return the id of the divergence that explains a failure, or an empty string."""
-        for divergence in self.divergences:
-            if self._fits(divergence, subject, failure):
+        layer = type(failure.layers[0]).__name__ if failure.layers else ""
+        for divergence in self.applying(subject.info.version, subject.target.mode):
+            if layer not in divergence.layers or failure.effect not in divergence.effects:
+                continue
+            if holds(divergence.when, names_of(failure)):
                 return divergence.id
         return ""
-
-    def _fits(self, divergence: Divergence, subject: Subject, failure: Failure) -> bool:
-        layer = type(failure.layers[0]).__name__ if failure.layers else ""
-        if layer not in divergence.layers or failure.effect not in divergence.effects:
-            return False
-        if divergence.modes and (subject.target.mode or "default") not in divergence.modes:
-            return False
-        if not in_range(subject.info.version, divergence.versions):
-            return False
-        return holds(divergence.when, names_of(failure))
 
 
 def parse(text: str, file: str) -> tuple[Divergence, ...]:

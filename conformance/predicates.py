@@ -55,6 +55,9 @@ def holds(text: str, names: Mapping[str, Any]) -> bool:
         tree = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError) as error:
         raise PredicateError(f"{text!r}: {error}") from error
+    for node in ast.walk(tree):  # a part that is not evaluated must have a meaning too
+        if isinstance(node, ast.Name) and node.id not in names and node.id not in _CALLS:
+            raise _unknown(text, node, names)
     try:
         return bool(_value(tree, names, text))
     except TypeError:
@@ -85,5 +88,9 @@ def _value(node: ast.expr, names: Mapping[str, Any], text: str) -> Any:  # noqa:
             return all(_COMPARE[type(op)](a, b) for op, a, b in pairs)
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _CALLS:
             return _CALLS[name](*(_value(a, names, text) for a in arguments))
-    part = ast.unparse(node)
-    raise PredicateError(f"{text!r}: {part!r} is unknown; names are {', '.join(sorted(names))}")
+    raise _unknown(text, node, names)
+
+
+def _unknown(text: str, node: ast.expr, names: Mapping[str, Any]) -> PredicateError:
+    known = ", ".join(sorted(names))
+    return PredicateError(f"{text!r}: {ast.unparse(node)!r} is unknown; names are {known}")

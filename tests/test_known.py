@@ -1,0 +1,96 @@
+"""Recorded divergences: what explains a failure, what does not, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnformance.adapters.registry import Target
+from cnnformance.adapters.subject import Info, Subject
+from cnnformance.conformance import known
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.predicates import PredicateError, holds
+from cnnformance.spec import layers as spec
+
+ENTRY = """
+[[known]]
+id = "x.lowest"
+class = "fault"
+layers = ["MaxPool"]
+effects = ["special"]
+when = "expected == -inf and actual == lowest"
+versions = ">=2.0,<3"
+says = "starts from the lowest finite number"
+seen = 2026-11-22
+"""
+
+
+def subject(version: str) -> Subject:
+    return Subject(Target("x", "x:X"), info=Info(version))
+
+
+def failure(actual: str = "-3.4028234663852886e+38") -> Failure:
+    x = np.full((1, 2, 1), -np.inf, np.float32)
+    layer = spec.MaxPool((2,))
+    return Failure("special", "m", expected="-inf", actual=actual, arrays={"x": x}, layers=(layer,))
+
+
+def test_an_entry_explains_its_own_failure_alone() -> None:
+    entries = known.Known(known.parse(ENTRY, "x.toml"))
+
+    assert entries.match(subject("2.21.0"), failure()) == "x.lowest"
+    assert not entries.match(subject("3.0"), failure())
+    assert not entries.match(subject("2.21.0"), failure(actual="7.0"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('id = "x.lowest"', 'id = "x.lowest"\nname = "x"', "name"),
+        ('id = "x.lowest"', "", "id"),
+        ('class = "fault"', 'class = "bug"', "class"),
+        ('"MaxPool"', '"MaxPol"', "MaxPol"),
+        ("actual == lowest", "actual == lowst", "lowst"),
+        ("actual == lowest", "__import__('os')", "unknown"),
+        (">=2.0,<3", "about 2", "about 2"),
+        ("[[known]]", "[[knwn]]", "knwn"),
+        ("[[known]]", "[[known", "x.toml"),
+    ],
+)
+def test_a_malformed_file_is_refused_with_the_place(old: str, new: str, said: str) -> None:
+    with pytest.raises(known.KnownError, match=r"x\.toml") as error:
+        known.parse(ENTRY.replace(old, new), "x.toml")
+
+    assert said in str(error.value)
+
+
+def test_the_files_of_the_project_are_well_formed() -> None:
+    names = [f.stem for f in (Path(known.__file__).parents[1] / "adapters").glob("*.toml")]
+
+    assert names
+    for name in names:
+        assert known.load_known(name).divergences
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("max(window) >= 3 and not ceil_mode", True),
+        ("padding == 'same'", False),
+        ("stride == (2, 1)", True),
+        ("p > 2", False),
+        ("len(window) % 2 == 0 or prod(stride) - 2 > abs(-1)", True),
+    ],
+)
+def test_predicates(text: str, value: bool) -> None:
+    names = {"window": (2, 3), "ceil_mode": False, "padding": (), "stride": (2, 1), "p": None}
+
+    assert holds(text, names) is value
+
+
+@pytest.mark.parametrize("text", ["window.__class__", "[1]", "lambda: 1", "open('x')", "1 +", "x"])
+def test_what_is_no_predicate_is_refused(text: str) -> None:
+    with pytest.raises(PredicateError):
+        holds(text, {"window": (2,)})
