@@ -13,7 +13,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --config-setti
 # Type checkers follow links to the files there are: another list of files needs other links.
 LINKS := .venv/links-$(shell echo $(sort $(wildcard $(addsuffix /*.*,$(PACKAGES)))) | cksum | cut -d' ' -f1)
 
-.PHONY: conformance test check style types mutation report bench clean
+.PHONY: conformance test check ruff mypy pyright mutation report bench clean
 
 conformance: .venv/frameworks ## PyTorch and TensorFlow against the specification; fails as pytest does
 	$(BIN)/python -m pytest conformance $(addprefix --backend ,$(BACKENDS)) --profile $(PROFILE)
@@ -21,14 +21,16 @@ conformance: .venv/frameworks ## PyTorch and TensorFlow against the specificatio
 test: .venv/dev ## the project's own tests
 	$(BIN)/python -m pytest tests -n $(JOBS)
 
-check: style types ## style and types
+check: ruff mypy pyright ## style and types
 
-style: .venv/dev
+ruff: .venv/dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: .venv/dev $(LINKS)
+mypy: .venv/dev $(LINKS)
 	$(BIN)/mypy
+
+pyright: .venv/dev $(LINKS)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 mutation: .venv/dev ## the share of the faulty backends that the suite catches

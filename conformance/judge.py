@@ -154,21 +154,6 @@ def within(actual: Array, allowed: bounds.Bound, dtype: np.dtype[object]) -> flo
     )
 
 
-def _exact_divisor(layer: spec.Layer, shape: spec.Shape) -> bool:
-    """Whether a mean of this layer divides by powers of two alone, and so rounds nothing."""
-    match layer:
-        case spec.AveragePool():
-            cells = math.prod(layer.window)
-            whole = layer.count_include_pad or layer.unpadded
-            return whole and not layer.ceil_mode and cells & (cells - 1) == 0
-        case spec.GlobalAveragePool():
-            cells = math.prod(shape[1:-1])
-            return cells > 0 and cells & (cells - 1) == 0
-        case spec.Conv() | spec.Dense():
-            return True
-    return False
-
-
 def output(case: Case, actual: Array) -> Evidence:
     """Judge the output of a case's layer.
 
@@ -184,7 +169,7 @@ def output(case: Case, actual: Array) -> Evidence:
         return Evidence()
     allowed = bounds.bound(layer, x, weights)
     exact = case.exact_rows
-    if exact.any() and _exact_divisor(layer, case.shape):
+    if exact.any() and bounds.divides_exactly(layer, case.shape):
         allowed = _exactly(case, allowed, exact)
     try:
         share = within(actual, allowed, x.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -47,10 +48,10 @@ def test_sum_keeps_nan_and_infinities(ask: Ask, kind: type[spec.Layer]) -> None:
         drawn = cases(kind, dtype, regimes=("nan", "infinite"))
         ask.explore(drawn, question, max(6, ask.profile.examples // 6))
     if kind is spec.Dense:  # a zero weight times an infinity is NaN, and is not skipped
-        for value in (np.nan, np.inf, -np.inf):
+        for value, rows in itertools.product((np.nan, np.inf, -np.inf), ([0, 1], [0, 0])):
             x = np.array([[value, 1.0, 2.0]], np.float32)
-            weights = {"weight": np.array([[0, 1, 1], [1, 0, 0]], np.float32),
-                       "bias": np.zeros(2, np.float32)}  # fmt: skip
+            weight = np.array([[rows[0], 1, 1], [rows[1], 0, 0]], np.float32)
+            weights = {"weight": weight, "bias": np.zeros(2, np.float32)}
             layer = spec.Dense(3, 2)
             y = ask.run(layer, x, weights)
             judge.within(y, bounds.bound(layer, x, weights), x.dtype)

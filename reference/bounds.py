@@ -60,14 +60,38 @@ def growth(factors: float, unit: float) -> float:
     return math.expm1(factors * math.log1p(unit))
 
 
+def divides_exactly(layer: spec.Layer, shape: spec.Shape) -> bool:
+    """Whether a layer has no divisor, or one power of two for all windows: it rounds nothing."""
+    match layer:
+        case spec.AveragePool():
+            whole = layer.count_include_pad or layer.unpadded
+            return whole and not layer.ceil_mode and _power_of_two(math.prod(layer.window))
+        case spec.GlobalAveragePool():
+            return _power_of_two(math.prod(shape[1:-1]))
+        case spec.Conv() | spec.Dense():
+            return True
+    return False
+
+
+def _power_of_two(number: int) -> bool:
+    return number > 0 and number & (number - 1) == 0
+
+
 def terms(layer: spec.Layer, x: Array) -> int:
-    """Return how many roundings a term of one output element can meet, for a sum layer."""
+    """Return how many roundings a term of one output element can meet, for a sum layer.
+
+    A product of n terms: one multiplication, n - 1 additions, and the bias. A mean of n terms:
+    n - 1 additions and, unless the divisor is a power of two, up to four more (the divisor, its
+    reciprocal, the product, and the correction of a window at the border).
+    """
     match layer:
         case spec.Conv():
-            products = math.prod(layer.window) * (layer.in_channels // layer.groups)
-            return products + 1 + layer.bias
+            return math.prod(layer.window) * (layer.in_channels // layer.groups) + layer.bias
         case spec.Dense():
-            return layer.in_features + 1 + layer.bias
+            return layer.in_features + layer.bias
+        case spec.AveragePool() | spec.GlobalAveragePool() if divides_exactly(layer, x.shape):
+            window = getattr(layer, "window", x.shape[1:-1])
+            return math.prod(window) - 1
         case spec.GlobalAveragePool():
             return math.prod(x.shape[1:-1]) + 3
         case spec.AdaptiveAveragePool():
@@ -113,15 +137,31 @@ def bound(
         match layer:
             case spec.LpPool():
                 error, largest = _norm(layer, value, count, inner)
+                error = error + output.unit * (np.abs(value) + error)
             case spec.StochasticPool():
                 error, largest = _weighted(layer, x, value, count, inner)
+                error = error + output.unit * (np.abs(value) + error)
             case _:
                 error, largest = _sum(layer, x, weights, count, inner)
-        error = error + output.unit * (np.abs(value) + error) + output.tiny
+                last = output.unit * np.abs(value)
+                if accumulator is None:  # its last rounding is counted; a wider one rounds once
+                    wide = _sum(layer, x, weights, count + 2, _wider(output))[0]
+                    error = np.maximum(error, wide * (1 + output.unit) + last)
+                else:
+                    error = error * (1 + output.unit) + last
+        error = error + output.tiny
         overflow = np.nan_to_num(largest, nan=np.inf) * (1 + growth(count, inner.unit))
         in_range = (overflow < inner.largest) & (np.abs(value) + error < output.largest)
         judged = in_range | ~np.isfinite(value)
     return Bound(value, error, judged)
+
+
+def _wider(narrow: Format) -> Format:
+    """Return the next wider accumulator: float32 for halves, float64, extended precision."""
+    if narrow.bits < 24:
+        return format_of("float32")
+    unit = 2.0**-53 if narrow.bits < 53 else 2.0**-64
+    return Format(unit, narrow.tiny, math.inf, 0)
 
 
 def _sum(

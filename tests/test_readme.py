@@ -19,7 +19,7 @@ LAYERS = "ReLU or Flatten or GlobalMaxPool or Dense"
 
 
 def _example() -> str:
-    found = re.search(r"<!-- my_backend.py -->\n```python\n(.*?)```", README.read_text(), re.S)
+    found = re.search(r"<!-- my_backend.py -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert found
     return found[1]
 

@@ -7,6 +7,7 @@ backend something small; the answers of the faulty and of the honest backend dif
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -64,7 +65,7 @@ class Faults(dict[str, Fault]):
     ) -> None:
         """Declare a fault; the class is called after the layer and the name."""
         backend = edit(kind)
-        words = f"{kind.__name__}-{name}".split("-")
+        words = re.split(r"\W+", f"{kind.__name__}-{name}")
         backend.__name__ = backend.__qualname__ = "".join(w[0].upper() + w[1:] for w in words)
         backend.__doc__ = f"{kind.__name__}: {name.replace('-', ' ')}."
         key = f"{kind.__name__}.{name}"

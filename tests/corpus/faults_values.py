@@ -483,26 +483,6 @@ add(
     "precision",
 )
 add(
-    LpPool,
-    "half-squares-vanish",
-    computes(
-        lambda honest, p, w, x: honest(
-            p, w, np.where(np.abs(x) < 2.0**-12, x * 0, x) if x.dtype == np.float16 else x
-        )
-    ),
-    result(LpPool(PAIR), values(2.0**-13, 2.0**-13, dtype="float16")),
-    "precision",
-)
-add(
-    StochasticPool,
-    "squares-overflow",
-    hook(
-        expectation=lambda honest, terms: np.where(np.abs(terms).max(-1) > 2e19, inf, honest(terms))
-    ),
-    result(StochasticPool(PAIR), values(1e20, 1e20)),
-    "precision",
-)
-add(
     AveragePool,
     "saturates-at-int16",
     hook(total=lambda honest, terms: np.clip(honest(terms), -32768, 32767)),
