@@ -13,7 +13,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --config-setti
 # Type checkers follow links to the files there are: another list of files needs other links.
 LINKS := .venv/links-$(shell echo $(sort $(wildcard $(addsuffix /*.*,$(PACKAGES)))) | cksum | cut -d' ' -f1)
 
-.PHONY: conformance test check ruff mypy pyright mutation report bench clean
+.PHONY: conformance test check ruff mypy pyright mutation soundness report bench clean
 
 conformance: .venv/frameworks ## PyTorch and TensorFlow against the specification; fails as pytest does
 	$(BIN)/python -m pytest conformance $(addprefix --backend ,$(BACKENDS)) --profile $(PROFILE)
@@ -35,6 +35,9 @@ pyright: .venv/dev $(LINKS)
 
 mutation: .venv/dev ## the share of the faulty backends that the suite catches
 	$(BIN)/python tests/mutation.py --profile $(PROFILE) --jobs $(JOBS)
+
+soundness: .venv/dev ## no correct backend may be flagged
+	$(BIN)/python tests/mutation.py --correct --profile $(PROFILE) --jobs $(JOBS)
 
 report: .venv/frameworks ## the newest run, or RUN=folder
 	$(BIN)/cnnformance report $(RUN)

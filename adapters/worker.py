@@ -64,7 +64,9 @@ def find(target: str) -> type[Backend]:
         module = importlib.import_module(place)
     found = getattr(module, name, None)
     if not (isinstance(found, type) and issubclass(found, Backend)):
-        raise AdapterError(f"{place} has no subclass of cnnformance.adapters.Backend named {name}")
+        raise AdapterError(
+            f"{place} has no subclass of cnnformance.adapters.backend.Backend named {name}"
+        )
     return found
 
 
@@ -169,10 +171,11 @@ class Server:
             return np.moveaxis(y, 1, -1)
         return y
 
-    def _call(self, request: wire.Header, arrays: list[Array]) -> tuple[wire.Header, Array, Array]:
+    def _call(
+        self, request: wire.Header, ops: Sequence[Callable[[Any], Any]], x: Array
+    ) -> tuple[wire.Header, Array, Array]:
+        """Run built layers; return the header, the native input and the canonical output."""
         layers = self._layers(request)
-        x = arrays[-1]
-        ops = self._ops(request, arrays[:-1])
         image = _takes_images(layers[0])
         x = arranged(self._native(x, image), request.get("memory", "contiguous"))
         before = x.tobytes()
@@ -193,7 +196,7 @@ class Server:
         return header, x, y
 
     def _run(self, request: wire.Header, arrays: list[Array]) -> Answer:
-        header, _, y = self._call(request, arrays)
+        header, _, y = self._call(request, self._ops(request, arrays[:-1]), arrays[-1])
         return header, [y]
 
     def _twice(self, request: wire.Header, arrays: list[Array]) -> Answer:
@@ -203,11 +206,11 @@ class Server:
         result, the same array after the later calls, and the third result.
         """
         other, x = arrays[-2], arrays[-1]
-        weights = arrays[:-2]
-        header, native, first = self._call(request, [*weights, x])
+        ops = self._ops(request, arrays[:-2])  # built once: the layer may hold state
+        header, native, first = self._call(request, ops, x)
         kept = first.copy()
-        _, _, second = self._call(request, [*weights, other])
-        again, _, third = self._call(request, [*weights, x])
+        _, _, second = self._call(request, ops, other)
+        again, _, third = self._call(request, ops, x)
         header["modified"] = header["modified"] or again["modified"]
         header["aliases_input"] = bool(np.shares_memory(native, first))
         header["aliases_output"] = bool(np.shares_memory(first, second))
@@ -352,8 +355,8 @@ def main(argv: Sequence[str]) -> None:
                 os._exit(status)
         os.close(alive_write)
         os.close(descriptors[0])
-        ready, _, _ = select.select([control, alive_read], [], [])
-        if control in ready and alive_read not in ready:  # the suite is gone, or wants a new child
+        ready, _, _ = select.select([control.fileno(), alive_read], [], [])
+        if alive_read not in ready:  # the suite is gone, or wants a new child
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
         os.close(alive_read)

@@ -129,7 +129,7 @@ def main() -> None:
         subprocess.run(backends, env=environment, check=True, capture_output=True)  # noqa: S603 - our own words
 
     listed = statistics.median(seconds(list_backends) for _ in range(5))
-    tables = [
+    tables: list[tuple[list[str], list[Row]]] = [
         (["subject", "version", "start s", "restart s"], starts),
         (["subject", "case", "bytes", "framework µs", "request µs", "more µs", "ratio"], requests),
         (["command", "s"], [["cnnformance backends", listed]]),

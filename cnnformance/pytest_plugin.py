@@ -63,6 +63,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def _option(config: pytest.Config, name: str) -> Any:
+    """Return the value of an option of ours; each has a default."""
+    return config.getoption(name)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Find the subjects; a name that means nothing ends the run before it begins."""
     config.addinivalue_line("markers", "clauses(*ids): the clauses of the spec that a test checks")
@@ -74,9 +79,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SUBJECTS] = {
         name: Subject(
             target,
-            seconds=config.getoption("--timeout"),
-            memory=config.getoption("--memory-limit"),
-            in_process=config.getoption("--in-process"),
+            seconds=_option(config, "--timeout"),
+            memory=_option(config, "--memory-limit"),
+            in_process=_option(config, "--in-process"),
         )
         for name, target in config.stash[_TARGETS].items()
     }
@@ -94,8 +99,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Put every question to every subject."""
     if "ask" in metafunc.fixturenames:
-        names = list(metafunc.config.stash[_TARGETS])
-        metafunc.parametrize("subject", names, scope="session", indirect=True)
+        targets: dict[str, registry.Target] = metafunc.config.stash[_TARGETS]
+        metafunc.parametrize("subject", list(targets), scope="session", indirect=True)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -119,9 +124,12 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 @pytest.fixture
 def ask(request: pytest.FixtureRequest, subject: Subject) -> Ask:
     """One question to the subject: runs, judges and collects the evidence."""
-    option = request.config.getoption
+    config = request.config
     made = Ask(
-        subject, PROFILES[option("--profile")], option("--seed"), load_known(subject.target.name)
+        subject,
+        PROFILES[_option(config, "--profile")],
+        _option(config, "--seed"),
+        load_known(subject.target.name),
     )
     request.node.stash[_ASK] = made
     return made
@@ -203,7 +211,7 @@ def _record(
         examples=asked.examples,
         seconds=round(seconds, 4),
         composed=asked.composed or None,
-        grade=max(asked.grades, key=records.GRADES.index) if asked.grades else None,  # type: ignore[arg-type,call-overload] # likewise
+        grade=max(asked.grades, key=records.GRADES.index) if asked.grades else None,  # type: ignore[arg-type] # likewise
         share=asked.share,
         message=message[:2000],
         known=tuple(asked.seen_known),
@@ -311,8 +319,8 @@ class _Recorder:
                 python=sys.version.split()[0],
                 numpy=np.__version__,
                 platform=platform.platform(),
-                profile=self.config.getoption("--profile"),
-                seed=self.config.getoption("--seed"),
+                profile=_option(self.config, "--profile"),
+                seed=_option(self.config, "--seed"),
                 planned=self.planned,
                 subjects=tuple(records.Subject(name, _version(name)) for name in targets),
             )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
-from cnnformance.reference import bounds, forward
+from cnnformance.reference import Weights, bounds, forward
 from cnnformance.spec import layers as spec
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _at(array: Array, index: Index) -> str:
     return text(array[index])
 
 
-def same_form(actual: Array, shape: spec.Shape, dtype: np.dtype[object]) -> None:
+def same_form(actual: Array, shape: spec.Shape, dtype: np.dtype[Any]) -> None:
     """Require shape and dtype."""
     if actual.shape != tuple(shape):
         raise Failure(
@@ -123,7 +123,7 @@ def equal(actual: Array, expected: Array, why: str = "a selection keeps every bi
     )
 
 
-def within(actual: Array, allowed: bounds.Bound, dtype: np.dtype[object]) -> float:
+def within(actual: Array, allowed: bounds.Bound, dtype: np.dtype[Any]) -> float:
     """Require every judged element to lie within its proven bound; return the largest share."""
     same_form(actual, allowed.value.shape, dtype)
     got = actual.astype(np.float64)
@@ -208,7 +208,8 @@ def _inexact(values: Array, dtype: str) -> Array:
     """Return 1 where a value needs rounding to the dtype, 0 where it is representable."""
     with np.errstate(over="ignore"):
         rounded = values.astype(dtype_named(dtype)).astype(np.float64)
-    return (rounded != values).astype(np.float64)
+    changed: Array = (rounded != values).astype(np.float64)
+    return changed
 
 
 def accumulators(layer: spec.Layer, x: Array) -> dict[str, tuple[str, int | None]]:
@@ -222,7 +223,7 @@ def accumulators(layer: spec.Layer, x: Array) -> dict[str, tuple[str, int | None
     }
 
 
-def graded(layer: spec.Layer, x: Array, weights: bounds.Weights, actual: Array) -> str:
+def graded(layer: spec.Layer, x: Array, weights: Weights, actual: Array) -> str:
     """Return the best accumulator of half precision that a result is consistent with."""
     for grade, (accumulator, factors) in accumulators(layer, x).items():
         try:

@@ -30,6 +30,17 @@ def dtypes(kind: type[spec.Layer]) -> tuple[str, ...]:
     return (*FLOATS, *INTEGERS) if issubclass(kind, selections) else FLOATS
 
 
+def one_window(kind: type[spec.Layer], spatial: spec.Shape) -> spec.Layer:
+    """Return the layer of this kind whose one window is a whole map of these spatial sizes."""
+    if issubclass(kind, spec.Global):
+        return kind(rank=len(spatial))
+    if issubclass(kind, spec.Adaptive):
+        return kind(output=(1,) * len(spatial))
+    if issubclass(kind, spec.Windowed):
+        return kind(window=spatial)
+    return kind()
+
+
 def laws(name: str) -> dict[str, list[str]]:
     """Return the layer types that a law is stated for, each with the clauses that state it.
 

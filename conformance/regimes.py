@@ -84,14 +84,15 @@ def _large(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
 def _small(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
     """A few times the smallest normal number."""
     del magnitude
-    return rng.uniform(1, 4, shape) * rng.choice([-1, 1], shape) * format_of(dtype).tiny
+    values: Array = rng.uniform(1, 4, shape) * rng.choice([-1, 1], shape)
+    return values * format_of(dtype).tiny
 
 
 def _faint(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:
     """So small that a constant added or compared drowns them; squares are normal."""
     del magnitude
-    scale = np.exp2(math.floor(math.log2(format_of(dtype).tiny) / 3))
-    return rng.uniform(1, 4, shape) * scale
+    values: Array = rng.uniform(1, 4, shape)
+    return values * 2.0 ** math.floor(math.log2(format_of(dtype).tiny) / 3)
 
 
 def _infinite(rng: Generator, shape: Shape, dtype: str, magnitude: int) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,8 @@ def distinct(case: Case) -> Array:
         values = rng.uniform(1, 3, size) * signs
     else:
         values = (rng.permutation(size) + 1.0) * signs
-    return values.reshape(case.shape).astype(dtype_named(case.dtype))
+    x: Array = values.reshape(case.shape).astype(dtype_named(case.dtype))
+    return x
 
 
 def _too_many(case: Case) -> bool:
@@ -121,9 +123,10 @@ def test_gradient_at_ties(ask: Ask, kind: type[spec.Layer]) -> None:
         upstream = np.abs(upstream_of(case)) + np.ones((), dtype_named(case.dtype))
         for x in _tied(case):
             found = differentiated(ask, case, x, upstream)["input"].astype(np.float64)
-            chosen = maximal(case.layer, x)
+            layer: Any = case.layer  # one of the selections that the law is stated for
+            chosen = maximal(layer, x)
             spread = np.expand_dims(upstream.astype(np.float64), -2)
-            most = scatter(case.layer, case.shape, np.where(chosen, spread, 0.0))
+            most = scatter(layer, case.shape, np.where(chosen, spread, 0.0))
             slack = 1 + bounds.growth(chosen.shape[-2] + 8, bounds.format_of(case.dtype).unit)
             mass, total = float(upstream.astype(np.float64).sum()), float(found.sum())
             kept = abs(total - mass) <= mass * (slack - 1) * max(1, found.size)
@@ -199,7 +202,8 @@ def test_adjoint(ask: Ask, kind: type[spec.Layer]) -> None:
 @law("gradient-selects")
 def test_gradient_of_a_draw(ask: Ask, kind: type[spec.Layer]) -> None:
     """In training the gradient of a window goes to one cell, and that cell could be drawn."""
-    layer = kind(window=(2, 2), training=True)  # type: ignore[call-arg] # stochastic
+    assert issubclass(kind, spec.StochasticPool)
+    layer = kind(window=(2, 2), training=True)
     x = np.random.default_rng(ask.seed).integers(0, 4, (4, 8, 8, 3)).astype(np.float32)
     upstream = np.full(output_shape(layer, x.shape), 2.0, np.float32)
     case = Case(layer, x.shape, regimes=("positive",))

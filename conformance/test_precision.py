@@ -7,23 +7,19 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
-from cnnformance.conformance.kinds import HALVES, law
-from cnnformance.reference import bounds
+from cnnformance.conformance.kinds import HALVES, law, one_window
+from cnnformance.reference import bounds, forward
 from cnnformance.spec import layers as spec
 
 
 def _large_maps(kind: type[spec.Layer]) -> Iterator[tuple[spec.Layer, spec.Shape]]:
     for side in (16, 32, 64):
-        if issubclass(kind, spec.Global):
-            yield kind(rank=2), (1, side, side, 2)
-        elif issubclass(kind, spec.Adaptive):
-            yield kind(output=(1, 1)), (1, side, side, 2)
-        elif issubclass(kind, spec.Windowed):
-            yield kind(window=(side, side)), (1, side, side, 2)
+        yield one_window(kind, (side, side)), (1, side, side, 2)
 
 
 @law("half-accumulation")
@@ -56,24 +52,17 @@ def test_half_accumulation(ask: Ask, kind: type[spec.Layer]) -> None:
 def test_overflow_of_sums(ask: Ask, kind: type[spec.Layer]) -> None:
     """Whether a result in range survives a sum out of range is a trait; halves must survive."""
     for dtype in ("float32", "float64", *HALVES):
-        layer: spec.Layer
-        match kind.__name__:
-            case "GlobalAveragePool":
-                layer = kind(rank=2)
-            case "AdaptiveAveragePool":
-                layer = kind(output=(1, 1))
-            case _:
-                layer = kind(window=(2, 2))
+        layer = one_window(kind, (2, 2))
         largest = bounds.format_of(dtype).largest
         x = np.full((1, 2, 2, 1), largest / 4).astype(dtype_named(dtype))
         if not isinstance(layer, spec.LpPool):
             x = np.full((1, 2, 2, 1), largest / 2).astype(dtype_named(dtype))
         case = Case(layer, x.shape, dtype)
 
-        def question(case: Case, x: np.ndarray[object, np.dtype[object]] = x) -> None:
+        def question(case: Case, x: Array = x) -> None:
             y = ask.run(case.layer, x)
             got = y.astype(np.float64)
-            expected = bounds.forward(case.layer, x, {})
+            expected = forward(case.layer, x, {})
             finite = bool(np.isfinite(got).all())
             value = "the result survives" if finite else "the sum overflows"
             name = f"overflow inside {kind.__name__} of {case.dtype}"

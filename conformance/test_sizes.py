@@ -66,7 +66,7 @@ def _sized(kind: type[spec.Layer], n: int, regimes: tuple[str, ...]) -> Iterator
         yield Case(kind(output=(2, 1)), (rows, 2, 2, n), regimes=regimes)
         return
     assert issubclass(kind, spec.Windowed)
-    for layer, shape in (
+    windowed: tuple[tuple[spec.Layer, spec.Shape], ...] = (
         (kind(window=(2,)), (rows, n + 1, 1)),
         (kind(window=(3,), stride=(1,)), (rows, n + 2, 1)),
         (kind(window=(n,)), (rows, 2 * n if n < 5000 else n, 1)),
@@ -77,13 +77,14 @@ def _sized(kind: type[spec.Layer], n: int, regimes: tuple[str, ...]) -> Iterator
         (kind(window=(2, 2)), (rows, 2, 3, n)),
         (kind(window=(2, 2)), (n, 2, 2, 1)),
         (kind(window=(2, 1, 2)), (rows, 2, min(n, 65), 3, 1)),
-    ):
-        yield Case(layer, shape, regimes=regimes)
+    )
+    for pool, size in windowed:
+        yield Case(pool, size, regimes=regimes)
 
 
 def sized(kind: type[spec.Layer], largest: int) -> Iterator[Case]:
     """Yield each different case of a layer whose sizes climb the ladder in one role a time."""
-    regimes = _ENDS
+    regimes: tuple[str, ...] = _ENDS
     if issubclass(kind, spec.StochasticPool):  # composed everywhere, one call per cell
         regimes, largest = ("positive", "rising"), min(largest, 256)
     seen = set()

@@ -15,9 +15,9 @@ from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import FLOATS, law, laws
+from cnnformance.conformance.kinds import FLOATS, law, laws, one_window
 from cnnformance.conformance.strategies import cases
-from cnnformance.reference import bounds, windows
+from cnnformance.reference import bounds, forward, windows
 from cnnformance.spec import layers as spec
 
 Window = tuple[spec.Layer, spec.Shape]
@@ -63,14 +63,7 @@ def _whole_windows(kind: type[spec.Layer]) -> Iterator[Window]:
     """Yield layers whose one window is the whole map, for several ranks, sizes and channels."""
     for spatial in ((2,), (7,), (9,), (17,), (2, 2), (3, 3), (1, 8), (8, 1), (5, 4), (2, 3, 2)):
         for channels in (1, 3, 16, 17):
-            if issubclass(kind, spec.Global):
-                layer: spec.Layer = kind(rank=len(spatial))
-            elif issubclass(kind, spec.Adaptive):
-                layer = kind(output=(1,) * len(spatial))
-            elif issubclass(kind, spec.Windowed):
-                layer = kind(window=spatial)
-            else:
-                layer = kind()
+            layer = one_window(kind, spatial)
             yield layer, (*spatial, channels)
             if isinstance(layer, spec.Windowed) and max(spatial) < 8:
                 yield layer.replace(stride=(1,) * len(spatial)), (*spatial, channels)
@@ -158,7 +151,7 @@ def test_nan_in_windows(ask: Ask) -> None:
         cells = np.where(real[..., None], cells, np.nan)
         held = (np.isnan(cells) & real[..., None]).any(axis=-2)
         extreme = np.nanmin if isinstance(case.layer, spec.MinPool) else np.nanmax
-        some = ~np.isnan(cells).all(axis=-2)
+        some: Array = np.asarray(~np.isnan(cells).all(axis=-2))
         filled = np.where(some[..., None, :], cells, 0.0)
         others = extreme(filled, axis=-2)
         flat, whole = y.reshape(others.shape), some & ~held
@@ -257,7 +250,7 @@ def test_subnormals(ask: Ask, kind: type[spec.Layer]) -> None:
             y = ask.run(case.layer, x, case.weights).astype(np.float64)
             allowed = bounds.bound(case.layer, x, case.weights) if not isinstance(
                 case.layer, bounds.SELECTIONS) else None  # fmt: skip
-            exact = np.asarray(bounds.forward(case.layer, x, case.weights)).astype(np.float64)
+            exact = np.asarray(forward(case.layer, x, case.weights)).astype(np.float64)
             off = np.abs(y - exact)
             limit = np.full(off.shape, tiny) if allowed is None else allowed.error + tiny
             if not (off <= limit).all():

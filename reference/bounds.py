@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -49,7 +50,7 @@ class Format:
 @cache
 def format_of(dtype: str) -> Format:
     """Return the format of a floating-point dtype, by name. Raises ``ValueError`` for others."""
-    info = ml_dtypes.finfo(dtype)
+    info: Any = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call] # it has no types
     return Format(
         float(info.eps) / 2, float(info.smallest_normal), float(info.max), int(info.nmant) + 1
     )
@@ -86,17 +87,18 @@ def terms(layer: spec.Layer, x: Array) -> int:
     """
     match layer:
         case spec.Conv():
-            return math.prod(layer.window) * (layer.in_channels // layer.groups) + layer.bias
+            products = math.prod(layer.window) * (layer.in_channels // layer.groups)
+            return int(products) + layer.bias
         case spec.Dense():
-            return layer.in_features + layer.bias
+            return int(layer.in_features) + layer.bias
         case spec.AveragePool() | spec.GlobalAveragePool() if divides_exactly(layer, x.shape):
             window = getattr(layer, "window", x.shape[1:-1])
-            return math.prod(window) - 1
+            return int(math.prod(window)) - 1
         case spec.GlobalAveragePool():
-            return math.prod(x.shape[1:-1]) + 3
+            return int(math.prod(x.shape[1:-1])) + 3
         case spec.AdaptiveAveragePool():
             cells = [-(-n // m) + 1 for n, m in zip(x.shape[1:-1], layer.output, strict=True)]
-            return math.prod(cells) + 3
+            return int(math.prod(cells)) + 3
         case spec.Windowed():
             return math.prod(layer.window) + 3
     raise TypeError(f"{type(layer).__name__} is no sum")
@@ -172,10 +174,12 @@ def _sum(
     absolute = {name: np.abs(np.asarray(w, dtype=np.float64)) for name, w in weights.items()}
     size = forward(layer, x64, absolute)
     error = (growth(count, inner.unit) + growth(count, 2.0**-53)) * size
-    lost = 2 * count * inner.tiny
+    lost: float = 2 * count * inner.tiny
     for ours, theirs in ((x64, absolute.get("weight")), (absolute.get("weight"), x64)):
         if theirs is not None and ours is not None and ((ours > 0) & (ours < inner.tiny)).any():
-            lost += count * inner.tiny * theirs.max(initial=0.0)  # subnormals may count as zero
+            lost += (
+                count * inner.tiny * float(theirs.max(initial=0.0))
+            )  # subnormals may count as zero
     largest = size * count if not weights else size  # a mean is divided after it was summed
     return error + lost, largest
 
@@ -187,7 +191,7 @@ def _norm(layer: spec.LpPool, value: Array, count: int, inner: Format) -> tuple[
     exponent ``1 / p`` was rounded; the cube root of a sum is the usual case.
     """
     p = layer.p
-    logarithm = 0.0
+    logarithm: Array | float = 0.0
     if p > 2:
         finite = np.abs(np.where(np.isfinite(value) & (value > 0), value, 1.0))
         logarithm = 4 * p * np.abs(np.log(finite)) + 4 * p * math.log(max(count, 2))

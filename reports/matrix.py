@@ -230,7 +230,7 @@ def _rank(layer: Fields, _: Fields) -> str:
 
 def _regime(_: Fields, case: Fields) -> str:
     (regime,) = case["regimes"]
-    return "" if regime in ("integer", "positive") else f"regime == {regime}"
+    return "" if regime in ("integer", "positive", "given") else f"regime == {regime}"
 
 
 _SETTINGS: Sequence[Callable[[Fields, Fields], str]] = (_rank, _regime)

@@ -113,9 +113,9 @@ PLAIN: tuple[tuple[Layer, Shape], ...] = (
 Case = tuple[Layer, Shape]
 
 
-def named(case: object) -> str:
+def named(case: Any) -> str:
     """Return a readable name for a case: the layer's type and the fields that tell it apart."""
-    layer, shape = case  # type: ignore[misc] - pytest passes what it was given
+    layer, shape = case
     fields = {name: value for name, value in vars(layer).items() if value is not False}
     return f"{type(layer).__name__}{list(fields.values())}-{len(shape) - 2}".replace(" ", "")
 
