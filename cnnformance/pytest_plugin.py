@@ -329,7 +329,8 @@ class _Recorder:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if session.config.getoption("collectonly") or self.writer is not None:
             return
-        self.selected = bool(session.config.getoption("keyword"))
+        parts = [a for a in session.config.args if "::" in a or a.endswith(".py")]
+        self.selected = bool(session.config.getoption("keyword") or parts)
         self.planned = sum("ask" in getattr(item, "fixturenames", ()) for item in session.items)
         if self.planned:
             self._open()
