@@ -33,7 +33,7 @@ _ASK = pytest.StashKey[Ask]()
 _RECORDER = pytest.StashKey["_Recorder"]()
 _PROPERTY = "cnnformance"
 _LEVELS = ("document", "semantics", "precision", "gradient")
-_EFFECT_VERDICTS = {"crash": "crash", "hang": "hang", "adapter": "error", "exception": "error"}
+_EFFECT_VERDICTS = {"crash": "crash", "hang": "hang", "adapter": "error"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

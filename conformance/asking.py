@@ -40,7 +40,7 @@ class Profile:
 PROFILES = {
     p.name: p
     for p in (
-        Profile("quick", 12, 1 << 9, 2.0, 3.0),
+        Profile("quick", 10, 1 << 9, 2.0, 3.0),
         Profile("default", 50, 1 << 17, 4.0, 10.0),
         Profile("thorough", 1000, 1 << 17, 60.0, 600.0),
     )
@@ -158,7 +158,7 @@ class Ask:
         deadline = [0.0]
 
         def attempt(case: Case) -> None:
-            over = time.monotonic() > deadline[0] if failed else self.over
+            over = time.monotonic() > deadline[0] if failed else self.over and self.examples
             if case not in failed and not over:
                 try:
                     self.each([case], question)

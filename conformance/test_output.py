@@ -99,6 +99,7 @@ def designed(kind: type[spec.Layer], dtype: str) -> Iterator[Case]:
 @by_kind_and_dtype(OPTIONS)
 def test_options(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
     """Padding, dilation, ceil mode, counted padding, groups, inner axes, absent biases."""
-    ask.sweep(designed(kind, dtype), ask.output)
+    if dtype == "float32" or ask.profile.name == "thorough":
+        ask.sweep(designed(kind, dtype), ask.output)
     examples = 2 * _examples(ask, dtype)
     ask.explore(cases(kind, dtype, plain=False), ask.output, examples)

@@ -11,12 +11,19 @@ from cnnformance.conformance.test_output import FORMULAS
 from cnnformance.spec import layers as spec
 
 _SMALL = (*range(1, 20), 23, 31, 32, 33, 37, 47, 61, 63, 64, 65, 97, 127, 128, 129)
+_FEW = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 32, 33, 64, 65, 128, 129, 257, 511)
 _ENDS = ("rising", "falling", "integer")
 """Regimes that put the extreme value of every window at its end, at its start, and anywhere."""
 
 
 def ladder(largest: int) -> Iterator[int]:
-    """Yield small sizes, then each power of two with its neighbours, then a few primes."""
+    """Yield small sizes, then each power of two with its neighbours, then a few primes.
+
+    Below 1024 only the sizes just past those at which kernels change.
+    """
+    if largest < 1024:
+        yield from _FEW
+        return
     yield from _SMALL
     power = 256
     while power <= largest:

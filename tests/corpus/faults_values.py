@@ -514,20 +514,6 @@ def overflowing(honest: Any, layer: Layer, weights: dict[str, Array], x: Array) 
     return np.where(np.isinf(bare), bare, y)
 
 
-add(
-    Dense,
-    "half-sum-overflows",
-    computes(overflowing),
-    result(
-        Dense(2, 1),
-        np.array([[6e4, 6e4]], np.float16),
-        weight=np.array([[1, 1]], np.float16),
-        bias=np.array([-6e4], np.float16),
-    ),
-    "precision",
-)
-
-
 # Dtypes
 
 FAULTS.fault_class = "dtype"
