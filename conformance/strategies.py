@@ -176,7 +176,7 @@ def cases(
     batch = len(packed) if len(packed) > 1 else draw(st.sampled_from([1, 2, 3, 4]))
     shape = _shape(draw, layer, rank, batch, plain=plain)
     if isinstance(layer, spec.Windowed) and not every_window_reads(layer, shape[1:-1]):
-        layer = layer.replace(dilation=(1,) * rank)
+        layer = layer.replace(dilation=(1,) * rank, padding=())
     return Case(
         layer,
         shape,

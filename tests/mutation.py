@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,23 @@ class Outcome:
     seconds: float
 
 
-def put(target: str, profile: str, seed: int, *more: str) -> Outcome:
+class Only:
+    """Keeps the questions about one layer type."""
+
+    def __init__(self, layer: str) -> None:
+        """Name the layer type."""
+        self.layer = layer
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Leave out what asks another layer type."""
+        items[:] = [item for item in items if self._asks(item)]
+
+    def _asks(self, item: pytest.Item) -> bool:
+        params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
+        return getattr(params.get("kind"), "__name__", "") == self.layer
+
+
+def put(target: str, profile: str, seed: int, plugins: Sequence[object] = ()) -> Outcome:
     """Run the suite over one backend in this process, until the first failing verdict."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -49,10 +66,10 @@ def put(target: str, profile: str, seed: int, *more: str) -> Outcome:
         arguments = [
             str(ROOT / "conformance"), "--rootdir", str(ROOT), "--backend", target, "--in-process",
             "--profile", profile, "--seed", str(seed), "--record", str(record), "-x", "-q",
-            "-p", "no:cacheprovider", "--tb=no", *more,
+            "-p", "no:cacheprovider", "--tb=no",
         ]  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):
-            pytest.main(arguments)
+            pytest.main(arguments, plugins=list(plugins))
         verdicts = records.read(record).verdicts if record.exists() else ()
     if not verdicts:
         raise RuntimeError(f"{target}: nothing was asked")
@@ -67,7 +84,7 @@ def catch(job: tuple[str, str, int]) -> Outcome:
     key, profile, seed = job
     fault = FAULTS[key]
     target = f"{ROOT / 'tests/corpus/faulty.py'}:{fault.make().__name__}"
-    first = put(target, profile, seed, "-k", fault.layer)
+    first = put(target, profile, seed, [Only(fault.layer)])
     return first if first.question else put(target, profile, seed)
 
 
