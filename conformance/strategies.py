@@ -176,7 +176,10 @@ def cases(
     batch = len(packed) if len(packed) > 1 else draw(st.sampled_from([1, 2, 3, 4]))
     shape = _shape(draw, layer, rank, batch, plain=plain)
     if isinstance(layer, spec.Windowed) and not every_window_reads(layer, shape[1:-1]):
-        layer = layer.replace(dilation=(1,) * rank, padding=())
+        stride = tuple(min(s, w) for s, w in zip(layer.stride, layer.window, strict=True))
+        layer = layer.replace(dilation=(1,) * rank, padding="same", stride=stride)
+        if isinstance(layer, spec.Pool):
+            layer = layer.replace(ceil_mode=False)
     return Case(
         layer,
         shape,
