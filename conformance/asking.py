@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import hypothesis
 import numpy as np
-from hypothesis import Phase, strategies
+from hypothesis import HealthCheck, Phase, strategies
 
 from cnnformance.adapters.backend import Array, Unsupported, Weights
 from cnnformance.adapters.subject import AdapterBroke, Crashed, Hung, Refused, Stopped, Subject
@@ -174,7 +174,11 @@ class Ask:
             deadline=None,
             database=None,
             phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(hypothesis.HealthCheck),
+            suppress_health_check=[
+                HealthCheck.too_slow,
+                HealthCheck.data_too_large,
+                HealthCheck.filter_too_much,
+            ],
             report_multiple_bugs=False,
             print_blob=False,
         )(hypothesis.seed(self.seed)(hypothesis.given(cases)(attempt)))
