@@ -79,13 +79,20 @@ def put(target: str, profile: str, seed: int, plugins: Sequence[object] = ()) ->
     return Outcome(target, question, message, examples, time.monotonic() - start)
 
 
+def ask_layer(key: str, profile: str, seed: int = 0) -> Outcome:
+    """Put one fault to the questions about its layer."""
+    return put(_target(key), profile, seed, [Only(FAULTS[key].layer)])
+
+
 def catch(job: tuple[str, str, int]) -> Outcome:
     """Put one fault to the questions about its layer, then to all."""
     key, profile, seed = job
-    fault = FAULTS[key]
-    target = f"{ROOT / 'tests/corpus/faulty.py'}:{fault.make().__name__}"
-    first = put(target, profile, seed, [Only(fault.layer)])
-    return first if first.question else put(target, profile, seed)
+    first = ask_layer(key, profile, seed)
+    return first if first.question else put(_target(key), profile, seed)
+
+
+def _target(key: str) -> str:
+    return f"{ROOT / 'tests/corpus/faulty.py'}:{FAULTS[key].make().__name__}"
 
 
 def spare(job: tuple[str, str, int]) -> Outcome:
