@@ -43,7 +43,7 @@ class Divergence:
 
     ``kind`` is ``fault`` (the framework is wrong), ``documented`` (it does what its own
     documentation says) or ``open`` (a question that no authority settles). ``when`` is a
-    predicate over ``predicates_names``; ``versions`` are bounds such as ``>=2.13,<3``.
+    predicate over what ``names_of`` returns; ``versions`` are bounds such as ``>=2.13,<3``.
     """
 
     id: str
@@ -63,8 +63,8 @@ def names_of(failure: Failure) -> dict[str, Any]:
 
     Every field of every layer type has a name; None where the layer has no such field. Of the
     input: ``dtype``, ``shape``, ``spatial``, ``channels``, ``batch``, ``rank``, ``extent``,
-    ``axes``, ``fits`` (a window fits into the padded input), ``memory``, ``has_nan``,
-    ``has_inf``, ``has_negative``, ``lowest``, ``largest``, ``tiny``;
+    ``axes``, ``fits`` (a window fits into the padded input), ``overhangs``, ``memory``,
+    ``has_nan``, ``has_inf``, ``has_negative``, ``lowest``, ``largest``, ``tiny``;
     ``expected`` and ``actual`` as numbers; ``message``.
     """
     fields = {f.name for kind in spec.TYPES.values() for f in dataclasses.fields(kind)}
@@ -84,6 +84,7 @@ def names_of(failure: Failure) -> dict[str, Any]:
         "rank": len(shape) - 2,
         "extent": getattr(layer, "extent", None),
         "fits": _fits(layer, shape),
+        "overhangs": _overhangs(layer, shape),
         "axes": len(shape),
         "memory": failure.case.memory if failure.case else "contiguous",
         "has_nan": bool(np.isnan(values).any()),
@@ -108,6 +109,16 @@ def _fits(layer: spec.Layer | None, shape: spec.Shape) -> bool:
         return True
     triples = zip(shape[1:-1], layer.padding, layer.extent, strict=True)
     return all(size + sum(pads) >= extent for size, pads, extent in triples)
+
+
+def _overhangs(layer: spec.Layer | None, shape: spec.Shape) -> bool:
+    """Whether the last window of a ceil mode reaches beyond the padding, on some axis."""
+    if not isinstance(layer, spec.Pool) or not layer.ceil_mode or isinstance(layer.padding, str):
+        return False
+    if len(shape) != layer.rank + 2:
+        return False
+    axes = zip(shape[1:-1], layer.padding, layer.extent, layer.stride, strict=True)
+    return any((size + sum(pads) - extent) % stride for size, pads, extent, stride in axes)
 
 
 def _number(text: str) -> float | None:
