@@ -309,7 +309,9 @@ class TensorFlow(Backend):
                 held = {k: weights[v] if isinstance(v, Weight) else v for k, v in keywords.items()}
                 steps.append(partial(function, **held))
                 continue
-            steps.append(function(**keywords, dtype=dtype))
+            # drawing weights that are then replaced takes as long as the layer
+            fill = {"kernel_initializer": "zeros"} if "use_bias" in keywords else {}
+            steps.append(function(**keywords, **fill, dtype=dtype))
             if weights and "use_bias" in keywords:
                 steps[-1].build(input_shape(layer))
                 turn = tf.transpose if isinstance(layer, Dense) else tf.identity
@@ -378,6 +380,8 @@ class TensorFlow(Backend):
             case Conv(window=(_, _)) if self._kernels and explicit(layer):
                 if max(layer.groups, *layer.dilation) > 1:
                     raise Unsupported("tf.nn.conv2d has no such gradient on a CPU, with pads")
+            case Conv(groups=groups) if self._kernels and groups > 1 and x.dtype != np.float32:
+                raise Unsupported("tf.nn has gradients of groups on a CPU in float32 alone")
         given = self.from_numpy(x)
         held = {name: self.from_numpy(array) for name, array in weights.items()}
         steps = self._steps(layer, held, given.dtype.name)

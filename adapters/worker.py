@@ -32,6 +32,8 @@ from cnnformance.spec import layers as spec
 
 _CACHED = 64
 """Built layers that are kept, so that later calls meet the state of earlier ones."""
+_CACHED_BYTES = 1 << 20
+"""Of the weights of a layer that is kept."""
 
 Answer = tuple[wire.Header, list[Array]]
 
@@ -106,7 +108,7 @@ class Server:
     def __init__(self, backend: Backend) -> None:
         """Serve this backend."""
         self.backend = backend
-        self.built: dict[str, Callable[[Any], Any]] = {}
+        self.built: dict[tuple[object, ...], Callable[[Any], Any]] = {}
 
     def describe(self) -> wire.Header:
         """Return what the suite needs to know before it asks."""
@@ -143,16 +145,16 @@ class Server:
                 raise Unsupported(f"{type(layer).__name__} does not take {request['dtype']}")
         ops = []
         for layer, weights in zip(layers, self._weights(request, arrays), strict=True):
-            key = repr(layer)
-            op = None if weights else self.built.get(key)
+            key = (repr(layer), *((w.dtype.name, w.tobytes()) for w in weights.values()))
+            op = self.built.get(key)
             if op is None:
                 op = self.backend.build(layer, weights)
                 if not callable(op):
                     raise AdapterError(f"build({layer}) returned {type(op).__name__}, no callable")
-            if not weights:
                 if len(self.built) >= _CACHED:
                     self.built.clear()
-                self.built[key] = op
+                if sum(w.nbytes for w in weights.values()) <= _CACHED_BYTES:
+                    self.built[key] = op
             ops.append(op)
         return ops
 

@@ -151,26 +151,34 @@ class Ask:
     ) -> None:
         """Ask the question of drawn cases; a failing one is shrunk within the profile's time.
 
-        When the time is over, cases that were not seen to fail are passed over unasked, so that
-        a subject which hangs or crashes at every call does not stop the run.
+        A case that the subject does not support is drawn again, up to three times as many as are
+        asked. When the time is over, cases that were not seen to fail are passed over unasked, so
+        that a subject which hangs or crashes at every call does not stop the run.
         """
         failed: dict[Case, Failure] = {}
         deadline = [0.0]
+        count = examples or self.profile.examples
+        redraws = [0]
 
         def attempt(case: Case) -> None:
             over = time.monotonic() > deadline[0] if failed else self.over and self.examples
             if case not in failed and not over:
+                asked = self.examples
                 try:
                     self.each([case], question)
                 except Failure as failure:
                     if not failed:
                         deadline[0] = time.monotonic() + self.profile.shrink_seconds
                     failed[case] = failure
+                else:
+                    if self.examples == asked and redraws[0] < 3 * count:
+                        redraws[0] += 1
+                        hypothesis.reject()
             if case in failed:  # raised in one place: Hypothesis tells failures apart by line
                 raise failed[case].with_traceback(None)
 
         explored = hypothesis.settings(
-            max_examples=examples or self.profile.examples,
+            max_examples=count,
             deadline=None,
             database=None,
             phases=(Phase.generate, Phase.shrink),
@@ -184,6 +192,8 @@ class Ask:
         )(hypothesis.seed(self.seed)(hypothesis.given(cases)(attempt)))
         try:
             explored()
+        except hypothesis.errors.Unsatisfiable:
+            return  # all were declined, and ``declined`` says why
         except Failure as failure:
             smaller = self._one_row(failure, question)
             self.alone(smaller, question)

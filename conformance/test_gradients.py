@@ -29,7 +29,7 @@ def upstream_of(case: Case) -> Array:
 
 
 def distinct(case: Case) -> Array:
-    """Return an input without zeros, and for a selection without ties (see ``_too_many``)."""
+    """Return an input without zeros, and for a selection without ties (see ``_few_enough``)."""
     rng = np.random.default_rng([case.seed, 3])
     size = int(np.prod(case.shape))
     signs = rng.choice([-1.0, 1.0], size)
@@ -41,10 +41,10 @@ def distinct(case: Case) -> Array:
     return x
 
 
-def _too_many(case: Case) -> bool:
-    """Whether a format has too few integers to tell all cells of a selection apart."""
+def _few_enough(case: Case) -> bool:
+    """Whether a format has enough integers to tell all cells of a selection apart."""
     selects = isinstance(case.layer, bounds.SELECTIONS)
-    return selects and int(np.prod(case.shape)) >= 2 ** bounds.format_of(case.dtype).bits
+    return not selects or int(np.prod(case.shape)) < 2 ** bounds.format_of(case.dtype).bits
 
 
 def differentiated(ask: Ask, case: Case, x: Array, upstream: Array) -> Mapping[str, Array]:
@@ -62,8 +62,6 @@ def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
     """The gradients for input, weight and bias lie within their bounds of the reference's."""
 
     def question(case: Case) -> None:
-        if _too_many(case):
-            return
         summed = not isinstance(case.layer, bounds.SELECTIONS)
         x = case.x if summed and not isinstance(case.layer, spec.LpPool) else distinct(case)
         upstream = upstream_of(case)
@@ -81,7 +79,8 @@ def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
     ask.explore(cases(kind, regimes=REGIMES), question, count)
     ask.explore(cases(kind, plain=False, regimes=REGIMES), question, count)
     for dtype in ("float64", "float16", "bfloat16"):
-        ask.explore(cases(kind, dtype, plain=False, regimes=REGIMES), question, count // 3)
+        drawn = cases(kind, dtype, plain=False, regimes=REGIMES).filter(_few_enough)
+        ask.explore(drawn, question, count // 3)
 
 
 @law("gradient-mass")

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnformance.conformance import models
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import law, one_window
+from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import alike, answer, few
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.variants import random, windowed
@@ -112,27 +111,3 @@ def test_batch_independent(ask: Ask, kind: type[spec.Layer]) -> None:
             alike(name, whole.view(lambda a, rows=rows: a[rows]), some)  # type: ignore[misc] # mypy infers no type for a default
 
     few(ask, cases(kind), question)
-
-
-@law("rank-consistent")
-def test_pooling_twice(ask: Ask, kind: type[spec.Layer]) -> None:
-    """In a model of two poolings of a kind, the second pools what the first returned."""
-    if issubclass(kind, spec.Conv):
-        first: spec.Layer = kind(window=(2, 2), in_channels=2, out_channels=2)
-        second: spec.Layer = kind(window=(3, 1), in_channels=2, out_channels=2)
-    else:
-        first, second = one_window(kind, (2, 1)), one_window(kind, (1, 2))
-    rng = np.random.default_rng(ask.seed)
-    x = rng.integers(-3, 4, (2, 7, 6, 2)).astype(np.float32)
-    model = [first, second]
-    weights = [
-        {n: rng.integers(-2, 3, s).astype(np.float32) for n, s in spec.weight_shapes(m).items()}
-        for m in model
-    ]
-    y = ask.run(model, x, weights)
-    ask.examples += 1
-    try:
-        models.judged(ask, model, weights, x, y)
-    except Failure as failure:
-        failure.arrays, failure.layers = {"x": x}, tuple(model)
-        raise

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnformance.adapters.backend import Array, Weights
+from cnnformance.adapters.backend import Array, Unsupported, Weights
 from cnnformance.conformance import digits, judge, models
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.judge import Failure
-from cnnformance.reference import bounds
+from cnnformance.conformance.kinds import by_kind
+from cnnformance.reference import bounds, model_shapes
 from cnnformance.spec import layers as spec
 
 Model = tuple[spec.Layer, ...]
@@ -108,6 +109,67 @@ def _chained(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> b
         models.show(failure, layers, weights, x)
         raise
     return allowed
+
+
+def _second(kind: type[spec.Layer], spatial: spec.Shape, channels: int) -> spec.Layer:
+    """Return a layer of this kind for the maps, or for the features, that a first one returned."""
+    if issubclass(kind, spec.Conv):
+        return kind(window=(1, 2), in_channels=channels, out_channels=3)
+    if issubclass(kind, spec.Dense):
+        return kind(channels, 3)
+    if issubclass(kind, spec.Adaptive):
+        return kind(output=(2, 3))
+    if issubclass(kind, spec.Windowed):
+        return kind(window=(2, 1))
+    if issubclass(kind, spec.Global):
+        return kind(rank=len(spatial))
+    return kind()
+
+
+FIRST: tuple[Model, ...] = (
+    (spec.Conv((2, 2), in_channels=2, out_channels=4),),
+    (spec.Conv((3, 1), stride=(1, 2), padding="same", in_channels=2, out_channels=3, bias=False),),
+    (spec.Conv((1, 1), in_channels=2, out_channels=3), spec.ReLU()),
+    (spec.MaxPool((2, 1)),),
+    (spec.AveragePool((1, 2)),),
+    (spec.MinPool((1, 2), stride=(1, 1)),),
+    (spec.LpPool((2, 1)),),
+    (spec.AdaptiveMaxPool((5, 4)),),
+    (spec.AdaptiveAveragePool((5, 4)),),
+    (spec.GlobalAveragePool(),),
+    (spec.GlobalMaxPool(),),
+    (spec.Flatten(),),
+    (spec.Dense(2, 5),),
+)
+"""Layers that another may follow, for maps of 8 by 6 cells and 2 channels."""
+
+
+@by_kind({k: ["pipeline.order"] for k in spec.TYPES.values() if k is not spec.StochasticPool})
+def test_after_each_layer(ask: Ask, kind: type[spec.Layer]) -> None:
+    """A layer reads what the layer before it returned, whichever layer that is."""
+    rng = np.random.default_rng(ask.seed)
+    for first in FIRST:
+        shape = (2, 2) if isinstance(first[0], spec.Dense) else (2, 8, 6, 2)
+        (_, *spatial, channels) = model_shapes(first, shape)[-1]
+        if not spatial and not issubclass(kind, spec.Dense | spec.ReLU):
+            continue
+        if spatial and issubclass(kind, spec.Dense):
+            continue
+        layers = (*first, _second(kind, tuple(spatial), channels))
+        weights = models.drawn_weights(rng, layers, integer=True)
+        x = rng.integers(1, 9, shape).astype(np.float32)
+        try:
+            y = models.run(ask, layers, weights, x)
+            models.judged(ask, layers, weights, x, y)
+        except Unsupported as reason:
+            ask.declined = str(reason)
+            continue
+        except Failure as failure:
+            models.show(failure, layers, weights, x)
+            if ask.divergence(failure):
+                continue
+            raise
+        ask.examples += 1
 
 
 @pytest.mark.clauses("flatten.layout-open", "dense.needs-vector")

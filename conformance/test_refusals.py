@@ -143,6 +143,8 @@ def _features(kind: type[spec.Layer]) -> Iterator[Wrong]:
     for batch in ((2,), (1,), (4,), (2, 3)):
         for features in (1, 3, 5, 8):
             yield wrong(f"{features} input features", plain(kind), (*batch, features))
+    for joined in ((2, 2), (4, 1), (2, 1, 2)):
+        yield wrong(f"an input with features {joined}", plain(kind), (3, *joined))
     yield wrong("no bias, 3 input features", kind(4, 2, bias=False), (2, 3))  # type: ignore[call-arg] # dense
 
 

@@ -97,3 +97,33 @@ def test_empty_batch(ask: Ask, kind: type[spec.Layer]) -> None:
     """A batch of no images gives a batch of no outputs, of the shape that the formula states."""
     empty = cases(kind).map(lambda c: c.with_(shape=(0, *c.shape[1:]), regimes=("integer",)))
     ask.explore(empty, ask.output, max(4, ask.profile.examples // 8))
+
+
+@law("no-channels")
+def test_no_channels(ask: Ask, kind: type[spec.Layer]) -> None:
+    """An input of no channels gives an output of none, or is refused: which of the two, a trait."""
+
+    def question(case: Case) -> None:
+        value = "answered"
+        try:
+            ask.output(case)
+        except Failure as failure:
+            if failure.effect != "exception":
+                raise
+            value = "refused"
+        ask.trait("no channels", value, f"{kind.__name__}, {case.layer}", str(case.shape))
+
+    sizes = ((5,), (4, 6), (4, 3, 2))
+    shapes = [(2, *spatial, 0) for spatial in sizes]
+    ask.sweep([Case(_halving(kind, len(shape) - 2), shape) for shape in shapes], question)
+
+
+def _halving(kind: type[spec.Layer], rank: int) -> spec.Layer:
+    """Return a layer of this kind for maps of this rank: windows of two, outputs of two."""
+    if issubclass(kind, spec.Global):
+        return kind(rank=rank)
+    if issubclass(kind, spec.Adaptive):
+        return kind(output=(2,) * rank)
+    if issubclass(kind, spec.Windowed):
+        return kind(window=(2,) * rank)
+    return kind()
