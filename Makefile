@@ -16,7 +16,7 @@ LINKS := .venv/links-$(shell echo $(sort $(wildcard $(addsuffix /*.*,$(PACKAGES)
 .PHONY: conformance test check ruff mypy pyright mutation soundness report bench clean
 
 conformance: .venv/frameworks ## PyTorch and TensorFlow against the specification; fails as pytest does
-	$(BIN)/python -m pytest conformance $(addprefix --backend ,$(BACKENDS)) --profile $(PROFILE)
+	$(BIN)/python -m pytest conformance $(addprefix --backend ,$(BACKENDS)) --profile $(PROFILE) -n $(JOBS)
 
 test: .venv/dev ## the project's own tests
 	$(BIN)/python -m pytest tests -n $(JOBS)

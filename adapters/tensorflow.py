@@ -380,8 +380,9 @@ class TensorFlow(Backend):
             case Conv(window=(_, _)) if self._kernels and explicit(layer):
                 if max(layer.groups, *layer.dilation) > 1:
                     raise Unsupported("tf.nn.conv2d has no such gradient on a CPU, with pads")
-            case Conv(groups=groups) if self._kernels and groups > 1 and x.dtype != np.float32:
-                raise Unsupported("tf.nn has gradients of groups on a CPU in float32 alone")
+            case Conv() if self._kernels and x.dtype != np.float32:
+                if max(layer.groups, *layer.dilation) > 1:
+                    raise Unsupported("tf.nn has such a gradient on a CPU in float32 alone")
         given = self.from_numpy(x)
         held = {name: self.from_numpy(array) for name, array in weights.items()}
         steps = self._steps(layer, held, given.dtype.name)

@@ -649,13 +649,6 @@ add(
     "semantics",
 )
 add(
-    MaxPool,
-    "no-channels-refused",
-    emptied(lambda x, y: y if x.shape[-1] else complains(x, y)),
-    outcome(MaxPool(POOL), X[..., :0]),
-    "semantics",
-)
-add(
     Flatten,
     "no-channels-become-one",
     emptied(lambda x, y: y if x.shape[-1] else np.zeros((len(y), 1), y.dtype)),

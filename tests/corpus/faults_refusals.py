@@ -201,27 +201,6 @@ add(
     "refusal",
 )
 add(
-    MaxPool,
-    "window-of-wrong-length-extended",
-    repairs(lambda p: but(p, window=p.window, stride=(*p.stride, *p.stride)[: len(p.window)])),
-    invalid(MaxPool(POOL), stride=(2,)),
-    "refusal",
-)
-add(
-    AveragePool,
-    "unknown-padding-taken-for-valid",
-    repairs(
-        lambda p: but(
-            p,
-            padding=p.padding
-            if p.padding in ("same", "same_lower") or not isinstance(p.padding, str)
-            else (),
-        )
-    ),
-    invalid(AveragePool(POOL), padding="sane"),
-    "refusal",
-)
-add(
     LpPool,
     "order-0-taken-for-1",
     repairs(lambda p: but(p, p=max(1, p.p))),
