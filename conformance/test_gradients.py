@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
-from cnnformance.conformance import judge
+from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
@@ -75,6 +75,8 @@ def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
                 raise
             ask.note(judge.Evidence(share))
 
+    ask.sweep(designed.plain(kind), question)
+    ask.sweep(designed.options(kind, strides=((2, 3),), sizes=((8, 9),)), question)
     count = max(8, ask.profile.examples // 3)
     ask.explore(cases(kind, regimes=REGIMES), question, count)
     ask.explore(cases(kind, plain=False, regimes=REGIMES), question, count)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
+from cnnformance.conformance import designed
 from cnnformance.conformance.asking import Ask
-from cnnformance.conformance.cases import Case
 from cnnformance.conformance.kinds import by_kind_and_dtype
-from cnnformance.conformance.regimes import is_integer
 from cnnformance.conformance.strategies import cases
 from cnnformance.spec import layers as spec
 
@@ -50,6 +46,8 @@ def _examples(ask: Ask, dtype: str) -> int:
 @by_kind_and_dtype(FORMULAS, SHOWN)
 def test_output(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
     """Windows, strides, sizes, channels and batches as the document describes them."""
+    if dtype == "float32" or ask.profile.name != "quick":
+        ask.sweep(designed.plain(kind, dtype), ask.output)
     ask.explore(cases(kind, dtype), ask.output, _examples(ask, dtype))
 
 
@@ -65,41 +63,10 @@ OPTIONS: dict[type[spec.Layer], list[str]] = {
 }
 
 
-def designed(kind: type[spec.Layer], dtype: str) -> Iterator[Case]:
-    """Yield each option of a layer alone and in the pairs that meet at a border, axis by axis."""
-    if issubclass(kind, spec.Flatten | spec.Dense):
-        return
-    regimes = ("integer", "negative") if not is_integer(dtype) else ("integer",)
-    weights: dict[str, Any] = {}
-    if issubclass(kind, spec.Conv):
-        weights = {"in_channels": 2, "out_channels": 2}
-    options: list[dict[str, Any]] = [
-        {"padding": "same"},
-        {"padding": "same_lower"},
-        {"padding": ((1, 0), (0, 2))},
-        {"padding": ((0, 1), (2, 1))},
-        {"padding": ((1, 1), (1, 1))},
-        {"dilation": (2, 1)},
-        {"dilation": (1, 3)},
-    ]
-    if issubclass(kind, spec.Pool):
-        options += [{"ceil_mode": True}, {"ceil_mode": True, "padding": ((1, 1), (1, 1))}]
-    if issubclass(kind, spec.AveragePool):
-        counted: dict[str, Any] = {"count_include_pad": True}
-        options += [{**option, **counted} for option in options if "dilation" not in option]
-    if issubclass(kind, spec.Conv):
-        options += [{"groups": 2}, {"bias": False}, {"padding": "same", "dilation": (2, 2)}]
-    for option in options:
-        for stride in ((1, 1), (2, 3)):
-            for spatial in ((7, 8), (8, 9)):
-                layer = kind(window=(2, 3), stride=stride, **weights, **option)  # type: ignore[call-arg] # windowed
-                yield Case(layer, (2, *spatial, 2), dtype, regimes)
-
-
 @by_kind_and_dtype(OPTIONS)
 def test_options(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
     """Padding, dilation, ceil mode, counted padding, groups, inner axes, absent biases."""
     if dtype == "float32" or ask.profile.name == "thorough":
-        ask.sweep(designed(kind, dtype), ask.output)
+        ask.sweep(designed.options(kind, dtype), ask.output)
     examples = 2 * _examples(ask, dtype)
     ask.explore(cases(kind, dtype, plain=False), ask.output, examples)

@@ -23,7 +23,7 @@ from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import by_kind, laws
 from cnnformance.conformance.models import Given, drawn_weights, given
-from cnnformance.reference import forward
+from cnnformance.reference import ShapeError, forward
 from cnnformance.spec import clauses
 from cnnformance.spec import layers as spec
 
@@ -360,19 +360,46 @@ def test_mixed_dtypes(ask: Ask, kind: type[spec.Layer]) -> None:
 
 @by_kind({kind: [] for kind in WINDOWED})
 def test_without_batch(ask: Ask, kind: type[spec.Layer]) -> None:
-    """What an input of one axis too few gives, which some take as a single sample: a trait."""
+    """An input of one axis too few is refused, or taken as a single sample: which, a trait."""
 
     def question(case: Case) -> None:
         try:
-            ask.run(case.layer, case.x, case.weights)
+            y = ask.run(case.layer, case.x, case.weights)
         except Failure as failure:
             if failure.effect != "exception":
                 raise
             value = "refused"
         else:
             value = "answered"
+            _one_sample(ask, case, y)
         where = f"{kind.__name__}, {case.x.ndim} axes"
         ask.trait("input without batch", value, where, f"{case.layer}, input {case.shape}")
 
     layers = [plain(kind, rank) for rank in RANKS]
+    ones = {"window": (2, 1, 1), "stride": (1, 1, 1)}
+    layers += [
+        layer.replace(**{name: sizes[: len(layer.window)] for name, sizes in ones.items()})  # type: ignore[attr-defined] # windowed
+        for layer in layers
+    ]
     ask.sweep((wrong("", layer, shape_for(layer)[1:]) for layer in layers), question)
+
+
+def _one_sample(ask: Ask, case: Case, y: Array) -> None:
+    """Require what the layer gives for a single sample.
+
+    The suite takes the first axis for the batch, and the next, in a backend that holds its channels
+    first, for the channels: there a sample and its answer have their axes in another order.
+    """
+    x = case.x
+    if ask.subject.info.layout == "channels_first":
+        x = np.moveaxis(np.moveaxis(x, -1, 1) if x.ndim > 2 else x, 0, -1)
+        y = np.moveaxis(np.moveaxis(y, -1, 1) if y.ndim > 2 else y, 0, -1)
+    try:
+        judge.output(given(case.layer, x[None], **case.weights), y[None])
+    except (Failure, ShapeError) as error:
+        raise Failure(
+            "accepted",
+            f"took an input of {x.ndim} axes, and gave what is no single sample's: {error}",
+            expected="an exception, or what a single sample gives",
+            actual=f"an array of shape {y.shape}",
+        ) from error

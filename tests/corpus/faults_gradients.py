@@ -243,16 +243,6 @@ add(
 )
 add(
     LpPool,
-    "zero-window-is-nan",
-    cells(
-        lambda d, c, inside, n: np.where(
-            (np.where(inside, c, 0) == 0).all(-1, keepdims=True), np.nan, d
-        )
-    ),
-    gradient(LpPool((2, 2)), X * 0),
-)
-add(
-    LpPool,
     "not-divided-by-norm",
     cells(lambda d, c, inside, n: np.where(inside, c.astype(np.float64), 0)),
     gradient(LpPool((2, 2)), X),

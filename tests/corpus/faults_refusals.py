@@ -18,8 +18,6 @@ from cnnformance.spec.layers import (
     AveragePool,
     Conv,
     Dense,
-    GlobalAveragePool,
-    GlobalMaxPool,
     Layer,
     LpPool,
     MaxPool,
@@ -214,23 +212,6 @@ add(
     invalid(AdaptiveAveragePool(POOL), output=(0, 2)),
     "refusal",
 )
-add(
-    Conv,
-    "groups-that-do-not-divide-ignored",
-    repairs(
-        lambda c: (
-            but(c, groups=1)
-            if c.groups and (c.in_channels % c.groups or c.out_channels % c.groups)
-            else c
-        )
-    ),
-    refused(
-        lambda backend: backend.build(
-            but(CONV, groups=2), {"weight": whole(2, 2, 3, 3), "bias": whole(3)}
-        )(X)
-    ),
-    "refusal",
-)
 
 # Inputs
 
@@ -385,38 +366,6 @@ add(
     unfit(CONV, whole(2, 2, 4, 4, 3)),
     "refusal",
 )
-add(
-    GlobalAveragePool,
-    "any-rank-accepted",
-    adapts(
-        lambda p, x: (
-            x.reshape(len(x), *[1] * (p.rank - 1), -1, x.shape[-1]) if x.size and x.ndim > 2 else x
-        )
-    ),
-    unfit(GlobalAveragePool(2), whole(2, 2, 4, 4, 1)),
-    "refusal",
-)
-add(
-    GlobalMaxPool,
-    "any-rank-accepted",
-    adapts(
-        lambda p, x: (
-            x.reshape(len(x), *[1] * (p.rank - 1), -1, x.shape[-1]) if x.size and x.ndim > 2 else x
-        )
-    ),
-    unfit(GlobalMaxPool(1), whole(2, 2, 4, 1)),
-    "refusal",
-)
-
-# Weights
-
-
-def broadcast(shape: Shape, w: Array) -> Array:
-    """Broadcast weights where that gives the right shape."""
-    try:
-        return np.broadcast_to(w, shape)
-    except ValueError:
-        return w
 
 
 def cut_or_repeated(shape: Shape, w: Array) -> Array:
@@ -429,20 +378,6 @@ def same_size(shape: Shape, w: Array) -> Array:
     return w.reshape(shape) if w.size == math.prod(shape) else w
 
 
-add(
-    Dense,
-    "bias-of-one-broadcast",
-    reshapes_weights(broadcast),
-    unfit(DENSE, whole(2, 3), bias=whole(1)),
-    "refusal",
-)
-add(
-    Conv,
-    "bias-of-one-broadcast",
-    reshapes_weights(broadcast),
-    unfit(CONV, X, bias=whole(1)),
-    "refusal",
-)
 add(
     Dense,
     "bias-cut-or-repeated",

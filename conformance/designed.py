@@ -1,0 +1,95 @@
+"""Cases by design, for what drawing may miss: each option once, each rank, shapes that coincide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.regimes import is_integer
+from cnnformance.spec import layers as spec
+
+_SPATIAL = {1: (9,), 2: (7, 8), 3: (4, 5, 6)}
+_WINDOWS: dict[int, tuple[tuple[spec.Shape, spec.Shape], ...]] = {
+    1: (((2,), (2,)), ((3,), (2,))),
+    2: (((2, 2), (2, 2)), ((3, 3), (1, 1)), ((1, 1), (2, 3)), ((3, 2), (2, 1))),
+    3: (((2, 2, 2), (2, 2, 2)), ((2, 3, 1), (1, 2, 1))),
+}
+"""Windows and strides: side by side, overlapping, unequal, and single cells that are skipped."""
+
+
+def _cases(dtype: str, *pairs: tuple[spec.Layer, spec.Shape]) -> Iterator[Case]:
+    regimes = ("integer",) if is_integer(dtype) else ("integer", "negative")
+    for layer, shape in pairs:
+        own = ("positive",) if isinstance(layer, spec.StochasticPool) else regimes
+        yield Case(layer, shape, dtype, own)
+
+
+def plain(kind: type[spec.Layer], dtype: str = "float32") -> Iterator[Case]:
+    """Yield a layer as the document describes it, at each rank; weights square, and not."""
+    if issubclass(kind, spec.Dense):
+        yield from _cases(dtype, (kind(4, 3), (5, 4)), (kind(4, 4), (4, 4)), (kind(1, 5), (3, 1)))
+        return
+    for rank, spatial in _SPATIAL.items():
+        shape = (2, *spatial, 3)
+        if issubclass(kind, spec.Global):
+            yield from _cases(dtype, (kind(rank=rank), shape))
+        elif issubclass(kind, spec.Adaptive):
+            outputs = ((1,), (3,), (4,), (12,))
+            yield from _cases(dtype, *((kind(output=o * rank), shape) for o in outputs))
+        elif issubclass(kind, spec.Windowed):
+            for window, stride in _WINDOWS[rank]:
+                layers: list[spec.Layer] = [kind(window=window, stride=stride)]
+                if issubclass(kind, spec.Conv):
+                    channels = ((3, 3), (3, 2))
+                    layers = [
+                        kind(window=window, stride=stride, in_channels=i, out_channels=o)
+                        for i, o in channels
+                    ]
+                yield from _cases(dtype, *((layer, shape) for layer in layers))
+        else:
+            yield from _cases(dtype, (kind(), shape))
+
+
+def options(
+    kind: type[spec.Layer],
+    dtype: str = "float32",
+    strides: tuple[spec.Shape, ...] = ((1, 1), (2, 3)),
+    sizes: tuple[spec.Shape, ...] = ((7, 8), (8, 9)),
+) -> Iterator[Case]:
+    """Yield each option of a layer alone and in the pairs that meet at a border, axis by axis."""
+    if issubclass(kind, spec.Dense):
+        several = (kind(3, 5), (2, 4, 3)), (kind(3, 3), (2, 2, 3, 3))
+        yield from _cases(dtype, *several, (kind(4, 3, bias=False), (5, 4)))
+    if issubclass(kind, spec.Flatten):
+        shapes = ((2, 3, 2), (2, 3, 4, 2), (2, 3, 2, 4, 2))
+        yield from _cases(dtype, *((kind(n), s) for s in shapes for n in range(2, len(s))))
+    if not issubclass(kind, spec.Pool | spec.Conv):
+        return
+    padding: list[dict[str, Any]] = [
+        {"padding": "same"},
+        {"padding": "same_lower"},
+        {"padding": ((1, 0), (0, 2))},
+        {"padding": ((0, 1), (2, 1))},
+        {"padding": ((1, 1), (1, 1))},
+    ]
+    chosen = [*padding, {"dilation": (2, 1)}, {"dilation": (1, 3)}]
+    weights: dict[str, Any] = {}
+    if issubclass(kind, spec.Pool):
+        ceil: list[dict[str, Any]] = [
+            {"ceil_mode": True},
+            {"ceil_mode": True, "padding": ((1, 1), (1, 1))},
+        ]
+        chosen += ceil
+        if issubclass(kind, spec.AveragePool):
+            chosen += [{**option, "count_include_pad": True} for option in (*padding, *ceil)]
+        if issubclass(kind, spec.LpPool):
+            chosen += [{"p": 1}, {"p": 3}]
+    else:
+        weights = {"in_channels": 2, "out_channels": 4}
+        chosen += [{"groups": 2}, {"bias": False}, {"padding": "same", "dilation": (2, 2)}]
+    for option in chosen:
+        for stride in strides:
+            for spatial in sizes:
+                layer = kind(window=(2, 3), stride=stride, **weights, **option)
+                yield from _cases(dtype, (layer, (2, *spatial, 2)))
