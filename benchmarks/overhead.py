@@ -5,7 +5,7 @@
 Per subject: its start, its restart after a crash, and for some cases the time of a request beside
 the time that the framework took within it (medians of one run, so the ratio does not depend on the
 machine's load as times do). Then the time of ``cnnformance backends``; and with ``--profile``, how
-much of a conformance run is spent in requests for outputs inside the framework.
+long a conformance run takes for an example, and how much of it inside the framework.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from cnnformance.adapters import registry  # noqa: E402 - found through the path above
 from cnnformance.adapters.subject import Subject  # noqa: E402 - likewise
+from cnnformance.reports import records  # noqa: E402 - likewise
 from cnnformance.spec import layers as spec  # noqa: E402 - likewise
 
 CASES: tuple[tuple[spec.Layer, spec.Shape], ...] = (
@@ -95,15 +96,17 @@ class Subjects:
 
 
 def share(name: str, profile: str) -> Row:
-    """Return the seconds of a conformance run, and the part of them inside the framework."""
+    """Return what a conformance run cost: in all, for an example, and inside the framework."""
     kept = Subjects()
     arguments = [str(ROOT / "conformance"), f"--backend={name}", f"--profile={profile}", "-q"]
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         arguments += [f"--record={folder}/verdicts.jsonl", "-p", "no:cacheprovider"]
         total = seconds(partial(pytest.main, arguments, plugins=[kept]))
+        examples = sum(v.examples for v in records.read(Path(folder) / "verdicts.jsonl").verdicts)
     subject = kept.asked[name]
     inside = subject.framework_seconds
-    return [name, profile, subject.requests, total, inside, inside / total]
+    each = 1e3 * total / examples
+    return [name, profile, subject.requests, examples, total, each, inside, inside / total]
 
 
 def main() -> None:
@@ -135,7 +138,8 @@ def main() -> None:
         (["command", "s"], [["cnnformance backends", listed]]),
     ]
     if options.profile:
-        head = ["subject", "profile", "requests", "run s", "in the framework s", "share"]
+        head = ["subject", "profile", "requests", "examples", "run s", "ms each"]
+        head += ["in the framework s", "share"]
         runs = [share(name, profile) for profile in options.profile for name in options.subjects]
         tables.append((head, runs))
     for head, rows in tables:

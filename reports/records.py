@@ -54,12 +54,10 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True)
 class Subject:
-    """A subject of the run. ``error`` says why it could not start."""
+    """A subject of the run, and the version of its framework as installed."""
 
     subject: str
     version: str = ""
-    layout: str = ""
-    error: str | None = None
 
 
 @dataclass(frozen=True)

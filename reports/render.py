@@ -171,5 +171,4 @@ def summary(run: Run) -> str:
         if len(choices) > 1
     ]
     parts.append(_lines("Traits", torn))
-    broken = [f"{s.subject} did not start: {s.error}" for s in run.header.subjects if s.error]
-    return "\n".join(filter(None, [*parts, *broken, tables.closing(run)])) + "\n"
+    return "\n".join(filter(None, [*parts, tables.closing(run)])) + "\n"

@@ -96,13 +96,12 @@ def counted(verdicts: Collection[Verdict]) -> Cell:
 
 
 def subjects(run: Run) -> Table:
-    """Return the table of subjects: version, layout, verdicts, and why one did not start."""
+    """Return the table of subjects: their versions and verdicts."""
     rows: list[list[Cell | str]] = []
     for s in run.header.subjects:
         answered = counted([v for v in run.verdicts if v.subject == s.subject])
-        cell = Cell(f"did not start: {s.error}", "error") if s.error else answered
-        rows.append([s.subject, s.version, s.layout, cell])
-    return _table("Subjects", ["subject", "version", "layout", "verdicts"], rows)
+        rows.append([s.subject, s.version, answered])
+    return _table("Subjects", ["subject", "version", "verdicts"], rows)
 
 
 def layers(run: Run) -> Table:

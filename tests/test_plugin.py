@@ -123,12 +123,18 @@ def test_a_run_that_is_cut_off_leaves_a_partial_record_and_no_process(
 ) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     asked = command(CONFORMANCE, "--backend=slow.py:Slow", "-k", SEVERAL, "--timeout=600")
-    with subprocess.Popen(  # noqa: S603 - our own words
-        asked, cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    ) as process:
-        worker = _awaited(lambda: int((tmp_path / "pid").read_text()))
-        process.send_signal(sent)
-        out, _ = process.communicate(timeout=60)
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background
+    try:  # ignores it, and so would its children
+        process = subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own words
+    finally:
+        signal.signal(signal.SIGINT, ours)
+    with process:
+        try:
+            worker = _awaited(lambda: int((tmp_path / "pid").read_text()))
+            process.send_signal(sent)
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     _awaited(lambda: _gone(worker))
     record = records.read(tmp_path / "verdicts.jsonl")
     assert record.partial

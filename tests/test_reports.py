@@ -515,13 +515,6 @@ def test_the_summary_has_the_matrix_and_a_line_for_each_finding() -> None:
     assert "No findings." in render.summary(run(verdict()))
 
 
-def test_a_subject_that_did_not_start_says_why() -> None:
-    head = replace(header(), subjects=(Subject("torch", error="no module named torch"),))
-    made = run(head=head)
-    assert "did not start: no module named torch" in render.summary(made)
-    assert "did not start: no module named torch" in render.render(made)
-
-
 def test_control_characters_of_frameworks_stay_out() -> None:
     message = "\x1b[1mred\x1b[0m\x07 alert"
     made = run(replace(failed(), message=message))
