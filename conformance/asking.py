@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import hypothesis
 import numpy as np
-from hypothesis import HealthCheck, Phase, strategies
+from hypothesis import HealthCheck, Phase, errors, strategies
 
 from cnnformance.adapters.backend import Array, Unsupported, Weights
 from cnnformance.adapters.subject import AdapterBroke, Crashed, Hung, Refused, Stopped, Subject
@@ -192,7 +192,7 @@ class Ask:
         )(hypothesis.seed(self.seed)(hypothesis.given(cases)(attempt)))
         try:
             explored()
-        except hypothesis.errors.Unsatisfiable:
+        except errors.Unsatisfiable:
             return  # all were declined, and ``declined`` says why
         except Failure as failure:
             smaller = self._one_row(failure, question)
