@@ -213,10 +213,16 @@ class Ask:
         return failure
 
     def each(self, cases: Iterable[Case], question: Callable[[Case], object]) -> None:
-        """Ask the question of every case; raises the first failure that is not known."""
+        """Ask the question of every case; raises the first failure that is not known.
+
+        Where a recorded crash was seen, cases that would show it again are passed over: each
+        costs a process, and no more can be learned of them.
+        """
         for case in cases:
             if self.over and self.examples:
                 return
+            if self.known.foretold(self.seen_known, Failure("crash", "", case)):
+                continue
             try:
                 question(case)
             except Unsupported as reason:

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -68,7 +68,7 @@ def names_of(failure: Failure) -> dict[str, Any]:
     ``expected`` and ``actual`` as numbers; ``message``.
     """
     fields = {f.name for kind in spec.TYPES.values() for f in dataclasses.fields(kind)}
-    layer = failure.layers[0] if failure.layers else None
+    layer = failure.layers[0] if failure.layers else failure.case.layer if failure.case else None
     names: dict[str, Any] = {name: getattr(layer, name, None) for name in fields}
     x = failure.arrays.get("x")
     shape = x.shape if x is not None else failure.case.shape if failure.case else ()
@@ -167,6 +167,17 @@ class Known:
                 continue
             if in_range(version, divergence.versions):
                 yield divergence
+
+    def foretold(self, seen: Collection[str], crash: Failure) -> bool:
+        """Whether one of the divergences seen says that the case of ``crash`` ends the process."""
+        layer = crash.case.layer if crash.case else None
+        return any(
+            divergence.id in seen
+            and divergence.effects == ("crash",)
+            and type(layer).__name__ in divergence.layers
+            and holds(divergence.when, names_of(crash))
+            for divergence in self.divergences
+        )
 
     def match(self, subject: Subject, failure: Failure) -> str:
         """Return the id of the divergence that explains a failure, or an empty string."""

@@ -13,7 +13,7 @@ from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import law
+from cnnformance.conformance.kinds import law, one_window
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import bounds, maximal, output_shape, scatter, windows
 from cnnformance.spec import layers as spec
@@ -123,7 +123,6 @@ def _tied(case: Case) -> Iterator[Array]:
 @law("gradient-ties")
 def test_gradient_at_ties(ask: Ask, kind: type[spec.Layer]) -> None:
     """Equal largest values share the gradient of their window: no other cell gets any of it."""
-    shares: set[str] = set()
 
     def question(case: Case) -> None:
         upstream = np.abs(upstream_of(case)) + np.ones((), dtype_named(case.dtype))
@@ -140,28 +139,19 @@ def test_gradient_at_ties(ask: Ask, kind: type[spec.Layer]) -> None:
                 raise Failure("law", "at ties the gradient is no convex combination over the "
                               f"maximal cells: it sums to {total!r}, upstream {mass!r}",
                               arrays={"x": x, "upstream": upstream})  # fmt: skip
-        shares.update(_share(ask, case))
+
+    def shared(case: Case) -> None:
+        """Name how one whole window of equal values shares its gradient."""
+        x = np.ones(case.shape, np.float32)
+        upstream = np.ones(output_shape(case.layer, case.shape), np.float32)
+        found = differentiated(ask, case, x, upstream)["input"].ravel().tolist()
+        names = {(1.0, 0.0, 0.0): "the first takes all", (0.0, 0.0, 1.0): "the last takes all"}
+        even = max(found) - min(found) < 1e-6
+        value = names.get(tuple(found), "all share alike" if even else f"shares {found}")
+        ask.trait(f"gradient at ties in {kind.__name__}", value, str(case.layer), "three ones")
 
     ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 6))
-    for value in sorted(shares):
-        ask.trait(f"gradient at ties in {kind.__name__}", value, "", "")
-
-
-def _share(ask: Ask, case: Case) -> Iterator[str]:
-    """Name how one whole window of equal values shares its gradient."""
-    if isinstance(case.layer, spec.Windowed):
-        layer: spec.Layer = type(case.layer)(window=(3,))
-    elif isinstance(case.layer, spec.Adaptive):
-        layer = type(case.layer)(output=(1,))
-    else:
-        layer = type(case.layer)(rank=1)  # type: ignore[call-arg] # global
-    x = np.ones((1, 3, 1), np.float32)
-    upstream = np.ones(output_shape(layer, x.shape), np.float32)
-    one = Case(layer, x.shape)
-    found = differentiated(ask, one, x, upstream)["input"].ravel().tolist()
-    names = {(1.0, 0.0, 0.0): "the first takes all", (0.0, 0.0, 1.0): "the last takes all"}
-    even = max(found) - min(found) < 1e-6
-    yield names.get(tuple(found), "all share alike" if even else f"shares {found}")
+    ask.each([Case(one_window(kind, (3,)), (1, 3, 1))], shared)
 
 
 @law("gradient-at-zero-trait")

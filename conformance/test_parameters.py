@@ -265,7 +265,8 @@ def _each(ask: Ask, questions: Iterable[Callable[[], object]]) -> None:
 @_networks()
 def test_network_parameters(ask: Ask, network: networks.Network) -> None:
     """A published network has its authors' number of parameters, layer by layer and in all."""
-    parts = [partial(counted, ask, [step.layer], step.parameters) for step in network.steps]
+    counts = {step.layer: step.parameters for step in network.steps}
+    parts = [partial(counted, ask, [layer], count) for layer, count in counts.items()]
     _each(ask, [*parts, partial(counted, ask, network.layers, network.parameters)])
 
 

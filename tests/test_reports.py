@@ -34,7 +34,7 @@ SCRIPT = "import torch\nprint('<b>' & \"```\")  # https://example.org/?a=1&b=2"
 
 
 def header(*subjects: str, planned: int = 2) -> Header:
-    named = tuple(Subject(name, "1.0", "channels_last") for name in subjects or ("torch",))
+    named = tuple(Subject(name, "1.0") for name in subjects or ("torch",))
     versions = ("0.1.0", "3.11.7", "2.4.6", "Linux")
     return Header("2026-01-02T03:04:05Z", *versions, "default", 0, planned, named)
 
