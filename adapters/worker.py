@@ -144,8 +144,9 @@ class Server:
         rest = iter(arrays)
         return [{name: next(rest) for name in names} for names in request["weights"]]
 
-    def _ops(self, request: wire.Header, arrays: list[Array]) -> list[Callable[[Any], Any]]:
-        layers = self._layers(request)
+    def _ops(
+        self, request: wire.Header, layers: list[spec.Layer], arrays: list[Array]
+    ) -> list[Callable[[Any], Any]]:
         for layer in layers:
             if not self.backend.supports(layer, request["dtype"]):
                 raise Unsupported(f"{type(layer).__name__} does not take {request['dtype']}")
@@ -180,10 +181,13 @@ class Server:
         return y
 
     def _call(
-        self, request: wire.Header, ops: Sequence[Callable[[Any], Any]], x: Array
+        self,
+        request: wire.Header,
+        layers: list[spec.Layer],
+        ops: Sequence[Callable[[Any], Any]],
+        x: Array,
     ) -> tuple[wire.Header, Array, Array]:
         """Run built layers; return the header, the native input and the canonical output."""
-        layers = self._layers(request)
         image = _takes_images(layers[0])
         x = arranged(self._native(x, image), request.get("memory", "contiguous"))
         before = x.tobytes()
@@ -204,7 +208,9 @@ class Server:
         return header, x, y
 
     def _run(self, request: wire.Header, arrays: list[Array]) -> Answer:
-        header, _, y = self._call(request, self._ops(request, arrays[:-1]), arrays[-1])
+        layers = self._layers(request)
+        ops = self._ops(request, layers, arrays[:-1])
+        header, _, y = self._call(request, layers, ops, arrays[-1])
         return header, [y]
 
     def _twice(self, request: wire.Header, arrays: list[Array]) -> Answer:
@@ -214,11 +220,12 @@ class Server:
         result, the same array after the later calls, and the third result.
         """
         other, x = arrays[-2], arrays[-1]
-        ops = self._ops(request, arrays[:-2])  # built once: the layer may hold state
-        header, native, first = self._call(request, ops, x)
+        layers = self._layers(request)
+        ops = self._ops(request, layers, arrays[:-2])  # built once: the layer may hold state
+        header, native, first = self._call(request, layers, ops, x)
         kept = first.copy()
-        _, _, second = self._call(request, ops, other)
-        again, _, third = self._call(request, ops, x)
+        _, _, second = self._call(request, layers, ops, other)
+        again, _, third = self._call(request, layers, ops, x)
         header["modified"] = header["modified"] or again["modified"]
         header["aliases_input"] = bool(np.shares_memory(native, first))
         header["aliases_output"] = bool(np.shares_memory(first, second))

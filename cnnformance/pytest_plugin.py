@@ -305,7 +305,8 @@ class _Recorder:
         self.writer: records.Writer | None = None
         self.recorded = 0
         self.planned = 0
-        self.selected = False
+        parts = [a for a in config.args if "::" in a or a.endswith(".py")]
+        self.selected = bool(config.getoption("keyword") or parts)
 
     def _open(self) -> None:
         targets = self.config.stash[_TARGETS]
@@ -329,8 +330,6 @@ class _Recorder:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if session.config.getoption("collectonly") or self.writer is not None:
             return
-        parts = [a for a in session.config.args if "::" in a or a.endswith(".py")]
-        self.selected = bool(session.config.getoption("keyword") or parts)
         self.planned = sum("ask" in getattr(item, "fixturenames", ()) for item in session.items)
         if self.planned:
             self._open()
