@@ -198,19 +198,20 @@ def _record(
     kind = params.get("kind") or getattr(getattr(item, "module", None), "LAYER", None)
     ids = tuple(i for marker in item.iter_markers("clauses") for i in marker.args)
     verdict, message, failure = outcome
+    layer = kind.__name__ if isinstance(kind, type) else str(kind or "Model")
     known = clauses.load().clauses
     levels = [known[i].level for i in ids if i in known]
     return records.Verdict(
         subject=asked.subject.name,
         question=_question(item, asked.subject.name),
-        layer=kind.__name__ if isinstance(kind, type) else str(kind or "Model"),
+        layer=layer,
         clauses=ids,
         level=min(levels, key=_LEVELS.index) if levels else "document",
         dtype=params.get("dtype"),
         verdict=verdict,  # type: ignore[arg-type] # one of the names, by construction
         examples=asked.examples,
         seconds=round(seconds, 4),
-        composed=asked.composed or None,
+        composed=asked.composed.get(layer),
         grade=max(asked.grades, key=records.GRADES.index) if asked.grades else None,  # type: ignore[arg-type] # likewise
         share=asked.share,
         message=message[:2000],

@@ -68,7 +68,7 @@ class Ask:
     examples: int = 0
     share: float | None = None
     grades: set[str] = field(default_factory=set)
-    composed: str = ""
+    composed: dict[str, str] = field(default_factory=dict)
     declined: str = ""
     seen_known: dict[str, Failure] = field(default_factory=dict)
     traits: list[Trait] = field(default_factory=list)
@@ -98,7 +98,8 @@ class Ask:
         else:
             arrays = [{} for _ in model] if weights is None else list(weights)  # type: ignore[arg-type] # a model's are a list
         result = self.asked(lambda: self.subject.run(model, arrays, x, memory), model, x, arrays)
-        self.composed = self.composed or result.composed
+        if result.composed and len(model) == 1:
+            self.composed[type(model[0]).__name__] = result.composed
         if result.modified:
             raise Failure(
                 "impure", "the call changed its input array", arrays={"x": x}, layers=model
