@@ -117,12 +117,17 @@ def test_the_record_is_whole(jobs: Sequence[str], tmp_path: Path) -> None:
     assert f"{len(questions)} pass" in done.stdout
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("sent", "jobs"),
+    [(signal.SIGINT, "0"), (signal.SIGKILL, "0"), (signal.SIGKILL, "2")],
+    ids=["interrupted", "killed", "killed-xdist"],
+)
 def test_a_run_that_is_cut_off_leaves_a_partial_record_and_no_process(
-    sent: signal.Signals, tmp_path: Path
+    sent: signal.Signals, jobs: str, tmp_path: Path
 ) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
-    asked = command(CONFORMANCE, "--backend=slow.py:Slow", "-k", SEVERAL, "--timeout=600")
+    options = ("-k", SEVERAL, "--timeout=600", "-n", jobs)
+    asked = command(CONFORMANCE, "--backend=slow.py:Slow", *options)
     ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background
     try:  # ignores it, and so would its children
         process = subprocess.Popen(asked, cwd=tmp_path, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own words
