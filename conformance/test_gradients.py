@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,35 +55,47 @@ def differentiated(ask: Ask, case: Case, x: Array, upstream: Array) -> Mapping[s
     return ask.asked(call, [layer], x, [weights])
 
 
-@law(
+gradient = law(
     "gradient",
     {spec.AveragePool: ["pool.average.gradient"], spec.LpPool: ["pool.l2.gradient"]},
 )
+
+
+@gradient
 def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
     """The gradients for input, weight and bias lie within their bounds of the reference's."""
+    ask.sweep(designed.plain(kind), partial(_judged, ask))
+    ask.explore(cases(kind, regimes=REGIMES), partial(_judged, ask), _examples(ask))
 
-    def question(case: Case) -> None:
-        summed = not isinstance(case.layer, bounds.SELECTIONS)
-        x = case.x if summed and not isinstance(case.layer, spec.LpPool) else distinct(case)
-        upstream = upstream_of(case)
-        found = differentiated(ask, case, x, upstream)
-        for name, allowed in bounds.gradient_bounds(case.layer, x, case.weights, upstream).items():
-            try:
-                share = judge.within(found[name], allowed, x.dtype)
-            except Failure as failure:
-                failure.message = f"the gradient for {name}: {failure.message}"
-                failure.arrays = {"x": x, **case.weights, "upstream": upstream}
-                raise
-            ask.note(judge.Evidence(share))
 
-    ask.sweep(designed.plain(kind), question)
-    ask.sweep(designed.options(kind, strides=((2, 3),), sizes=((8, 9),)), question)
-    count = max(8, ask.profile.examples // 3)
-    ask.explore(cases(kind, regimes=REGIMES), question, count)
-    ask.explore(cases(kind, plain=False, regimes=REGIMES), question, count)
+@gradient
+def test_gradient_of_options(ask: Ask, kind: type[spec.Layer]) -> None:
+    """So they do with ceil mode, padding, dilation, groups, and in the other dtypes."""
+    question = partial(_judged, ask)
+    ask.sweep(designed.options(kind, strides=((2, 3),), sizes=((7, 8),)), question)
+    ask.explore(cases(kind, plain=False, regimes=REGIMES), question, _examples(ask))
     for dtype in ("float64", "float16", "bfloat16"):
         drawn = cases(kind, dtype, plain=False, regimes=REGIMES).filter(_few_enough)
-        ask.explore(drawn, question, count // 3)
+        ask.explore(drawn, question, _examples(ask) // 3)
+
+
+def _examples(ask: Ask) -> int:
+    return max(8, ask.profile.examples // 3)
+
+
+def _judged(ask: Ask, case: Case) -> None:
+    summed = not isinstance(case.layer, bounds.SELECTIONS)
+    x = case.x if summed and not isinstance(case.layer, spec.LpPool) else distinct(case)
+    upstream = upstream_of(case)
+    found = differentiated(ask, case, x, upstream)
+    for name, allowed in bounds.gradient_bounds(case.layer, x, case.weights, upstream).items():
+        try:
+            share = judge.within(found[name], allowed, x.dtype)
+        except Failure as failure:
+            failure.message = f"the gradient for {name}: {failure.message}"
+            failure.arrays = {"x": x, **case.weights, "upstream": upstream}
+            raise
+        ask.note(judge.Evidence(share))
 
 
 @law("gradient-mass")
