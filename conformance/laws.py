@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ def answer(ask: Ask, layer: spec.Layer, x: Array, weights: Weights | None = None
         return none
     allowed = bounds.bound(layer, x, weights)
     error = allowed.error
-    if isinstance(layer, spec.Conv) and math.prod(layer.window) > 1:
+    if isinstance(layer, spec.Conv):
         error = error + bounds.fast_convolution(layer, x, weights)
     return dataclasses.replace(none, error=error, judged=allowed.judged)
 

@@ -201,7 +201,7 @@ def _own(
     # An input below its bound may be subnormal where the bound is not, and count as zero.
     heaviest = max((float(array.max(initial=0.0)) for array in absolute.values()), default=1.0)
     error = found.error + bounds.terms(layer, x) * bounds.format_of(x.dtype.name).tiny * heaviest
-    if fast and isinstance(layer, spec.Conv) and math.prod(layer.window) > 1:
+    if fast and isinstance(layer, spec.Conv):
         error = error + bounds.fast_convolution(layer, x, absolute)
     return error, bool(found.judged.all())
 
