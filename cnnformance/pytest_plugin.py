@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ _SUBJECTS = pytest.StashKey[dict[str, Subject]]()
 _ASK = pytest.StashKey[Ask]()
 _RECORDER = pytest.StashKey["_Recorder"]()
 _PROPERTY = "cnnformance"
-_LEVELS = ("document", "semantics", "precision", "gradient")
+_LEVELS: tuple[clauses.Level, ...] = get_args(clauses.Level)
 _EFFECT_VERDICTS = {"crash": "crash", "hang": "hang", "adapter": "error"}
 
 
@@ -51,6 +51,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--profile", choices=list(PROFILES), default="default", help="how much is asked"
+    )
+    group.addoption(
+        "--level",
+        action="append",
+        choices=_LEVELS,
+        default=[],
+        help="ask only what clauses of this level say; may be repeated; default: all",
     )
     group.addoption(
         "--timeout", type=float, default=30.0, metavar="S", help="time limit of one request (30)"
@@ -112,6 +119,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "ask" in metafunc.fixturenames:
         targets: dict[str, registry.Target] = metafunc.config.stash[_TARGETS]
         metafunc.parametrize("subject", list(targets), scope="session", indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the questions of levels that were not chosen."""
+    levels = _option(config, "--level")
+    if levels:
+        others = [item for item in items if _level(item) not in levels]
+        items[:] = [item for item in items if _level(item) in levels]
+        config.hook.pytest_deselected(items=others)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -207,17 +223,15 @@ def _record(
 ) -> records.Verdict:
     params = _params(item)
     kind = params.get("kind") or getattr(getattr(item, "module", None), "LAYER", None)
-    ids = tuple(i for marker in item.iter_markers("clauses") for i in marker.args)
+    ids = _clauses(item)
     verdict, message, failure = outcome
     layer = kind.__name__ if isinstance(kind, type) else str(kind or "Model")
-    known = clauses.load().clauses
-    levels = [known[i].level for i in ids if i in known]
     return records.Verdict(
         subject=asked.subject.name,
         question=_question(item, asked.subject.name),
         layer=layer,
         clauses=ids,
-        level=min(levels, key=_LEVELS.index) if levels else "document",
+        level=_level(item),
         dtype=params.get("dtype"),
         verdict=verdict,  # type: ignore[arg-type] # one of the names, by construction
         examples=asked.examples,
@@ -229,6 +243,17 @@ def _record(
         known=tuple(asked.seen_known),
         failure=_failure(asked, failure) if failure else None,
     )
+
+
+def _clauses(item: pytest.Item) -> tuple[str, ...]:
+    return tuple(i for marker in item.iter_markers("clauses") for i in marker.args)
+
+
+def _level(item: pytest.Item) -> clauses.Level:
+    """Return the level that comes first of those of the clauses that a question asks for."""
+    known = clauses.load().clauses
+    levels = {known[i].level for i in _clauses(item) if i in known}
+    return next((level for level in _LEVELS if level in levels), "document")
 
 
 def _params(item: pytest.Item) -> dict[str, Any]:
@@ -318,7 +343,7 @@ class _Recorder:
         self.recorded = 0
         self.planned = 0
         parts = [a for a in config.args if "::" in a or a.endswith(".py")]
-        self.selected = bool(config.getoption("keyword") or parts)
+        self.selected = bool(config.getoption("keyword") or _option(config, "--level") or parts)
 
     def _open(self) -> None:
         targets = self.config.stash[_TARGETS]

@@ -101,6 +101,18 @@ def test_each_misfortune_becomes_its_verdict_and_the_run_goes_on(word: str, tmp_
         assert about_flatten == (expected if word == "start" else {"pass"}), subject
 
 
+def test_a_level_leaves_the_others_out(tmp_path: Path) -> None:
+    chosen = ("--level=gradient", "--level=semantics", "-k", "ReLU")
+    done, found = ask(tmp_path, CONFORMANCE, "--backend=numpy", *chosen)
+    levels = {v.level for v in found.verdicts}
+    assert levels == {"gradient", "semantics"}
+    assert not found.partial
+    assert "deselected" in done.stdout
+    wrong = run(tmp_path, CONFORMANCE, "--backend=numpy", "--level=all")
+    assert wrong.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--level" in wrong.stderr
+
+
 @pytest.mark.parametrize("jobs", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_the_record_is_whole(jobs: Sequence[str], tmp_path: Path) -> None:
     if jobs:
