@@ -253,7 +253,10 @@ def _level(item: pytest.Item) -> clauses.Level:
     """Return the level that comes first of those of the clauses that a question asks for."""
     known = clauses.load().clauses
     levels = {known[i].level for i in _clauses(item) if i in known}
-    return next((level for level in _LEVELS if level in levels), "document")
+    for level in _LEVELS:
+        if level in levels:
+            return level
+    return "document"
 
 
 def _params(item: pytest.Item) -> dict[str, Any]:
