@@ -156,7 +156,8 @@ def test_a_run_that_is_cut_off_leaves_a_partial_record_and_no_process(
     record = records.read(tmp_path / "verdicts.jsonl")
     assert record.partial
     assert record.footer is None
-    assert 0 < record.recorded < record.header.planned
+    first = 1 if jobs == "0" else 0  # two processes may both begin with what does not end
+    assert first <= record.recorded < record.header.planned
     shown = f"PARTIAL: {record.recorded} of {record.header.planned} questions recorded"
     assert render.render(record, "table").startswith(shown)
     if sent == signal.SIGINT:
