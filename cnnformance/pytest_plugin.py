@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import os
 import platform
 import sys
-import threading
 import time
 from collections.abc import Generator, Iterator
 from importlib import metadata
@@ -94,18 +92,9 @@ def pytest_configure(config: pytest.Config) -> None:
         )
         for name, target in config.stash[_TARGETS].items()
     }
-    if hasattr(config, "workerinput"):
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    else:
+    if not hasattr(config, "workerinput"):
         config.stash[_RECORDER] = _Recorder(config)
         config.pluginmanager.register(config.stash[_RECORDER], "cnnformance-recorder")
-
-
-def _end_with(parent: int) -> None:
-    """End this process of pytest-xdist with its parent: it would go on with its question."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -131,6 +131,10 @@ class Ask:
             failure.arrays = {"x": x, **_named(weights)}
         raise failure
 
+    def static_shape(self, layers: Sequence[spec.Layer], shape: spec.Shape) -> spec.Shape:
+        """Return the framework's static answer. Raises ``Unsupported`` where it has none."""
+        return self.asked(lambda: self.subject.output_shape(layers, shape), layers)
+
     def output(self, case: Case) -> Array:
         """Run a case, judge its output against the reference, and return it."""
         actual = self.run(case.layer, case.x, case.weights, case.memory)

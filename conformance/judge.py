@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -74,15 +75,26 @@ def _at(array: Array, index: Index) -> str:
     return text(array[index])
 
 
-def same_form(actual: Array, shape: spec.Shape, dtype: np.dtype[Any]) -> None:
-    """Require shape and dtype."""
-    if actual.shape != tuple(shape):
+def same_shape(
+    actual: spec.Shape,
+    expected: spec.Shape,
+    what: str = "the output",
+    layers: Sequence[spec.Layer] = (),
+) -> None:
+    """Require a shape of what is named."""
+    if actual != tuple(expected):
         raise Failure(
             "shape",
-            f"the output has shape {actual.shape}, not {tuple(shape)}",
-            expected=str(tuple(shape)),
-            actual=str(actual.shape),
+            f"{what} has shape {actual}, not {tuple(expected)}",
+            expected=str(tuple(expected)),
+            actual=str(actual),
+            layers=tuple(layers),
         )
+
+
+def same_form(actual: Array, shape: spec.Shape, dtype: np.dtype[Any]) -> None:
+    """Require shape and dtype."""
+    same_shape(actual.shape, shape)
     if actual.dtype != dtype:
         raise Failure(
             "dtype",

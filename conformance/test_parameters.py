@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cnnformance.adapters.backend import Unsupported
-from cnnformance.conformance import models
+from cnnformance.conformance import judge, models
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
@@ -43,23 +43,6 @@ def counted(ask: Ask, layers: Sequence[spec.Layer], holds: int) -> None:
         )
 
 
-def shaped(said: spec.Shape, holds: spec.Shape, layers: Sequence[spec.Layer], what: str) -> None:
-    """Require a shape. Raises ``Failure`` for another."""
-    if said != holds:
-        raise Failure(
-            "shape",
-            f"{what} of the output is {said}, and should be {holds}",
-            expected=str(holds),
-            actual=str(said),
-            layers=tuple(layers),
-        )
-
-
-def static(ask: Ask, layers: Sequence[spec.Layer], shape: spec.Shape) -> spec.Shape:
-    """Return the framework's static answer. Raises ``Unsupported`` where it has none."""
-    return ask.asked(lambda: ask.subject.output_shape(layers, shape), layers)
-
-
 def _counts() -> Iterator[Any]:
     for clause in clauses.load().of(clauses.Count):
         if clause.model:
@@ -79,7 +62,7 @@ def test_count(ask: Ask, kind: type[spec.Layer], clause: clauses.Count) -> None:
     shape = (1, *clause.shape)
     measured = {}
     try:
-        measured["static shape"] = static(ask, clause.model, shape)
+        measured["static shape"] = ask.static_shape(clause.model, shape)
     except Unsupported as reason:
         ask.declined = str(reason)
     x = np.ones(shape, dtype=np.float32)
@@ -205,7 +188,7 @@ def test_weight_shapes(ask: Ask, kind: type[spec.Layer]) -> None:
         shapes = spec.weight_shapes(layer)
         assert {name: w.shape for name, w in case.weights.items()} == shapes
         y = ask.output(case)
-        shaped(y.shape, (*case.shape[:-1], shapes["weight"][0]), [layer], "the shape")
+        judge.same_shape(y.shape, (*case.shape[:-1], shapes["weight"][0]), layers=[layer])
         try:
             counted(ask, [layer], sum(w.size for w in case.weights.values()))
         except Unsupported as reason:
@@ -276,8 +259,8 @@ def test_network_shapes(ask: Ask, network: networks.Network) -> None:
     """The framework's static shapes are those that the authors state, and the formulas give."""
 
     def question(step: networks.Step, shape: spec.Shape, holds: spec.Shape) -> None:
-        said = static(ask, [step.layer], shape)
-        shaped(said, holds, [step.layer], f"{step.name}: the static shape")
+        said = ask.static_shape([step.layer], shape)
+        judge.same_shape(said, holds, f"{step.name}: the static answer", [step.layer])
 
     first = (1, *network.input)
     shapes = model_shapes(network.layers, first)
@@ -296,4 +279,4 @@ def test_network_runs(ask: Ask, network: networks.Network) -> None:
     outputs = models.steps(ask, network.layers, weights, x)
     for step, y in zip(network.steps, outputs, strict=True):
         if step.shape is not None:
-            shaped(y.shape[1:], step.shape, [step.layer], f"{step.name}: the shape")
+            judge.same_shape(y.shape[1:], step.shape, f"{step.name}: a sample", [step.layer])
