@@ -182,6 +182,9 @@ class Ask:
             if case in failed:  # raised in one place: Hypothesis tells failures apart by line
                 raise failed[case].with_traceback(None)
 
+        def asked_one(case: Case) -> None:  # short: Hypothesis parses the source of its test
+            attempt(case)
+
         explored = hypothesis.settings(
             max_examples=count,
             deadline=None,
@@ -194,7 +197,7 @@ class Ask:
             ],
             report_multiple_bugs=False,
             print_blob=False,
-        )(hypothesis.seed(self.seed)(hypothesis.given(cases)(attempt)))
+        )(hypothesis.seed(self.seed)(hypothesis.given(cases)(asked_one)))
         try:
             explored()
         except errors.Unsatisfiable:

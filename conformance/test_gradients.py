@@ -80,7 +80,7 @@ def test_gradient_of_options(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 def _examples(ask: Ask) -> int:
-    return max(8, ask.profile.examples // 3)
+    return max(6, ask.profile.examples // 3)
 
 
 def _judged(ask: Ask, case: Case) -> None:

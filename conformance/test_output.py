@@ -42,7 +42,7 @@ A mode is a subject of its own, and is held to the same reference as every other
 
 
 def _examples(ask: Ask, dtype: str) -> int:
-    return ask.profile.examples if dtype == "float32" else max(4, ask.profile.examples // 3)
+    return ask.profile.examples if dtype == "float32" else max(3, ask.profile.examples // 3)
 
 
 @by_kind_and_dtype(FORMULAS, SHOWN)

@@ -226,10 +226,13 @@ def test_count_independent_of_size(ask: Ask, kind: type[spec.Layer]) -> None:
     ask.sweep(sized(), question)
 
 
-def _networks(names: Collection[str] = networks.load().keys()) -> Mark:
+PUBLISHED = networks.load()
+
+
+def _networks(names: Collection[str] = PUBLISHED.keys()) -> Mark:
     """Parametrise a test by ``network``."""
     return pytest.mark.parametrize(
-        "network", [pytest.param(networks.load()[name], id=name) for name in names]
+        "network", [pytest.param(PUBLISHED[name], id=name) for name in names]
     )
 
 

@@ -49,7 +49,7 @@ def test_pure(ask: Ask, kind: type[spec.Layer]) -> None:
         if problems:
             raise Failure("impure", "; ".join(problems))
 
-    ask.explore(cases(kind, plain=False), question, max(8, ask.profile.examples // 4))
+    ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 4))
 
 
 @law("batch-independent")
