@@ -37,6 +37,19 @@ class Profile:
     seconds: float
 
 
+_SETTINGS = hypothesis.settings(
+    deadline=None,
+    database=None,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
+    report_multiple_bugs=False,
+    print_blob=False,
+)
+
 PROFILES = {
     p.name: p
     for p in (
@@ -160,9 +173,27 @@ class Ask:
         asked. When the time is over, cases that were not seen to fail are passed over unasked, so
         that a subject which hangs or crashes at every call does not stop the run.
         """
+        count = examples or self.profile.examples
+        attempt = self._attempt(question, count)
+
+        def asked_one(case: Case) -> None:  # short: Hypothesis parses the source of its test
+            attempt(case)
+
+        settings = hypothesis.settings(_SETTINGS, max_examples=count)
+        explored = settings(hypothesis.seed(self.seed)(hypothesis.given(cases)(asked_one)))
+        try:
+            explored()
+        except errors.Unsatisfiable:
+            return  # all were declined, and ``declined`` says why
+        except Failure as failure:
+            smaller = self._one_row(failure, question)
+            self.alone(smaller, question)
+            raise smaller from None
+
+    def _attempt(self, question: Callable[[Case], object], count: int) -> Callable[[Case], None]:
+        """Return what Hypothesis calls with each drawn case of so many."""
         failed: dict[Case, Failure] = {}
         deadline = [0.0]
-        count = examples or self.profile.examples
         redraws = [0]
 
         def attempt(case: Case) -> None:
@@ -182,30 +213,7 @@ class Ask:
             if case in failed:  # raised in one place: Hypothesis tells failures apart by line
                 raise failed[case].with_traceback(None)
 
-        def asked_one(case: Case) -> None:  # short: Hypothesis parses the source of its test
-            attempt(case)
-
-        explored = hypothesis.settings(
-            max_examples=count,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=[
-                HealthCheck.too_slow,
-                HealthCheck.data_too_large,
-                HealthCheck.filter_too_much,
-            ],
-            report_multiple_bugs=False,
-            print_blob=False,
-        )(hypothesis.seed(self.seed)(hypothesis.given(cases)(asked_one)))
-        try:
-            explored()
-        except errors.Unsatisfiable:
-            return  # all were declined, and ``declined`` says why
-        except Failure as failure:
-            smaller = self._one_row(failure, question)
-            self.alone(smaller, question)
-            raise smaller from None
+        return attempt
 
     def _one_row(self, failure: Failure, question: Callable[[Case], object]) -> Failure:
         """Return the failure of the failing row alone, if it fails alone too."""
