@@ -89,6 +89,14 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Gradients:
+    """The gradients of a layer by name, canonical, and whether an operand was written to."""
+
+    arrays: Mapping[str, Array]
+    modified: bool
+
+
+@dataclass(frozen=True)
 class Twice:
     """Three calls in a row: the first result, the same array later, and the third result."""
 
@@ -427,10 +435,8 @@ class Subject:
         flags = (answer["modified"], answer["aliases_input"], answer["aliases_output"])
         return Twice(first, later, again, *flags)
 
-    def gradients(
-        self, layer: Layer, weights: Weights, x: Array, upstream: Array
-    ) -> Mapping[str, Array]:
-        """Return the gradients of ``sum(layer(x) * upstream)`` by name, all canonical."""
+    def gradients(self, layer: Layer, weights: Weights, x: Array, upstream: Array) -> Gradients:
+        """Return the gradients of ``sum(layer(x) * upstream)``."""
         answer, results = self._ask(
             "gradients",
             [layer],
@@ -438,7 +444,7 @@ class Subject:
             weights=[list(weights)],
             dtype=x.dtype.name,
         )
-        return dict(zip(answer["names"], results, strict=True))
+        return Gradients(dict(zip(answer["names"], results, strict=True)), answer["modified"])
 
     def parameters(self, layers: Sequence[Layer]) -> int:
         """Return how many parameters the framework says that the layers hold."""

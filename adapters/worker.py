@@ -72,10 +72,11 @@ def find(target: str) -> type[Backend]:
     return found
 
 
-def arranged(x: Array, memory: str) -> Array:
+def arranged(x: Array, memory: str) -> Array:  # noqa: PLR0911 - a table, one case per layout
     """Return an array equal to ``x`` whose memory is laid out in another way.
 
     ``contiguous``; ``fortran`` order; ``strided`` (every second element of a larger buffer);
+    ``sliced`` (every second sample of one); ``broadcast`` (stride 0, if all samples are equal);
     ``reversed`` (negative strides); ``offset`` (not at the start of its buffer); ``readonly``.
     """
     match memory:
@@ -87,6 +88,10 @@ def arranged(x: Array, memory: str) -> Array:
         case "reversed":
             flip = (slice(None, None, -1),) * x.ndim
             return np.ascontiguousarray(x[flip])[flip]
+        case "sliced":
+            return np.repeat(x, 2, axis=0)[::2] if x.ndim else x
+        case "broadcast":
+            return np.broadcast_to(x[:1], x.shape) if (x == x[:1]).all() else x
         case "offset":
             larger = np.concatenate([x.ravel()[:1], x.ravel()]) if x.size else x.ravel()
             return larger[larger.size - x.size :].reshape(x.shape)
@@ -261,14 +266,15 @@ class Server:
         image = _takes_images(layer)
         native = np.ascontiguousarray(self._native(x, image))
         native_upstream = np.ascontiguousarray(self._native(upstream, image))
-        before = native.tobytes()
+        before = native.tobytes(), native_upstream.tobytes()
         found = self.backend.gradients(layer, weights, native, native_upstream)
+        modified = (native.tobytes(), native_upstream.tobytes()) != before
         missing = {"input", *weights} - set(found)
         if missing:
             raise AdapterError(f"gradients lacks {sorted(missing)}")
         results = [self._canonical_gradient(found["input"], image)]
         results += [self._canonical_gradient(found[name], image=False) for name in weights]
-        header = {"names": ["input", *weights], "modified": native.tobytes() != before}
+        header = {"names": ["input", *weights], "modified": modified}
         return header, results
 
     def _canonical_gradient(self, value: Any, image: bool) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -174,6 +175,16 @@ FINITE = (
 """The regimes whose results the document's arithmetic defines for every layer."""
 
 
+def _integers(rng: Generator, shape: Shape, info: np.iinfo[Any], regimes: tuple[str, ...]) -> Array:
+    values = rng.integers(info.min, info.max, shape, dtype=info.dtype, endpoint=True)
+    for first, name in enumerate(regimes[: shape[0]]):
+        if name == "ends":
+            rows = values[first :: len(regimes)]
+            ends = np.array([info.min, info.min + 1, 0, 1, info.max - 1, info.max], info.dtype)
+            rows[...] = rng.choice(ends, rows.shape, p=[0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
+    return values
+
+
 def fill(
     rng: Generator,
     shape: Shape,
@@ -186,11 +197,11 @@ def fill(
     """Return an array of ``shape`` whose row ``i`` holds regime ``i % len(regimes)``.
 
     ``terms`` bounds how many values are added up anywhere, so that the sums of the ``integer``
-    regime are exact. For integer dtypes every regime is full-range integers.
+    regime are exact. For integer dtypes ``ends`` is the ends of their range and their neighbours,
+    and every other regime is full-range integers.
     """
     if is_integer(dtype):
-        info = np.iinfo(dtype)
-        return rng.integers(info.min, info.max, shape, dtype=np.dtype(dtype), endpoint=True)
+        return _integers(rng, shape, np.iinfo(dtype), regimes)
     magnitude = _magnitude(dtype, terms, weighted=weighted)
     values = np.empty(shape)
     for first, name in enumerate(regimes[: shape[0]]):

@@ -28,7 +28,7 @@ Draw = Any
 def regimes_of(kind: type[spec.Layer], dtype: str) -> tuple[str, ...]:
     """Return the regimes that a layer's output is judged in; NaN is a question of its own."""
     if is_integer(dtype):
-        return ("integer",)
+        return ("integer", "ends")
     if issubclass(kind, spec.StochasticPool):
         return ("positive", "faint")
     if issubclass(kind, spec.Conv | spec.Dense):
@@ -118,7 +118,7 @@ def _layer(  # noqa: C901, PLR0911 - one case for each family of layers
             bias=True if plain else draw(st.booleans()),
         )
     if issubclass(kind, spec.LpPool):
-        fields["p"] = 2 if plain else draw(st.sampled_from([2, 1, 3]))
+        fields["p"] = 2 if plain else draw(st.sampled_from([2, 1, 3, 4, 5]))
     if issubclass(kind, spec.AveragePool) and not plain:
         fields["count_include_pad"] = draw(st.booleans())
     if issubclass(kind, spec.Pool) and not plain:

@@ -99,6 +99,7 @@ def test_chain(ask: Ask, layers: Model, shape: spec.Shape, values: str) -> None:
 def _chained(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> bounds.Bound:
     """Judge a model run whole, and step by step, and the two against each other."""
     try:
+        models.run(ask, layers, weights, x[:1])  # a plan for one sample is not one for more
         whole = models.run(ask, layers, weights, x)
         allowed = models.judged(ask, layers, weights, x, whole)
         ask.examples += 1
@@ -111,19 +112,21 @@ def _chained(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> b
     return allowed
 
 
-def _second(kind: type[spec.Layer], spatial: spec.Shape, channels: int) -> spec.Layer:
-    """Return a layer of this kind for the maps, or for the features, that a first one returned."""
+def _seconds(kind: type[spec.Layer], spatial: spec.Shape, channels: int) -> tuple[spec.Layer, ...]:
+    """Return layers of this kind for the maps, or the features, that a first one returned."""
+    padded = {"window": (3, 2), "stride": (2, 1), "padding": ((1, 1), (1, 0))}
     if issubclass(kind, spec.Conv):
-        return kind(window=(1, 2), in_channels=channels, out_channels=3)
+        joined = {"in_channels": channels, "out_channels": 3}
+        return kind(window=(1, 2), **joined), kind(**padded, **joined)  # type: ignore[arg-type] # windowed
     if issubclass(kind, spec.Dense):
-        return kind(channels, 3)
+        return kind(channels, 3), kind(channels, channels)
     if issubclass(kind, spec.Adaptive):
-        return kind(output=(2, 3))
+        return (kind(output=(2, 3)),)
     if issubclass(kind, spec.Windowed):
-        return kind(window=(2, 1))
+        return kind(window=(2, 1)), kind(window=(2, 2), stride=(1, 1)), kind(**padded)  # type: ignore[arg-type] # windowed
     if issubclass(kind, spec.Global):
-        return kind(rank=len(spatial))
-    return kind()
+        return (kind(rank=len(spatial)),)
+    return (kind(),)
 
 
 FIRST: tuple[Model, ...] = (
@@ -131,7 +134,9 @@ FIRST: tuple[Model, ...] = (
     (spec.Conv((3, 1), stride=(1, 2), padding="same", in_channels=2, out_channels=3, bias=False),),
     (spec.Conv((1, 1), in_channels=2, out_channels=3), spec.ReLU()),
     (spec.MaxPool((2, 1)),),
+    (spec.MaxPool((3, 2), stride=(2, 1)),),
     (spec.AveragePool((1, 2)),),
+    (spec.AveragePool((3, 2), stride=(2, 1)),),
     (spec.MinPool((1, 2), stride=(1, 1)),),
     (spec.LpPool((2, 1)),),
     (spec.AdaptiveMaxPool((5, 4)),),
@@ -155,20 +160,28 @@ def test_after_each_layer(ask: Ask, kind: type[spec.Layer]) -> None:
             continue
         if spatial and issubclass(kind, spec.Dense):
             continue
-        layers = (*first, _second(kind, tuple(spatial), channels))
-        weights = models.drawn_weights(rng, layers, integer=True)
-        x = rng.integers(1, 9, shape).astype(np.float32)
-        try:
-            y = models.run(ask, layers, weights, x)
-            models.judged(ask, layers, weights, x, y)
-        except Unsupported as reason:
-            ask.declined = str(reason)
-            continue
-        except Failure as failure:
-            models.show(failure, layers, weights, x)
-            if ask.divergence(failure):
-                continue
+        for second in _seconds(kind, tuple(spatial), channels):
+            layers = (*first, second)
+            weights = models.drawn_weights(rng, layers, integer=True)
+            x = rng.integers(-8, 9, shape)
+            for dtype in ("float32", "float64"):
+                held = [{name: w.astype(dtype) for name, w in each.items()} for each in weights]
+                _joined(ask, layers, held, x.astype(dtype))
+
+
+def _joined(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> None:
+    """Judge a model, also on one sample alone before; what it lacks, or is known for, passes."""
+    try:
+        for some in (x[:1], x):
+            y = models.run(ask, layers, weights, some)
+            models.judged(ask, layers, weights, some, y)
+    except Unsupported as reason:
+        ask.declined = str(reason)
+    except Failure as failure:
+        models.show(failure, layers, weights, x)
+        if not ask.divergence(failure):
             raise
+    else:
         ask.examples += 1
 
 

@@ -10,7 +10,7 @@ from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import by_kind, law
+from cnnformance.conformance.kinds import FLOATS, by_kind, law
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import ShapeError, output_shape
 from cnnformance.spec import layers as spec
@@ -39,6 +39,17 @@ def test_static_shape(ask: Ask, kind: type[spec.Layer]) -> None:
     for drawn in (cases(kind), cases(kind, plain=False)):
         ask.explore(drawn, lambda case: _static(ask, case), count)
     ask.explore(cases(kind).map(_emptied), lambda case: _static(ask, case), count // 3)
+    ask.sweep(_beyond_memory(kind), lambda case: _static(ask, case))
+
+
+def _beyond_memory(kind: type[spec.Layer]) -> Iterator[Case]:
+    """Yield sizes past the integers of float32, and of 32 bits: nothing is computed."""
+    if issubclass(kind, spec.Flatten):
+        yield Case(kind(), (1, 2**16, 2**16, 3))
+    if issubclass(kind, spec.Windowed):
+        for stride in (1, 2):
+            layer = kind(window=(2,), stride=(stride,))
+            yield Case(layer, (1, 2**25 + 4, 1))
 
 
 def _static(ask: Ask, case: Case) -> None:
@@ -61,11 +72,25 @@ def _too_small(kind: type[spec.Layer]) -> Iterator[Case]:
                     layer = kind(window=window, stride=(stride,) * rank)  # type: ignore[call-arg] # windowed
                     spatial = tuple(3 - short if i == axis else 2 for i in range(rank))
                     yield Case(layer, (1, *spatial, 1))
+    if not issubclass(kind, spec.StochasticPool):
+        dilated = {"window": (2, 1), "stride": (2, 1), "dilation": (3, 1)}
+        yield Case(kind(**dilated), (1, 3, 2, 1))
 
 
 @law("refused-or-empty")
 def test_window_larger_than_input(ask: Ask, kind: type[spec.Layer]) -> None:
     """Where no window fits, the layer is refused or the output is empty: no crash, no garbage."""
+
+    def stated(case: Case) -> None:
+        try:
+            shape = ask.static_shape([case.layer], case.shape)
+        except Failure as failure:
+            if failure.effect == "exception":
+                return
+            raise
+        if min(shape) > 0:
+            said = f"no window fits into {case.shape}, and the static answer is {shape}"
+            raise Failure("shape", said, expected="a refusal, or no cells", actual=str(shape))
 
     def question(case: Case) -> None:
         try:
@@ -84,6 +109,7 @@ def test_window_larger_than_input(ask: Ask, kind: type[spec.Layer]) -> None:
             )
 
     ask.sweep(_too_small(kind), question)
+    ask.sweep(_too_small(kind), stated)
 
 
 def _empty_as_it_should(case: Case, shape: spec.Shape) -> bool:
@@ -97,6 +123,9 @@ def _empty_as_it_should(case: Case, shape: spec.Shape) -> bool:
 def test_empty_batch(ask: Ask, kind: type[spec.Layer]) -> None:
     """A batch of no images gives a batch of no outputs, of the shape that the formula states."""
     ask.explore(cases(kind).map(_emptied), ask.output, max(4, ask.profile.examples // 8))
+    for dtype in FLOATS:
+        drawn = cases(kind, dtype, plain=False).map(_emptied)
+        ask.explore(drawn, ask.output, max(2, ask.profile.examples // 8))
 
 
 @law("no-channels")

@@ -61,8 +61,9 @@ def test_sum_keeps_nan_and_infinities(ask: Ask, kind: type[spec.Layer]) -> None:
 
 def _whole_windows(kind: type[spec.Layer]) -> Iterator[Window]:
     """Yield layers whose one window is the whole map, for several ranks, sizes and channels."""
-    for spatial in ((2,), (7,), (9,), (17,), (2, 2), (3, 3), (1, 8), (8, 1), (5, 4), (2, 3, 2)):
-        for channels in (1, 3, 16, 17):
+    small = ((2,), (7,), (9,), (17,), (2, 2), (3, 3), (1, 8), (8, 1), (5, 4), (2, 3, 2))
+    for spatial in (*small, (40,), (6, 6), (3, 4, 3)):
+        for channels in (1, 3, 16, 17) if spatial in small else (2,):
             layer = one_window(kind, spatial)
             yield layer, (*spatial, channels)
             if isinstance(layer, spec.Windowed) and max(spatial) < 8:
@@ -88,13 +89,13 @@ class Choices:
         """Keep a value and where it was seen, if it is new."""
         self.seen.setdefault(value, (place, x, layer))
 
-    def settle(self, ask: Ask, name: str) -> None:
-        """Record the trait; more than one value is a failure."""
+    def settle(self, ask: Ask, name: str, *, varies: bool = False) -> None:
+        """Record the trait; more than one value is a failure, unless it may vary."""
         if not self.seen:
             return
         for value, (place, _, layer) in self.seen.items():
             ask.trait(name, value, place, str(layer))
-        if len(self.seen) > 1:
+        if len(self.seen) > 1 and not varies:
             shown = "; ".join(f"{value} at {place}" for value, (place, _, _) in self.seen.items())
             _, x, layer = list(self.seen.values())[-1]
             raise Failure(
@@ -174,12 +175,18 @@ def test_nan_in_windows(ask: Ask) -> None:
 
 @pytest.mark.clauses("pipeline.subnormals")
 def test_subnormals_in_selections(ask: Ask) -> None:
-    """Maxima and minima keep subnormal numbers, or all flush them to zero."""
+    """Maxima and minima keep the subnormal numbers of a format, or all flush them to zero."""
+    for dtype in FLOATS:
+        _subnormals_in_selections(ask, dtype)
+
+
+def _subnormals_in_selections(ask: Ask, dtype: str) -> None:
     choices = Choices()
     for kind in _selection_kinds("nan-trait-consistent"):
-        for layer, shape in _whole_windows(kind):
-            tiny = bounds.format_of("float32").tiny
-            x = np.full((1, *shape), tiny / 8, np.float32)
+        for layer, shape in itertools.islice(
+            _whole_windows(kind), None if dtype == "float32" else 9
+        ):
+            x = np.full((1, *shape), bounds.format_of(dtype).tiny / 8).astype(dtype_named(dtype))
             if ask.over:
                 break
             try:
@@ -193,7 +200,7 @@ def test_subnormals_in_selections(ask: Ask) -> None:
             ask.examples += 1
             said = "flushed" if (y == 0).all() else "kept" if (y == x.flat[0]).all() else "mixed"
             choices.add(said, f"{kind.__name__} {shape}", x, layer)
-    choices.settle(ask, "subnormals in maximum and minimum")
+    choices.settle(ask, f"subnormals in maximum and minimum of {dtype}")
 
 
 @pytest.mark.clauses("relu.nan")
@@ -201,7 +208,7 @@ def test_nan_in_relu(ask: Ask) -> None:
     """What ReLU makes of a NaN is the same at every position, shape and dtype."""
     choices = Choices()
     for dtype in FLOATS:
-        for size in (1, 3, 8, 16, 17, 33):
+        for size in (1, 3, 8, 16, 17, 33, 5003):
             x = np.full((2, size), np.nan).astype(dtype_named(dtype))
             x[1, ::2] = 1
             try:
@@ -210,19 +217,24 @@ def test_nan_in_relu(ask: Ask) -> None:
                 ask.declined = str(reason)
                 continue
             ask.examples += 1
-            for cell in np.argwhere(np.isnan(x.astype(np.float64))):
-                value = float(y[tuple(cell)])
+            was = np.isnan(x.astype(np.float64))
+            values, places = np.unique(y[was].astype(np.float64), return_index=True)
+            for value, place in zip(values, np.argwhere(was)[places], strict=True):
                 said = "NaN propagates" if np.isnan(value) else f"NaN gives {value}"
                 if not (np.isnan(value) or value == 0):
                     raise Failure("special", f"ReLU makes {value} of a NaN", arrays={"x": x},
                                   layers=(spec.ReLU(),))  # fmt: skip
-                choices.add(said, f"{dtype}, size {size}, position {tuple(cell)}", x, spec.ReLU())
+                choices.add(said, f"{dtype}, size {size}, position {tuple(place)}", x, spec.ReLU())
     choices.settle(ask, "NaN in ReLU")
 
 
 @law("signed-zero-trait")
 def test_signed_zero(ask: Ask, kind: type[spec.Layer]) -> None:
-    """A window of zeros gives a zero; whether negative zeros keep their sign is a trait."""
+    """A window of zeros gives a zero; whether negative zeros keep their sign is a trait.
+
+    It may vary with dtype and size: IEEE 754-2008 lets ``maxNum`` return either of two equal
+    operands, and the two ways that an array is worked through, by vectors and by elements, differ.
+    """
     choices = Choices()
     for dtype in FLOATS:
         for layer, shape in _whole_windows(kind):
@@ -241,7 +253,7 @@ def test_signed_zero(ask: Ask, kind: type[spec.Layer]) -> None:
             for sign in np.unique(np.signbit(y.astype(np.float64))):
                 said = "-0.0 stays -0.0" if sign else "-0.0 becomes +0.0"
                 choices.add(said, f"{dtype} {shape}", x, layer)
-    choices.settle(ask, f"sign of zero in {kind.__name__}")
+    choices.settle(ask, f"sign of zero in {kind.__name__}", varies=True)
 
 
 @law("subnormal-trait")

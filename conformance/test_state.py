@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 
+from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law
+from cnnformance.conformance.models import given
 from cnnformance.conformance.strategies import cases
+from cnnformance.reference import ShapeError, bounds, output_shape
 from cnnformance.spec import layers as spec
 
-MEMORIES = ("fortran", "strided", "reversed", "offset", "readonly")
+MEMORIES = ("fortran", "strided", "sliced", "reversed", "offset", "readonly")
 
 
 @law("memory-layout")
@@ -21,6 +27,16 @@ def test_memory_layout(ask: Ask, kind: type[spec.Layer]) -> None:
     def question(case: Case) -> None:
         for memory in MEMORIES:
             ask.each([case.with_(memory=memory)], ask.output)
+        x = np.repeat(case.x[:1], 3, axis=0)
+        ask.each([given(case.layer, x, **case.weights).with_(memory="broadcast")], ask.output)
+        if isinstance(case.layer, bounds.SELECTIONS):
+            ask.each([case.with_(regimes=("nan",))], same)
+
+    def same(case: Case) -> None:
+        usual = ask.run(case.layer, case.x)
+        for memory in MEMORIES:
+            y = ask.run(case.layer, case.x, memory=memory)
+            judge.equal(y, usual, f"as with a contiguous input, and not a {memory} one")
 
     for dtype in ("float32", "float64"):
         ask.explore(cases(kind, dtype, plain=False), question, max(3, ask.profile.examples // 8))
@@ -63,6 +79,17 @@ def test_state_between_shapes(ask: Ask, kind: type[spec.Layer]) -> None:
             grown = (case.shape[0], *(n + 1 for n in case.shape[1:-1]), case.shape[-1])
             ask.output(case.with_(shape=grown))
         ask.output(case.with_(seed=case.seed + 1))
+        ask.each(_others(case), ask.output)
         ask.output(case)
 
     ask.explore(shapes, question, max(4, ask.profile.examples // 10))
+
+
+def _others(case: Case) -> Iterator[Case]:
+    """Yield the axes of the map in reverse, and, of a layer without weights, another dtype."""
+    turned = case.with_(shape=(case.shape[0], *case.shape[-2:0:-1], case.shape[-1]))
+    with contextlib.suppress(ShapeError):
+        if min(output_shape(case.layer, turned.shape)) > 0:
+            yield turned
+    if not case.layer.has_weights:
+        yield case.with_(dtype="float64")

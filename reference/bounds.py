@@ -214,6 +214,24 @@ def _weighted(
     return error + lost + share, (cells**2).sum(axis=-2)
 
 
+_WINOGRAD = 40.0**2
+"""How much larger than that of the plain sum the error of a Winograd kernel may be."""
+
+
+def _accumulator(output: Format) -> Format:
+    return format_of("float32") if output.bits < 24 else output
+
+
+def _transformed(layer: spec.Conv, x: Array) -> float:
+    """Return the roundings of a Fourier transform of the padded input, its inverse and product."""
+    cells = math.prod(2 * (n + e) for n, e in zip(x.shape[1:-1], layer.extent, strict=True))
+    return 15 * math.log2(max(cells, 2)) + 3
+
+
+def _winograd(layer: spec.Conv) -> bool:
+    return layer.window == (3, 3) and layer.stride == layer.dilation == (1, 1)
+
+
 def fast_convolution(layer: spec.Conv, x: Array, weights: Weights) -> Array:
     """Return the normwise bound that FFT and Winograd kernels keep, of shape ``(batch, ..., out)``.
 
@@ -223,21 +241,55 @@ def fast_convolution(layer: spec.Conv, x: Array, weights: Weights) -> Array:
     precision accumulates in float32.
     """
     output = format_of(x.dtype.name)
-    inner = format_of("float32") if x.dtype.name in HALVES else output
+    inner = _accumulator(output)
     axes = tuple(range(1, x.ndim))
     x64 = np.asarray(x, dtype=np.float64)
     kernel = np.abs(np.asarray(weights["weight"], dtype=np.float64))
     total = kernel.sum(axis=tuple(range(kernel.ndim - 1)))
-    cells = math.prod(2 * (n + e) for n, e in zip(x.shape[1:-1], layer.extent, strict=True))
-    factors = 15 * math.log2(max(cells, 2)) + 3 + layer.in_channels
+    factors = _transformed(layer, x) + layer.in_channels
     error = growth(factors, inner.unit) * np.sqrt((x64**2).sum(axis=axes, keepdims=True)) * total
-    if layer.window == (3, 3) and layer.stride == layer.dilation == (1, 1):
+    if _winograd(layer):
         count = layer.in_channels // layer.groups + 35
         largest = np.abs(x64).max(axis=axes, initial=0.0, keepdims=True)
-        error = np.maximum(error, 40.0**2 * growth(count, inner.unit) * largest * total)
+        error = np.maximum(error, _WINOGRAD * growth(count, inner.unit) * largest * total)
     if "bias" in weights:
         error = error + inner.unit * np.abs(np.asarray(weights["bias"], dtype=np.float64))
     return np.asarray(error + factors * output.tiny)
+
+
+def fast_gradients(
+    layer: spec.Conv, x: Array, weights: Weights, upstream: Array
+) -> dict[str, Array]:
+    """Return the normwise bounds that FFT and Winograd kernels keep in the backward pass.
+
+    The gradient for the input is a convolution of the upstream gradient with the kernel, and that
+    for the weight one of the input with the upstream gradient, summed over the batch
+    (``docs/derivations.md``, section f). Each has its gradient's shape, or broadcasts to it.
+    """
+    output = format_of(x.dtype.name)
+    unit = _accumulator(output).unit
+    samples = tuple(range(1, x.ndim))
+    given, sent = (np.abs(np.asarray(a, dtype=np.float64)) for a in (x, upstream))
+    kernel = np.abs(np.asarray(weights["weight"], dtype=np.float64))
+    taps = kernel.sum(axis=tuple(range(layer.rank)))  # (in // groups, out)
+    outputs = layer.out_channels // layer.groups
+    reads = taps.reshape(-1, layer.groups, outputs).sum(axis=-1).T.ravel()
+    sums = sent.sum(axis=samples[:-1], keepdims=True)
+    roundings = _transformed(layer, x)
+
+    def norm(a: Array) -> Array:
+        return np.asarray(np.sqrt((a**2).sum(axis=samples, keepdims=True)))
+
+    passed = growth(roundings + layer.out_channels, unit) * norm(sent) * reads
+    used = growth(roundings + len(x), unit) * (norm(given) * sums).sum(axis=0)
+    if _winograd(layer):
+        largest = sent.max(axis=samples, initial=0.0, keepdims=True)
+        passed = np.maximum(passed, _WINOGRAD * growth(outputs + 35, unit) * largest * reads)
+        largest = given.max(axis=samples, initial=0.0, keepdims=True)
+        count = math.prod(upstream.shape[:-1]) + 35
+        used = np.maximum(used, _WINOGRAD * growth(count, unit) * (largest * sums).sum(axis=0))
+    lost = (roundings + layer.out_channels + len(x)) * output.tiny
+    return {"input": passed + lost, "weight": used + lost}
 
 
 def _gradient_terms(layer: spec.Layer, x: Array, upstream: Array) -> dict[str, int]:
