@@ -17,6 +17,7 @@ from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law, one_window
+from cnnformance.conformance.large import large
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import bounds, maximal, output_shape, scatter, windows
 from cnnformance.spec import layers as spec
@@ -74,7 +75,7 @@ def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
     question = partial(_judged, ask)
     ask.sweep(designed.plain(kind), question)
     if ask.profile.name != "quick":
-        ask.sweep(designed.large(kind), question)
+        ask.sweep(large(kind), question)
     regimes = (*REGIMES, "faint") if issubclass(kind, spec.ReLU) else REGIMES
     ask.explore(cases(kind, regimes=regimes), question, _examples(ask))
     ask.explore(cases(kind).map(_emptied), question, max(2, ask.profile.examples // 10))

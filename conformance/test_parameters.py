@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from cnnformance.adapters.backend import Unsupported
-from cnnformance.conformance import designed, judge, models
+from cnnformance.conformance import judge, models
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import Mark, by_kind, law, laws
+from cnnformance.conformance.large import large
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import model_shapes
 from cnnformance.spec import clauses, networks
@@ -129,7 +130,7 @@ def test_count_formula(ask: Ask, kind: type[spec.Layer]) -> None:
     def question(case: Case) -> None:
         counted(ask, [case.layer], formula_count(case.layer))
 
-    ask.sweep(designed.large(kind), question)
+    ask.sweep(large(kind), question)
     ask.explore(cases(kind), question, max(6, ask.profile.examples // 3))
     ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 2))
 

@@ -132,6 +132,7 @@ def _seconds(kind: type[spec.Layer], spatial: spec.Shape, channels: int) -> tupl
 FIRST: tuple[Model, ...] = (
     (spec.Conv((2, 2), in_channels=2, out_channels=4),),
     (spec.Conv((3, 1), stride=(1, 2), padding="same", in_channels=2, out_channels=3, bias=False),),
+    (spec.Conv((1, 1), in_channels=2, out_channels=3),),
     (spec.Conv((1, 1), in_channels=2, out_channels=3), spec.ReLU()),
     (spec.MaxPool((2, 1)),),
     (spec.MaxPool((3, 2), stride=(2, 1)),),

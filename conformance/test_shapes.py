@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cnnformance.conformance import judge
+from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
@@ -123,6 +123,8 @@ def _empty_as_it_should(case: Case, shape: spec.Shape) -> bool:
 def test_empty_batch(ask: Ask, kind: type[spec.Layer]) -> None:
     """A batch of no images gives a batch of no outputs, of the shape that the formula states."""
     ask.explore(cases(kind).map(_emptied), ask.output, max(4, ask.profile.examples // 8))
+    designs = designed.options(kind, strides=((2, 3),), sizes=((7, 8),))
+    ask.sweep(map(_emptied, designs), ask.output)
     for dtype in FLOATS:
         drawn = cases(kind, dtype, plain=False).map(_emptied)
         ask.explore(drawn, ask.output, max(2, ask.profile.examples // 8))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from cnnformance.conformance import designed
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype
+from cnnformance.conformance.large import large
 from cnnformance.conformance.test_output import FORMULAS
 from cnnformance.spec import layers as spec
 
@@ -113,7 +113,7 @@ def test_sizes(ask: Ask, kind: type[spec.Layer]) -> None:
 @by_kind_and_dtype(FORMULAS)
 def test_large(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
     """So it does where several sizes or options are large at once, in every dtype."""
-    asked = designed.large(kind, dtype)
+    asked = large(kind, dtype)
     if ask.profile.name == "quick" and dtype != "float32":
         asked = itertools.islice(asked, 2)
     ask.sweep(asked, ask.output)

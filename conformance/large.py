@@ -1,0 +1,178 @@
+"""Cases by design, of sizes and options past those at which kernels work in blocks or tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.designed import of_regimes
+from cnnformance.reference import bounds
+from cnnformance.spec import layers as spec
+
+Sized = tuple[dict[str, Any], spec.Shape]
+"""The fields of a layer, and the shape of its input."""
+
+MANY = 65537
+"""Samples: more than fit into 16 bits."""
+
+CONVOLUTIONS: tuple[Sized, ...] = (
+    ({"window": (3, 3), "in_channels": 2, "out_channels": 3}, (2, 5, 70, 2)),
+    ({"window": (3, 2), "in_channels": 2, "out_channels": 3}, (2, 67, 4, 2)),
+    ({"window": (7, 7), "in_channels": 1, "out_channels": 2}, (2, 9, 10, 1)),
+    ({"window": (1, 9), "in_channels": 2, "out_channels": 2}, (2, 3, 12, 2)),
+    ({"window": (2, 2, 2), "in_channels": 2, "out_channels": 2}, (2, 19, 3, 4, 2)),
+    ({"window": (1, 1), "in_channels": 17, "out_channels": 20}, (2, 4, 3, 17)),
+    ({"window": (2, 2), "in_channels": 33, "out_channels": 33}, (2, 4, 5, 33)),
+    ({"window": (2, 2), "in_channels": 70, "out_channels": 3}, (1, 4, 5, 70)),
+    ({"window": (3,), "in_channels": 1, "out_channels": 1}, (9, 4, 1)),
+    ({"window": (3,), "stride": (2,), "in_channels": 2, "out_channels": 2}, (2, 131, 2)),
+    *(
+        (
+            {"window": (3, 2), "in_channels": i, "out_channels": o, "groups": i},
+            (2, 6, 5, i),
+        )
+        for i, o in ((4, 8), (9, 9), (12, 24), (40, 40))
+    ),
+    (
+        {
+            "window": (2, 2, 2),
+            "dilation": (1, 2, 3),
+            "in_channels": 2,
+            "out_channels": 4,
+            "groups": 2,
+        },
+        (2, 5, 6, 8, 2),
+    ),
+    (
+        {
+            "window": (2, 2),
+            "dilation": (4, 5),
+            "padding": ((2, 3), (1, 0)),
+            "in_channels": 2,
+            "out_channels": 2,
+        },
+        (2, 11, 12, 2),
+    ),
+    ({"window": (2, 3), "dilation": (4, 4), "in_channels": 2, "out_channels": 2}, (2, 9, 13, 2)),
+    (
+        {
+            "window": (2, 2),
+            "stride": (2, 2),
+            "dilation": (2, 3),
+            "padding": "same_lower",
+            "in_channels": 2,
+            "out_channels": 2,
+        },
+        (2, 9, 11, 2),
+    ),
+    (
+        {
+            "window": (3, 3),
+            "stride": (1, 3),
+            "padding": ((1, 1), (0, 2)),
+            "in_channels": 2,
+            "out_channels": 2,
+        },
+        (2, 7, 8, 2),
+    ),
+    (
+        {"window": (1, 1), "padding": ((1, 1), (1, 2)), "in_channels": 3, "out_channels": 2},
+        (2, 4, 5, 3),
+    ),
+    ({"window": (2,), "padding": ((3, 2),), "in_channels": 2, "out_channels": 2}, (2, 5, 2)),
+)
+POOLS: tuple[Sized, ...] = (
+    ({"window": (2, 2)}, (2, 4, 71, 2)),
+    ({"window": (2, 2)}, (2, 70, 5, 2)),
+    ({"window": (6, 6), "stride": (3, 2)}, (2, 13, 12, 2)),
+    ({"window": (40,), "stride": (7,)}, (2, 131, 2)),
+    ({"window": (3, 4, 3)}, (2, 7, 9, 6, 2)),
+    ({"window": (2, 2, 2)}, (2, 19, 4, 5, 2)),
+    ({"window": (2,)}, (2, 70001, 1)),
+    ({"window": (2,)}, (MANY, 2, 1)),
+)
+OPTIONS: tuple[Sized, ...] = (
+    *(
+        (
+            {
+                "window": (3,),
+                "stride": (2,),
+                "dilation": (2,),
+                "padding": (pads,),
+                "ceil_mode": True,
+            },
+            (2, n, 2),
+        )
+        for pads in ((1, 0), (0, 1), (1, 1))
+        for n in (8, 9, 10)
+    ),
+    *(
+        (
+            {
+                "window": (2,),
+                "stride": (3,),
+                "dilation": (2,),
+                "padding": ((1, after),),
+                "ceil_mode": True,
+            },
+            (2, n, 2),
+        )
+        for after in (0, 1)
+        for n in (5, 6, 7)
+    ),
+    (
+        {"window": (2, 2, 2), "stride": (2, 3, 2), "dilation": (2, 1, 2), "ceil_mode": True},
+        (2, 6, 6, 7, 2),
+    ),
+)
+_GLOBAL: tuple[Sized, ...] = tuple(
+    ({"rank": len(shape) - 2}, shape)
+    for shape in ((2, 3, 70, 2), (2, 70, 3, 2), (2, 11, 12, 10, 2), (2, 2001, 2), (MANY, 2, 1))
+)
+_ADAPTIVE: tuple[Sized, ...] = (
+    ({"output": (130,)}, (2, 300, 2)),
+    ({"output": (130, 2)}, (2, 300, 3, 1)),
+    ({"output": (5, 4)}, (2, 5, 4, 2)),
+    ({"output": (1,)}, (MANY, 2, 1)),
+)
+OTHERS: dict[type[spec.Layer], tuple[Sized, ...]] = {
+    spec.Dense: (
+        ({"in_features": 515, "out_features": 3}, (1, 515)),
+        ({"in_features": 70, "out_features": 66}, (17, 70)),
+        ({"in_features": 53, "out_features": 5}, (3, 53)),
+        ({"in_features": 3, "out_features": 2}, (2, 2, 1, 3, 3)),
+    ),
+    spec.Conv: CONVOLUTIONS,
+    spec.StochasticPool: POOLS[:-2],
+    spec.GlobalAveragePool: _GLOBAL,
+    spec.GlobalMaxPool: _GLOBAL,
+    spec.AdaptiveAveragePool: _ADAPTIVE,
+    spec.AdaptiveMaxPool: _ADAPTIVE,
+    spec.Flatten: (
+        ({}, (2, 2, 3, 2, 4, 2)),
+        ({"start": 2}, (2, 2, 3, 2, 4, 2)),
+        ({}, (3, 70, 5)),
+    ),
+    spec.ReLU: (({}, (2, 5003)), ({}, (2, 7, 11, 5))),
+}
+COUNTED: tuple[Sized, ...] = tuple(
+    ({**fields, "count_include_pad": True}, shape) for fields, shape in OPTIONS
+)
+
+
+def large(kind: type[spec.Layer], dtype: str = "float32") -> Iterator[Case]:
+    """Yield the cases of a kind, in regimes that show a lost tail, a swap and a drowned sum."""
+    sized = OTHERS.get(kind, (*POOLS, *OPTIONS))
+    if issubclass(kind, spec.AveragePool):
+        sized = (*sized, *COUNTED)
+    regimes = ("negative", "integer")
+    if issubclass(kind, spec.StochasticPool):
+        regimes = ("positive", "faint")
+    elif issubclass(kind, bounds.SELECTIONS):  # the extreme value at either end
+        regimes = ("rising", "falling")
+    pairs = ((kind(**fields), shape) for fields, shape in sized)
+    yield from of_regimes(dtype, *pairs, regimes=regimes)
+    if issubclass(kind, spec.AveragePool):  # a running sum loses what larger neighbours drown
+        running = (kind(window=(3,), stride=(1,)), (2, 40, 2))
+        yield from of_regimes(dtype, running, regimes=("wide", "cancellation"))
