@@ -78,8 +78,8 @@ def answer(ask: Ask, layer: spec.Layer, x: Array, weights: Weights | None = None
         return none
     allowed = bounds.bound(layer, x, weights)
     error = allowed.error
-    if isinstance(layer, spec.Conv):
-        error = error + bounds.fast_convolution(layer, x, weights)
+    if isinstance(layer, spec.Conv | spec.Dense):
+        error = error + bounds.normwise(layer, x, weights)
     return dataclasses.replace(none, error=error, judged=allowed.judged)
 
 

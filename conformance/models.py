@@ -161,7 +161,7 @@ def bound(
 
     The error of each layer's input is carried through the layer, element by element, and the
     layer's own bound is added, taken where the absolute input is as large as the error lets it be.
-    With ``fast``, convolutions may keep the normwise bound only.
+    With ``fast``, layers with weights may keep the normwise bound only.
 
     Raises:
         TypeError: a layer has no rule: stochastic pooling.
@@ -201,8 +201,8 @@ def _own(
     # An input below its bound may be subnormal where the bound is not, and count as zero.
     heaviest = max((float(array.max(initial=0.0)) for array in absolute.values()), default=1.0)
     error = found.error + bounds.terms(layer, x) * bounds.format_of(x.dtype.name).tiny * heaviest
-    if fast and isinstance(layer, spec.Conv):
-        error = error + bounds.fast_convolution(layer, x, absolute)
+    if fast and isinstance(layer, spec.Conv | spec.Dense):
+        error = error + bounds.normwise(layer, x, absolute)
     return error, bool(found.judged.all())
 
 
@@ -222,14 +222,14 @@ def judged(
 ) -> bounds.Bound:
     """Require a model's output to lie within its bound; note the evidence, return the bound.
 
-    A model with convolutions may fall back on their normwise bound: a grade.
+    A model with weights may fall back on their layers' normwise bounds: a grade.
     """
     allowed = bound(layers, weights, x)
     grade = ""
     try:
         share = judge.within(actual, allowed, x.dtype)
     except Failure as failure:
-        if failure.effect != "value" or not any(isinstance(layer, spec.Conv) for layer in layers):
+        if failure.effect != "value" or not any(layer.has_weights for layer in layers):
             raise
         allowed, grade = bound(layers, weights, x, fast=True), "normwise"
         judge.within(actual, allowed, x.dtype)

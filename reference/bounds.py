@@ -192,7 +192,7 @@ def _norm(layer: spec.LpPool, value: Array, count: int, inner: Format) -> tuple[
     """
     p = layer.p
     logarithm: Array | float = 0.0
-    if p > 2:
+    if p > 1:
         finite = np.abs(np.where(np.isfinite(value) & (value > 0), value, 1.0))
         logarithm = 4 * p * np.abs(np.log(finite)) + 4 * p * math.log(max(count, 2))
     relative = growth(count + p + _LIBRARY, inner.unit) / p + inner.unit * (
@@ -255,6 +255,20 @@ def fast_convolution(layer: spec.Conv, x: Array, weights: Weights) -> Array:
     if "bias" in weights:
         error = error + inner.unit * np.abs(np.asarray(weights["bias"], dtype=np.float64))
     return np.asarray(error + factors * output.tiny)
+
+
+def normwise(layer: spec.Conv | spec.Dense, x: Array, weights: Weights) -> Array:
+    """Return the normwise bound of a layer's fast algorithms; it broadcasts to the output's shape.
+
+    A dense layer that is computed in scaled integers, or by Strassen's rule within a sample, is off
+    by the growth of its sum times the largest input of the row and the weights' absolute sum.
+    """
+    if isinstance(layer, spec.Conv):
+        return fast_convolution(layer, x, weights)
+    inner = _accumulator(format_of(x.dtype.name))
+    largest = np.abs(np.asarray(x, dtype=np.float64)).max(axis=-1, initial=0.0, keepdims=True)
+    total = np.abs(np.asarray(weights["weight"], dtype=np.float64)).sum(axis=-1)
+    return np.asarray(growth(terms(layer, x) + 2, inner.unit) * largest * total)
 
 
 def fast_gradients(
@@ -332,7 +346,7 @@ def gradient_bounds(
     for name, value in exact.items():
         size = np.abs(sizes[name])
         error = (growth(counts[name], fmt.unit) + growth(counts[name], 2.0**-53)) * size
-        if isinstance(layer, spec.LpPool) and layer.p > 2:
+        if isinstance(layer, spec.LpPool) and layer.p > 1:
             error = error + 400 * layer.p * fmt.unit * size  # rounded exponents, see _norm
         error = error + fmt.unit * np.abs(value) + 4 * counts[name] * fmt.tiny
         judged = size * counts[name] < fmt.largest
