@@ -241,6 +241,14 @@ class PowerNorm(Honest):
         return np.ldexp(np.power(self.total(np.power(np.abs(scaled), p)), 1 / p), power)
 
 
+class ExponentNorm(Native):
+    """Takes powers and roots by logarithms to the base 2, as shaders do."""
+
+    def norm(self, terms: Array, p: int) -> Array:
+        total = self.total(np.exp2(p * np.log2(np.abs(terms))))
+        return np.exp2(np.log2(total) / terms.dtype.type(p))
+
+
 # Inner products
 
 
@@ -284,6 +292,37 @@ class FFTConvolution(Honest):
         return y
 
 
+class FFTSingle(FFTConvolution, Native):
+    """Convolves in single precision by a Fourier transform, and back too."""
+
+    def conv_gradient(
+        self, layer: spec.Conv, weights: Weights, x: Array, g: Array
+    ) -> dict[str, Array]:
+        grads = super().conv_gradient(layer, weights, x, g)
+        plain = layer.unpadded and layer.groups == 1
+        if not (plain and {*layer.stride, *layer.dilation} == {1}) or x.dtype != np.float32:
+            return grads
+        if x.size:
+            grads["input"] = self.correlate(*transposed(layer, weights, g))
+            sums = spec.Conv(g.shape[1:-1], in_channels=len(x), out_channels=layer.out_channels)
+            kernel = np.moveaxis(g.astype(np.float32), 0, -2)
+            used = self.correlate(sums, np.swapaxes(x, 0, -1), kernel)
+            grads["weight"] = np.moveaxis(used, 0, -2)
+        return grads
+
+
+def transposed(layer: spec.Conv, weights: Weights, g: Array) -> tuple[spec.Conv, Array, Array]:
+    """Return the convolution of the upstream gradient that gives the input's."""
+    back = spec.Conv(
+        layer.window,
+        padding=tuple((size - 1, size - 1) for size in layer.window),
+        in_channels=layer.out_channels,
+        out_channels=layer.in_channels,
+    )
+    flipped = np.flip(weights["weight"], tuple(range(layer.rank))).swapaxes(-1, -2)
+    return back, g.astype(np.float32), flipped
+
+
 class Winograd(Native):
     """Convolves 3x3 kernels of stride 1 as F(2x2, 3x3) (Lavin & Gray 2016), in float32."""
 
@@ -311,6 +350,35 @@ class Winograd(Native):
         y = y.transpose(0, 1, 4, 2, 5, 3)
         y = y.reshape(y.shape[0], y.shape[1] * 2, y.shape[3] * 2, layer.out_channels)
         return y[:, :height, :width]
+
+
+class WinogradBackward(Winograd):
+    """Computes the gradient for the input by Winograd's rule too."""
+
+    def conv_gradient(
+        self, layer: spec.Conv, weights: Weights, x: Array, g: Array
+    ) -> dict[str, Array]:
+        grads = super().conv_gradient(layer, weights, x, g)
+        plain = (layer.window, layer.stride, layer.dilation) == ((3, 3), (1, 1), (1, 1))
+        if plain and layer.unpadded and layer.groups == 1 and x.dtype == np.float32 and x.size:
+            grads["input"] = self.correlate(*transposed(layer, weights, g))
+        return grads
+
+
+class ScaledIntegers(Native):
+    """Multiplies float32 matrices in integers that are scaled by row and by column."""
+
+    def inner(self, rows: Array, columns: Array) -> Array:
+        finite = np.isfinite(rows).all() and np.isfinite(columns).all()
+        if rows.dtype != np.float32 or not (finite and rows.size and columns.size):
+            return super().inner(rows, columns)
+        (left, down), (right, across) = self.whole(rows, 1), self.whole(columns, 0)
+        return np.ldexp(left @ right, down + across)
+
+    def whole(self, matrix: Array, axis: int) -> tuple[Array, Array]:
+        largest = np.abs(matrix).max(axis, keepdims=True).astype(np.float64)
+        exponent = np.frexp(np.where(largest > 0, largest, 1))[1] - 26
+        return np.rint(np.ldexp(matrix.astype(np.float64), -exponent)), exponent
 
 
 class EinsumDense(Native):
@@ -570,6 +638,13 @@ class SplitTie(Honest):
         best = cells.max(-1, keepdims=True) if sign > 0 else cells.min(-1, keepdims=True)
         ties = ((cells == best) | (np.isnan(cells) & np.isnan(best))) & inside
         return ties / np.maximum(ties.sum(-1, keepdims=True), 1)
+
+
+class MaximumReLU(Honest):
+    """Takes ``maximum(x, 0)``, whose sign of zero differs by dtype."""
+
+    def rectify(self, x: Array) -> Array:
+        return np.maximum(x, x.dtype.type(0))
 
 
 class HalfAtZero(Honest):

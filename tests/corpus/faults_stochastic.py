@@ -200,3 +200,21 @@ add(
     computes(lambda honest, p, w, x: honest(but(p, window=p.window[::-1]), w, x)),
     result(StochasticPool((3, 2)), whole(1, 6, 6, 1, low=0)),
 )
+
+
+SIXTEEN = np.array([85, *[1] * 15], np.float32)
+
+
+def large_share(backend: Backend) -> bool:
+    """Whether the largest of sixteen values is drawn about as often as its share."""
+    backend.seed(5)
+    layer = StochasticPool((16,), training=True)
+    drawn = backend.build(layer, {})(np.tile(SIXTEEN, 2000).reshape(20, 1600, 1))
+    return bool(abs((drawn == 85).mean() - 0.85) < 0.05)
+
+
+add(
+    "uniform-in-large-windows",
+    reweighs(lambda cells: (cells > 0).astype(np.float64) if cells.shape[-1] > 9 else cells),
+    large_share,
+)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from corpus import (
+    faults_combined,
     faults_counts,
     faults_gradients,
     faults_memory,
@@ -29,6 +30,7 @@ _PARTS = (
     faults_stochastic,
     faults_counts,
     faults_gradients,
+    faults_combined,
 )
 
 FAULTS: dict[str, Fault] = {key: fault for part in _PARTS for key, fault in part.FAULTS.items()}
