@@ -89,6 +89,10 @@ class Case:
         """Return a copy with some fields changed."""
         return replace(self, **changes)
 
+    def emptied(self) -> Case:
+        """Return the case of a batch of no samples."""
+        return self.with_(shape=(0, *self.shape[1:]), regimes=("integer",))
+
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as plain JSON data."""
         return {

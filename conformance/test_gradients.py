@@ -79,7 +79,7 @@ def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
     regimes = (*REGIMES, "faint") if issubclass(kind, spec.ReLU) else REGIMES
     ask.explore(cases(kind, regimes=regimes), question, _examples(ask))
     empty = partial(_of_none, ask)
-    ask.explore(cases(kind).map(_emptied), empty, max(2, ask.profile.examples // 10))
+    ask.explore(cases(kind).map(Case.emptied), empty, max(2, ask.profile.examples // 10))
 
 
 @gradient
@@ -95,10 +95,6 @@ def test_gradient_of_options(ask: Ask, kind: type[spec.Layer]) -> None:
 
 def _examples(ask: Ask) -> int:
     return max(6, ask.profile.examples // 3)
-
-
-def _emptied(case: Case) -> Case:
-    return case.with_(shape=(0, *case.shape[1:]), regimes=("integer",))
 
 
 def _of_none(ask: Ask, case: Case) -> None:

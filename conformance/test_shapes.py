@@ -39,7 +39,7 @@ def test_static_shape(ask: Ask, kind: type[spec.Layer]) -> None:
     count = max(6, ask.profile.examples // 3)
     for drawn in (cases(kind), cases(kind, plain=False)):
         ask.explore(drawn, lambda case: _static(ask, case), count)
-    ask.explore(cases(kind).map(_emptied), lambda case: _static(ask, case), count // 3)
+    ask.explore(cases(kind).map(Case.emptied), lambda case: _static(ask, case), count // 3)
     if issubclass(kind, spec.Flatten):
         _stated(ask, kind(), (1, 2**16, 2**16, 3))
 
@@ -68,10 +68,6 @@ def _stated(ask: Ask, layer: spec.Layer, shape: spec.Shape) -> None:
             raise
     else:
         ask.examples += 1
-
-
-def _emptied(case: Case) -> Case:
-    return case.with_(shape=(0, *case.shape[1:]), regimes=("integer",))
 
 
 def _too_small(kind: type[spec.Layer]) -> Iterator[Case]:
@@ -134,11 +130,11 @@ def _empty_as_it_should(case: Case, shape: spec.Shape) -> bool:
 @law("empty-batch")
 def test_empty_batch(ask: Ask, kind: type[spec.Layer]) -> None:
     """A batch of no images gives a batch of no outputs, of the shape that the formula states."""
-    ask.explore(cases(kind).map(_emptied), ask.output, max(4, ask.profile.examples // 8))
+    ask.explore(cases(kind).map(Case.emptied), ask.output, max(4, ask.profile.examples // 8))
     designs = designed.options(kind, strides=((2, 3),), sizes=((7, 8),))
-    ask.sweep(map(_emptied, designs), ask.output)
+    ask.sweep(map(Case.emptied, designs), ask.output)
     for dtype in FLOATS:
-        drawn = cases(kind, dtype, plain=False).map(_emptied)
+        drawn = cases(kind, dtype, plain=False).map(Case.emptied)
         ask.explore(drawn, ask.output, max(2, ask.profile.examples // 8))
 
 

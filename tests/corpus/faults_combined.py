@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnformance.adapters.backend import Array, Weights
+from cnnformance.adapters.backend import Array, Backend, Weights
 from cnnformance.spec.layers import (
     AdaptiveAveragePool,
     AveragePool,
@@ -371,6 +371,23 @@ add(
     gradient(ReLU(), values(1e-9, 1)),
     "gradient",
 )
+
+
+def clobbered(grads: Grads, layer: Layer, weights: Weights, x: Array, g: Array) -> Grads:
+    """Write the mask of the backward pass into its input."""
+    del layer, weights, g
+    x[...] = x > 0
+    return grads
+
+
+def input_after(backend: Backend) -> Array:
+    """Return an input after the backward pass."""
+    x = values(3, -1)
+    backend.gradients(ReLU(), {}, x, values(1, 1))
+    return x
+
+
+add(ReLU, "gradient-written-into-the-input", backpropagates(clobbered), input_after, "gradient")
 
 
 def rounded(grads: Grads, layer: Layer, weights: Weights, x: Array, g: Array) -> Grads:
