@@ -64,7 +64,9 @@ def _stated(ask: Ask, layer: spec.Layer, shape: spec.Shape) -> None:
     except Unsupported as reason:
         ask.declined = str(reason)
     except Failure as failure:
-        if failure.effect != "exception" and not ask.divergence(failure):
+        if failure.effect == "exception":
+            ask.declined = failure.message
+        elif not ask.divergence(failure):
             raise
     else:
         ask.examples += 1
