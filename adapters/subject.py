@@ -283,12 +283,10 @@ class _Process:
         self._sock = self._control = None
         self._pid = 0
         if self._parent is not None:
-            try:
-                self._parent.wait(timeout=1)
-            except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._parent.pid, signal.SIGKILL)
-                self._parent.wait()
+            # an orderly end of an interpreter that holds a framework takes up to a second
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._parent.pid, signal.SIGKILL)
+            self._parent.wait()
             self._parent = None
 
     def restart(self) -> None:

@@ -324,7 +324,9 @@ class TensorFlow(Backend):
 
         if self.mode in ("", "nn"):
             return run
-        return cast("Callable[[Any], Any]", tf.function(run, jit_compile=self.mode == "xla"))
+        # autograph would leave a file behind for every function; nothing here needs it
+        traced = tf.function(run, autograph=False, jit_compile=self.mode == "xla")
+        return cast("Callable[[Any], Any]", traced)
 
     def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
         """Return the layer of Keras, or the function; made at the first call for a dtype."""
@@ -368,7 +370,7 @@ class TensorFlow(Backend):
             return self._run(self._steps(layer, held, "float32"))(x)
 
         held = {name: tf.TensorSpec(size) for name, size in weight_shapes(layer).items()}
-        function: Any = tf.function(whole)
+        function: Any = tf.function(whole, autograph=False)
         traced = function.get_concrete_function(tf.TensorSpec(shape), held)
         return tuple(traced.structured_outputs.shape)
 
