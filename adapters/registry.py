@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -90,6 +91,35 @@ def parse(subject: str) -> Target:
             "One environment holds one version: install the other in an environment of its own"
         )
     return Target(subject, registered()[name], match["mode"] or "", match["device"] or "cpu")
+
+
+def divergences(target: Target) -> Path | None:
+    """Return the file of a backend's known divergences: its module's, with the suffix ``.toml``.
+
+    ``None`` where there is no such file. A package is found without being imported: that would
+    import its framework.
+    """
+    place = target.path.rpartition(":")[0]
+    if place.endswith(".py"):
+        files = [Path(place).with_suffix(".toml")]
+    else:
+        top, *inner = place.split(".")
+        files = [Path(folder, *(inner or [top])) for folder in _folders(top)]
+        files = [file.with_name(f"{file.name}.toml") for file in files]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _folders(top: str) -> list[str]:
+    """Return the folders of a top-level package, or the one that a module lies in."""
+    if loaded := getattr(sys.modules.get(top), "__path__", None):
+        return list(loaded)  # a package may have added to what its spec says
+    try:
+        found = util.find_spec(top)
+    except ValueError:  # what is run as __main__ has none
+        return []
+    if found is None or found.origin is None:
+        return []
+    return list(found.submodule_search_locations or [str(Path(found.origin).parent)])
 
 
 def framework(subject: str) -> str:

@@ -264,6 +264,7 @@ class TensorFlow(Backend):
         if keras.backend.backend() != "tensorflow":
             raise Unsupported(f"Keras was imported with the backend {keras.backend.backend()!r}")
         self._place = f"{kind}:0"
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         # Keras and XLA go around what TensorFlow's kernels for convolution lack on a CPU.
         self._kernels = mode in ("nn", "function")
 

@@ -22,7 +22,7 @@ from cnnformance.adapters.subject import AdapterBroke, Stopped, Subject
 from cnnformance.conformance import reproduction
 from cnnformance.conformance.asking import PROFILES, Ask
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.known import load_known
+from cnnformance.conformance.known import KnownError, load_known
 from cnnformance.reports import arrays, records, render
 from cnnformance.spec import clauses
 from cnnformance.spec import layers as spec
@@ -81,7 +81,9 @@ def pytest_configure(config: pytest.Config) -> None:
     names = config.getoption("--backend") or registry.installed()
     try:
         config.stash[_TARGETS] = {name: registry.parse(name) for name in names}
-    except registry.SubjectError as error:
+        for name in names:
+            load_known(name)
+    except (registry.SubjectError, KnownError) as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[_SUBJECTS] = {
         name: Subject(

@@ -1,7 +1,7 @@
 """Recorded divergences: what a framework is known to do otherwise, as data beside its adapter.
 
-``adapters/NAME.toml`` holds them. One explains a failure when layer, effect, predicate and
-version all fit; another failure of the same layer stays a failure.
+The adapter's module with the suffix ``.toml`` holds them. One explains a failure when layer,
+effect, predicate and version all fit; another failure of the same layer stays a failure.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-import cnnformance.adapters
 from cnnformance.adapters import registry
 from cnnformance.conformance.predicates import PredicateError, holds
 from cnnformance.reference import bounds
+from cnnformance.reports import records
 from cnnformance.spec import layers as spec
 
 if TYPE_CHECKING:
@@ -31,6 +30,12 @@ if TYPE_CHECKING:
 Class = Literal["fault", "documented", "open"]
 _KEYS = {"id", "class", "layers", "effects", "when", "modes", "versions", "says", "link", "seen"}
 _NEEDED = _KEYS - {"modes", "link"}
+_LISTS = {"layers", "effects", "modes"}
+_WORDS: Mapping[str, Collection[str]] = {
+    "class": get_args(Class),
+    "layers": tuple(spec.TYPES),
+    "effects": get_args(records.Effect),
+}
 
 
 class KnownError(ValueError):
@@ -205,21 +210,25 @@ def parse(text: str, file: str) -> tuple[Divergence, ...]:
     return tuple(_entries(data.get("known", []), file))
 
 
-def _entries(entries: list[Mapping[str, Any]], file: str) -> Iterator[Divergence]:
+def _entries(entries: object, file: str) -> Iterator[Divergence]:
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise KnownError(f"{file}: 'known' is no list of tables; entries are [[known]]")
     seen: set[str] = set()
     for number, entry in enumerate(entries, start=1):
         where = f"{file}: {entry.get('id', f'entry {number}')}"
         if wrong := sorted((entry.keys() - _KEYS) | (_NEEDED - entry.keys())):
             known = "is unknown" if wrong[0] in entry else "is missing"
             raise KnownError(f"{where}: {wrong[0]!r} {known}")
+        for key in sorted(entry.keys() - {"seen"}):
+            _typed(entry[key], key, where)
         if entry["id"] in seen:
             raise KnownError(f"{where}: there are two entries of this id")
         seen.add(entry["id"])
-        if entry["class"] not in get_args(Class):
-            raise KnownError(f"{where}: class {entry['class']!r} is none of {get_args(Class)}")
-        for layer in entry["layers"]:
-            if layer not in spec.TYPES:
-                raise KnownError(f"{where}: layer {layer!r} is unknown")
+        for key, words in _WORDS.items():
+            given = [entry[key]] if isinstance(entry[key], str) else entry[key]
+            for word in given:
+                if word not in words:
+                    raise KnownError(f"{where}: {key} {word!r} is none of {', '.join(words)}")
         _check(entry, where)
         yield Divergence(
             id=entry["id"],
@@ -235,6 +244,14 @@ def _entries(entries: list[Mapping[str, Any]], file: str) -> Iterator[Divergence
         )
 
 
+def _typed(value: object, key: str, where: str) -> None:
+    if key not in _LISTS:
+        if not isinstance(value, str):
+            raise KnownError(f"{where}: {key!r} is no string")
+    elif not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise KnownError(f"{where}: {key!r} is no list of strings")
+
+
 def _check(entry: Mapping[str, Any], where: str) -> None:
     from cnnformance.conformance.judge import Failure  # noqa: PLC0415 - judge's cases import us not
 
@@ -247,13 +264,17 @@ def _check(entry: Mapping[str, Any], where: str) -> None:
 
 @cache
 def load_known(subject: str) -> Known:
-    """Return the divergences recorded for a subject's framework; none for others.
+    """Return the divergences recorded beside a subject's adapter; none where there is no file.
 
     Raises:
         KnownError: the file is malformed.
+        SubjectError: the subject's name means nothing.
     """
-    name = registry.framework(subject)
-    file = Path(next(iter(cnnformance.adapters.__path__))) / f"{name}.toml"
-    if not name or not file.is_file():
+    file = registry.divergences(registry.parse(subject))
+    if file is None:
         return Known()
-    return Known(parse(file.read_text(encoding="utf-8"), file.name))
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KnownError(f"{file.name}: {error}") from error
+    return Known(parse(text, file.name))

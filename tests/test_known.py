@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnformance.adapters import registry
 from cnnformance.adapters.registry import Target
 from cnnformance.adapters.subject import Info, Subject
 from cnnformance.conformance import known
@@ -52,6 +53,10 @@ def test_an_entry_explains_its_own_failure_alone() -> None:
         ('id = "x.lowest"', "", "id"),
         ('class = "fault"', 'class = "bug"', "class"),
         ('"MaxPool"', '"MaxPol"', "MaxPol"),
+        ('["MaxPool"]', '"MaxPool"', "'layers' is no list of strings"),
+        ('["special"]', '["wrong"]', "wrong"),
+        ('">=2.0,<3"', "2", "'versions' is no string"),
+        ("[[known]]", "[known]", "list of tables"),
         ("actual == lowest", "actual == lowst", "lowst"),
         ("actual == lowest", "__import__('os')", "unknown"),
         (">=2.0,<3", "about 2", "about 2"),
@@ -64,6 +69,32 @@ def test_a_malformed_file_is_refused_with_the_place(old: str, new: str, said: st
         known.parse(ENTRY.replace(old, new), "x.toml")
 
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "file"),
+    [
+        ("{}/mine.py:Mine", "mine.toml"),
+        ("{}/mine.py:Mine:fast@cuda", "mine.toml"),
+        ("{}/other.py:Mine", ""),
+        ("a_package.backend:Mine", "a_package/backend.toml"),
+        ("a_module:Mine", "a_module.toml"),
+        ("an_absent.module:Mine", ""),
+    ],
+)
+def test_the_file_lies_beside_the_module_which_is_not_imported(
+    target: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "a_package").mkdir()
+    for name in ("mine", "other", "a_package/__init__", "a_package/backend", "a_module"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit", encoding="utf-8")
+    for name in ("mine", "a_package/backend", "a_module"):
+        (tmp_path / f"{name}.toml").write_text(ENTRY, encoding="utf-8")
+
+    found = registry.divergences(registry.parse(target.format(tmp_path)))
+
+    assert found == (tmp_path / file if file else None)
 
 
 def test_the_files_of_the_project_are_well_formed() -> None:

@@ -56,6 +56,30 @@ class Slow(NumPy):
 """
 
 
+SHORTCUT = """
+from cnnformance.adapters.backend import Backend, Unsupported
+from cnnformance.spec.layers import ReLU
+
+
+class Mine(Backend):
+    def build(self, layer, weights):
+        if isinstance(layer, ReLU):
+            return lambda x: x * (x > 0)
+        raise Unsupported("no such layer")
+"""
+SHORTCUT_KNOWN = """
+[[known]]
+id = "mine.relu-by-product"
+class = "fault"
+layers = ["ReLU"]
+effects = ["special"]
+when = "has_inf"
+versions = ""
+says = "Minus infinity times zero is NaN."
+seen = 2026-11-23
+"""
+
+
 def command(*arguments: str) -> list[str]:
     options = ["--profile=quick", "--record=verdicts.jsonl", "-q", "-p", "no:cacheprovider"]
     return [sys.executable, "-m", "pytest", "--rootdir", str(ROOT), *options, *arguments]
@@ -196,6 +220,24 @@ def test_a_subject_that_means_nothing_is_one_line(subject: str, says: str, tmp_p
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"ERROR: --backend {subject}: ")
     assert says in line
+    assert not (tmp_path / "verdicts.jsonl").exists()
+
+
+def test_divergences_beside_a_backend_explain_its_failures(tmp_path: Path) -> None:
+    subject, entries = tmp_path / "mine.py", tmp_path / "mine.toml"
+    subject.write_text(SHORTCUT, encoding="utf-8")
+    entries.write_text(SHORTCUT_KNOWN, encoding="utf-8")
+    chosen = (CONFORMANCE, "--backend=mine.py:Mine", "-k", "test_output.py and ReLU")
+    done, found = ask(tmp_path, *chosen)
+    assert done.returncode == 0, done.stdout
+    assert "mine.relu-by-product" in {i for v in found.verdicts for i in v.known}
+
+    entries.write_text(SHORTCUT_KNOWN.replace("special", "spatial"), encoding="utf-8")
+    (tmp_path / "verdicts.jsonl").unlink()
+    done = run(tmp_path, *chosen)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("ERROR: mine.toml: mine.relu-by-product: effects 'spatial' is none of ")
     assert not (tmp_path / "verdicts.jsonl").exists()
 
 
