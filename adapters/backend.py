@@ -59,7 +59,8 @@ class Backend(ABC):
     def __init__(self, mode: str = "", device: str = "cpu") -> None:
         """Prepare the framework. Raises ``Unsupported`` for an unknown mode or device."""
         if mode and mode not in self.modes:
-            message = f"{type(self).__name__} has no mode {mode!r}; it has {self.modes}"
+            known = ", ".join(self.modes) or "none"
+            message = f"{type(self).__name__} has no mode {mode!r}; it has {known}"
             raise Unsupported(message)
         self.mode = mode
         self.device = device

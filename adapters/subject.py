@@ -343,10 +343,12 @@ class Subject:
         """Wait until the backend is there, and return what it says of itself.
 
         Raises:
-            AdapterBroke: it cannot be started; every later request raises the same.
+            AdapterBroke: it cannot be started; every later request raises the same, and the first
+                of them says where.
         """
         if self._broken is not None:
-            raise self._broken
+            error, self._broken = self._broken, AdapterBroke(str(self._broken))
+            raise error
         try:
             if self.in_process:
                 self._channel = self._channel or _InProcess(self.target)

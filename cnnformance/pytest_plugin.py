@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime as dt
+import math
 import platform
 import sys
+import threading
 import time
 from collections.abc import Generator, Iterator
 from importlib import metadata
@@ -58,16 +61,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="ask only what clauses of this level say; may be repeated; default: all",
     )
     group.addoption(
-        "--timeout", type=float, default=30.0, metavar="S", help="time limit of one request (30)"
+        "--timeout", type=_seconds, default=30.0, metavar="S", help="time limit of one request (30)"
     )
     group.addoption(
-        "--memory-limit", type=float, default=8.0, metavar="GIB", help="of a worker; 0: none (8)"
+        "--memory-limit", type=_size, default=8.0, metavar="GIB", help="of a worker; 0: none (8)"
     )
-    group.addoption("--seed", type=int, default=0, help="seed of all drawn cases (0)")
+    group.addoption("--seed", type=_seed, default=0, help="seed of all drawn cases (0)")
     group.addoption("--record", metavar="FILE", help="where the verdicts go")
     group.addoption(
         "--in-process", action="store_true", help="run backends in this process, for debuggers"
     )
+
+
+def _seconds(text: str) -> float:
+    """Return a time limit; argparse names the option in its error."""
+    if not 0 < (value := float(text)) <= threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return value
+
+
+def _size(text: str) -> float:
+    if not 0 <= (value := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no size of 0 or more")
+    return value
+
+
+def _seed(text: str) -> int:
+    if (value := int(text)) < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below 0")
+    return value
 
 
 def _option(config: pytest.Config, name: str) -> Any:
@@ -195,6 +217,8 @@ def _verdict(  # noqa: PLR0911 - one return for each verdict
             return "not-run", str(error), None
         case pytest.skip.Exception():
             return "unsupported", str(error), None
+        case AdapterBroke():
+            return "error", str(error), Failure("adapter", str(error), detail=error.traceback)
         case _:
             return "error", f"{type(error).__name__}: {error}", None
     if asked.seen_known:
@@ -341,9 +365,14 @@ class _Recorder:
 
     def _open(self) -> None:
         targets = self.config.stash[_TARGETS]
-        if self.path.exists():
-            self.path.unlink()
-        self.writer = records.Writer(self.path)
+        if self.path.exists() and not self.path.is_file():
+            raise pytest.UsageError(f"--record {self.path}: this is no file")
+        try:
+            self.path.unlink(missing_ok=True)
+            self.writer = records.Writer(self.path)
+        except OSError as error:
+            said = f"--record {self.path}: {error.strerror}; name a file that can be written"
+            raise pytest.UsageError(said) from error
         self.writer.write(
             records.Header(
                 started=_now(),
@@ -376,9 +405,11 @@ class _Recorder:
         for name, value in report.user_properties:
             if name == _PROPERTY and self.writer is not None:
                 data: Any = value
-                self.writer.write(data["verdict"])
-                for trait in data["traits"]:
-                    self.writer.write(trait)
+                try:
+                    for line in (data["verdict"], *data["traits"]):
+                        self.writer.write(line)
+                except OSError as error:
+                    pytest.exit(f"{self.path}: {error.strerror}; what was recorded is kept", 3)
                 self.recorded += 1
         report.user_properties = [p for p in report.user_properties if p[0] != _PROPERTY]
 

@@ -297,7 +297,10 @@ def decode(line: str) -> Record:
     Raises:
         ValueError, TypeError: the line is no JSON, or no record of this format.
     """
-    data = json.loads(line)
+    try:
+        data = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(data, dict) or data.get("record") not in _KINDS:
         raise ValueError(f'"record" is none of {", ".join(_KINDS)}')
     if data["record"] == "header" and data.get("schema") != SCHEMA:

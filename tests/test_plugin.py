@@ -223,6 +223,48 @@ def test_a_subject_that_means_nothing_is_one_line(subject: str, says: str, tmp_p
     assert not (tmp_path / "verdicts.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--timeout=0", "argument --timeout: 0 is no number of seconds above 0"),
+        ("--timeout=nan", "argument --timeout: nan is no number of seconds above 0"),
+        ("--memory-limit=-1", "argument --memory-limit: -1 is no size of 0 or more"),
+        ("--seed=-1", "argument --seed: -1 is below 0"),
+        ("--record=.", "--record .: this is no file"),
+        ("--record=/dev/null", "--record /dev/null: this is no file"),
+        ("--record=a.py/x", "--record a.py/x: Not a directory; name a file that can be written"),
+    ],
+)
+def test_a_wrong_option_is_told_and_nothing_is_asked(
+    option: str, says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.py").touch()
+    done = run(tmp_path, CONFORMANCE, "--backend=numpy", "-k", SEVERAL, option)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert says in done.stderr
+    assert "passed" not in done.stdout
+    assert Path(os.devnull).exists()
+
+
+def test_a_full_disk_keeps_what_was_recorded(tmp_path: Path) -> None:
+    asked = command(CONFORMANCE, "--backend=numpy", "-k", "ReLU")
+    limited = ["sh", "-c", 'ulimit -f 12; exec "$@"', "sh", *asked]
+    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+    assert done.returncode == pytest.ExitCode.INTERNAL_ERROR
+    assert "verdicts.jsonl: File too large; what was recorded is kept" in done.stdout
+    found = records.read(tmp_path / "verdicts.jsonl")
+    assert found.verdicts
+    assert found.partial
+
+
+def test_a_mode_that_is_unknown_is_told_once_in_full(tmp_path: Path) -> None:
+    done, found = ask(tmp_path, CONFORMANCE, "--backend=numpy:nomode", "-k", "ReLU")
+    assert {v.message for v in found.verdicts} == {
+        "numpy:nomode: Unsupported: NumPy has no mode 'nomode'; it has none"
+    }
+    assert done.stdout.count("Traceback") == 1
+
+
 def test_divergences_beside_a_backend_explain_its_failures(tmp_path: Path) -> None:
     subject, entries = tmp_path / "mine.py", tmp_path / "mine.toml"
     subject.write_text(SHORTCUT, encoding="utf-8")

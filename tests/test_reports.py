@@ -236,6 +236,7 @@ def test_a_question_recorded_twice_counts_once() -> None:
             '{"record": "footer", "finished": "x", "seconds": 1, "recorded": 1, "more": 1}',
             "footer has an unknown key 'more'",
         ),
+        pytest.param("[" * 200_000, "nested too deeply", id="deep"),
     ],
 )
 def test_a_malformed_line_is_named_with_a_remedy(tmp_path: Path, line: str, said: str) -> None:
