@@ -22,12 +22,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from cnnformance.adapters import wire
-from cnnformance.adapters.backend import Array, Backend, Composed, Unsupported
+from cnnformance.adapters.backend import Array, Backend, Composed, Layout, Unsupported
 from cnnformance.spec import layers as spec
 
 _CACHED = 64
@@ -103,6 +103,14 @@ def arranged(x: Array, memory: str) -> Array:  # noqa: PLR0911 - a table, one ca
             return np.ascontiguousarray(x) if x.ndim else x
 
 
+def _names(dtype: object) -> bool:
+    """Whether this is the name of a dtype, in the one spelling that the suite uses."""
+    try:
+        return dtype == "bfloat16" or (isinstance(dtype, str) and np.dtype(dtype).name == dtype)
+    except TypeError:
+        return False
+
+
 def _takes_images(layer: spec.Layer) -> bool:
     return isinstance(layer, spec.Windowed | spec.Global | spec.Adaptive)
 
@@ -116,8 +124,18 @@ class Server:
         self.built: dict[tuple[object, ...], Callable[[Any], Any]] = {}
 
     def describe(self) -> wire.Header:
-        """Return what the suite needs to know before it asks."""
+        """Return what the suite needs to know before it asks.
+
+        Raises:
+            AdapterError: a class attribute is none that the interface knows.
+        """
         backend = self.backend
+        if backend.layout not in get_args(Layout):
+            known = " or ".join(map(repr, get_args(Layout)))
+            raise AdapterError(f"layout is {backend.layout!r}, and must be {known}")
+        if not isinstance(backend.dtypes, tuple | list) or not all(map(_names, backend.dtypes)):
+            said = "must be a tuple of NumPy's names and bfloat16, such as ('float32',)"
+            raise AdapterError(f"dtypes is {backend.dtypes!r}, and {said}")
         return {
             "version": str(backend.version()),
             "layout": backend.layout,

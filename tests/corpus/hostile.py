@@ -23,7 +23,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -558,6 +558,27 @@ class LacksDevice(Hostile):
     def __init__(self, mode: str = "", device: str = "cpu") -> None:
         super().__init__(mode, device)
         raise Unsupported("no such device")
+
+
+@verdict("start")
+class LayoutOfNoKind(Hostile):
+    """Names its layout as others do."""
+
+    layout: ClassVar[Any] = "NHWC"
+
+
+@verdict("start")
+class DtypeInsteadOfDtypes(Hostile):
+    """Forgets the comma of a tuple of one."""
+
+    dtypes: ClassVar[Any] = "float32"
+
+
+@verdict("start")
+class DtypeOfAnotherName(Hostile):
+    """Names a dtype as its framework does."""
+
+    dtypes: ClassVar[tuple[str, ...]] = ("float",)
 
 
 # Other questions
