@@ -39,13 +39,31 @@ def test_static_shape(ask: Ask, kind: type[spec.Layer]) -> None:
     count = max(6, ask.profile.examples // 3)
     for drawn in (cases(kind), cases(kind, plain=False)):
         ask.explore(drawn, lambda case: _static(ask, case), count)
-    ask.explore(cases(kind).map(Case.emptied), lambda case: _static(ask, case), count // 3)
+    ask.explore(cases(kind).map(Case.emptied), lambda case: _static_of_none(ask, case), count // 3)
     if issubclass(kind, spec.Flatten):
         _stated(ask, kind(), (1, 2**16, 2**16, 3))
 
 
 def _static(ask: Ask, case: Case) -> None:
     _agrees(ask, case.layer, case.shape)
+
+
+def _static_of_none(ask: Ask, case: Case) -> None:
+    """Ask for the static shape of an empty batch, which a subject that runs none may refuse."""
+    try:
+        _static(ask, case)
+    except Failure as failure:
+        if failure.effect != "exception" or _answers(ask, case):
+            raise
+
+
+def _answers(ask: Ask, case: Case) -> bool:
+    """Whether the subject returns something for a case, right or wrong."""
+    try:
+        ask.run(case.layer, case.x, case.weights)
+    except (Failure, Unsupported):
+        return False
+    return True
 
 
 def _agrees(ask: Ask, layer: spec.Layer, shape: spec.Shape) -> None:
@@ -131,13 +149,36 @@ def _empty_as_it_should(case: Case, shape: spec.Shape) -> bool:
 
 @law("empty-batch")
 def test_empty_batch(ask: Ask, kind: type[spec.Layer]) -> None:
-    """A batch of no images gives a batch of no outputs, of the shape that the formula states."""
-    ask.explore(cases(kind).map(Case.emptied), ask.output, max(4, ask.profile.examples // 8))
+    """A batch of no images gives a batch of no outputs, of the shape that the formula states.
+
+    A subject may refuse empty batches, if it does so in every layer: which of the two, a trait.
+    """
+    answered: set[bool] = set()
+
+    def question(case: Case) -> None:
+        value = "answered"
+        try:
+            ask.output(case)
+        except Failure as failure:
+            if failure.effect != "exception" or _some_empty_batch(ask, answered):
+                raise
+            value = "refused"
+        ask.trait("empty batch", value, f"{kind.__name__}, {case.layer}", str(case.shape))
+
     designs = designed.options(kind, strides=((2, 3),), sizes=((7, 8),))
-    ask.sweep(map(Case.emptied, designs), ask.output)
+    ask.sweep(map(Case.emptied, (*designed.plain(kind), *designs)), question)
+    ask.explore(cases(kind).map(Case.emptied), question, max(4, ask.profile.examples // 8))
     for dtype in FLOATS:
         drawn = cases(kind, dtype, plain=False).map(Case.emptied)
-        ask.explore(drawn, ask.output, max(2, ask.profile.examples // 8))
+        ask.explore(drawn, question, max(2, ask.profile.examples // 8))
+
+
+def _some_empty_batch(ask: Ask, answered: set[bool]) -> bool:
+    """Whether the subject answers an empty batch in some plain layer; ``answered`` keeps it."""
+    if not answered:
+        kinds = spec.TYPES.values()
+        answered.add(any(_answers(ask, next(designed.plain(k)).emptied()) for k in kinds))
+    return answered == {True}
 
 
 @law("no-channels")

@@ -671,6 +671,15 @@ class EmptyWhenTooLarge(Honest):
         return 0
 
 
+class NoEmptyBatch(Honest):
+    """Refuses a batch of no samples, in whatever layer."""
+
+    def check_shape(self, layer: Layer, shape: Shape) -> None:
+        super().check_shape(layer, shape)
+        if shape[0] == 0:
+            raise ValueError("an empty batch")
+
+
 class GumbelDraw(Honest):
     """Draws by the largest of logarithms with Gumbel noise, instead of by cumulative sums."""
 
