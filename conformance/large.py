@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.designed import of_regimes
+from cnnformance.conformance.usual import MANY, Sized, usual
 from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
-
-Sized = tuple[dict[str, Any], spec.Shape]
-"""The fields of a layer, and the shape of its input."""
-
-MANY = 65537
-"""Samples: more than fit into 16 bits."""
 
 CONVOLUTIONS: tuple[Sized, ...] = (
     ({"window": (3, 3), "in_channels": 2, "out_channels": 3}, (2, 5, 70, 2)),
@@ -157,13 +151,15 @@ OTHERS: dict[type[spec.Layer], tuple[Sized, ...]] = {
     spec.ReLU: (({}, (2, 5003)), ({}, (2, 7, 11, 5))),
 }
 COUNTED: tuple[Sized, ...] = tuple(
-    ({**fields, "count_include_pad": True}, shape) for fields, shape in OPTIONS
+    ({**fields, "count_include_pad": True}, shape)
+    for fields, shape in (*OPTIONS, *usual(spec.AveragePool))
+    if fields.keys() & {"padding", "ceil_mode"}
 )
 
 
 def large(kind: type[spec.Layer], dtype: str = "float32") -> Iterator[Case]:
     """Yield the cases of a kind, in regimes that show a lost tail, a swap and a drowned sum."""
-    sized = OTHERS.get(kind, (*POOLS, *OPTIONS))
+    sized = (*OTHERS.get(kind, (*POOLS, *OPTIONS)), *usual(kind))
     if issubclass(kind, spec.AveragePool):
         sized = (*sized, *COUNTED)
     regimes = ("negative", "integer")

@@ -86,6 +86,19 @@ def test_overflow_of_sums(ask: Ask, kind: type[spec.Layer]) -> None:
         ask.sweep([case], question)
 
 
+def _large_by_small(ask: Ask, layer: spec.Layer) -> None:
+    """Require nine products of 2**13 and 2**-10: fast kernels add inputs before they multiply."""
+    dtype = dtype_named("float16")
+    x = np.full((1, 6, 6, 1), 2.0**13, dtype)
+    weights = {"weight": np.full((3, 3, 1, 1), 2.0**-10, dtype), "bias": np.zeros(1, dtype)}
+    got = ask.run(layer, x, weights)
+    ask.examples += 1
+    if not np.isfinite(got).all():
+        shown = {"expected": "72.0", "actual": judge.text(got.ravel()[0])}
+        said = "a sum of products of 8, in float16, is not finite"
+        raise judge.Failure("special", said, arrays={"x": x, **weights}, layers=(layer,), **shown)
+
+
 @pytest.mark.clauses("dense.bound")
 @pytest.mark.parametrize("kind", [spec.Dense, spec.Conv], ids=lambda kind: str(kind.__name__))
 def test_half_sums_in_range(ask: Ask, kind: type[spec.Layer]) -> None:
@@ -102,6 +115,8 @@ def test_half_sums_in_range(ask: Ask, kind: type[spec.Layer]) -> None:
         layer = kind(window=(3,), in_channels=1, out_channels=1)  # type: ignore[call-arg] # conv
         x, weight = row[None, :, None], np.ones((3, 1, 1), dtype)
     weights = {"weight": weight, "bias": np.zeros(1, dtype)}
+    if issubclass(kind, spec.Conv):
+        _large_by_small(ask, kind(window=(3, 3), in_channels=1, out_channels=1))
     got = ask.run(layer, x, weights).ravel()[0]
     ask.examples += 1
     if float(got) != 4e4:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import FLOATS, by_kind, law
 from cnnformance.conformance.strategies import cases
+from cnnformance.conformance.usual import usual
 from cnnformance.reference import ShapeError, output_shape
 from cnnformance.spec import layers as spec
 
@@ -40,6 +42,7 @@ def test_static_shape(ask: Ask, kind: type[spec.Layer]) -> None:
     for drawn in (cases(kind), cases(kind, plain=False)):
         ask.explore(drawn, lambda case: _static(ask, case), count)
     ask.explore(cases(kind).map(Case.emptied), lambda case: _static_of_none(ask, case), count // 3)
+    ask.sweep((Case(kind(**fields), shape) for fields, shape in usual(kind)), partial(_static, ask))
     if issubclass(kind, spec.Flatten):
         _stated(ask, kind(), (1, 2**16, 2**16, 3))
 

@@ -191,10 +191,8 @@ def _norm(layer: spec.LpPool, value: Array, count: int, inner: Format) -> tuple[
     exponent ``1 / p`` was rounded; the cube root of a sum is the usual case.
     """
     p = layer.p
-    logarithm: Array | float = 0.0
-    if p > 1:
-        finite = np.abs(np.where(np.isfinite(value) & (value > 0), value, 1.0))
-        logarithm = 4 * p * np.abs(np.log(finite)) + 4 * p * math.log(max(count, 2))
+    finite = np.abs(np.where(np.isfinite(value) & (value > 0), value, 1.0))
+    logarithm = 4 * p * np.abs(np.log(finite)) + 4 * p * math.log(max(count, 2))
     relative = growth(count + p + _LIBRARY, inner.unit) / p + inner.unit * (
         2 * _LIBRARY + logarithm
     )

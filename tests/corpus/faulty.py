@@ -11,6 +11,7 @@ from corpus import (
     faults_counts,
     faults_gradients,
     faults_memory,
+    faults_networks,
     faults_pool,
     faults_refusals,
     faults_sizes,
@@ -31,6 +32,7 @@ _PARTS = (
     faults_counts,
     faults_gradients,
     faults_combined,
+    faults_networks,
 )
 
 FAULTS: dict[str, Fault] = {key: fault for part in _PARTS for key, fault in part.FAULTS.items()}
