@@ -57,9 +57,9 @@ def _grouped_convolutions() -> Iterator[Sized]:
             more["padding"] = ((0, 0), (0, 0))
             yield _convolution((2, 2), (channels, channels), (2, 5, 5), **more)
             yield _convolution((3, 3), (channels, channels), (2, 5, 5), **more)
-    for groups, channels in ((2, (2, 4)), (2, (4, 16)), (4, (8, 4)), (4, (16, 16)), (8, (16, 32))):
-        yield _convolution((3, 3), channels, (2, 6, 7), padding=_ONE, groups=groups)
-        yield _convolution((1, 1), channels, (1, 1, 1), groups=groups)
+    for groups, both in ((2, (2, 4)), (2, (4, 16)), (4, (8, 4)), (4, (16, 16)), (8, (16, 32))):
+        yield _convolution((3, 3), both, (2, 6, 7), padding=_ONE, groups=groups)
+        yield _convolution((1, 1), both, (1, 1, 1), groups=groups)
     yield _convolution((1, 1), (2, 2), (1, 1, 1), groups=2)
     yield _convolution((128,), (4, 4), (2, 140), groups=2)
 
