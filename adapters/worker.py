@@ -103,10 +103,10 @@ def arranged(x: Array, memory: str) -> Array:  # noqa: PLR0911 - a table, one ca
             return np.ascontiguousarray(x) if x.ndim else x
 
 
-def _names(dtype: object) -> bool:
-    """Whether this is the name of a dtype, in the one spelling that the suite uses."""
+def _is_dtype(name: object) -> bool:
+    """Whether this names a dtype, in the one spelling that the suite uses."""
     try:
-        return dtype == "bfloat16" or (isinstance(dtype, str) and np.dtype(dtype).name == dtype)
+        return name == "bfloat16" or (isinstance(name, str) and np.dtype(name).name == name)
     except TypeError:
         return False
 
@@ -133,7 +133,7 @@ class Server:
         if backend.layout not in get_args(Layout):
             known = " or ".join(map(repr, get_args(Layout)))
             raise AdapterError(f"layout is {backend.layout!r}, and must be {known}")
-        if not isinstance(backend.dtypes, tuple | list) or not all(map(_names, backend.dtypes)):
+        if not isinstance(backend.dtypes, tuple | list) or not all(map(_is_dtype, backend.dtypes)):
             said = "must be a tuple of NumPy's names and bfloat16, such as ('float32',)"
             raise AdapterError(f"dtypes is {backend.dtypes!r}, and {said}")
         return {

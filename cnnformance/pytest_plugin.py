@@ -373,7 +373,7 @@ class _Recorder:
         except OSError as error:
             said = f"--record {self.path}: {error.strerror}; name a file that can be written"
             raise pytest.UsageError(said) from error
-        self.writer.write(
+        self._write(
             records.Header(
                 started=_now(),
                 cnnformance=cnnformance.__version__,
@@ -386,6 +386,13 @@ class _Recorder:
                 subjects=tuple(records.Subject(name, _version(name)) for name in targets),
             )
         )
+
+    def _write(self, record: records.Record | dict[str, Any]) -> None:
+        assert self.writer is not None
+        try:
+            self.writer.write(record)
+        except OSError as error:
+            pytest.exit(f"{self.path}: {error.strerror}; what was recorded is kept", 3)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if session.config.getoption("collectonly") or self.writer is not None:
@@ -405,17 +412,14 @@ class _Recorder:
         for name, value in report.user_properties:
             if name == _PROPERTY and self.writer is not None:
                 data: Any = value
-                try:
-                    for line in (data["verdict"], *data["traits"]):
-                        self.writer.write(line)
-                except OSError as error:
-                    pytest.exit(f"{self.path}: {error.strerror}; what was recorded is kept", 3)
+                for line in (data["verdict"], *data["traits"]):
+                    self._write(line)
                 self.recorded += 1
         report.user_properties = [p for p in report.user_properties if p[0] != _PROPERTY]
 
     def pytest_sessionfinish(self) -> None:
         if self.writer is not None and self.recorded >= self.planned:
-            self.writer.write(
+            self._write(
                 records.Footer(_now(), round(time.monotonic() - self.start, 3), self.recorded)
             )
         if self.writer is not None:

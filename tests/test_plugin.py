@@ -246,15 +246,20 @@ def test_a_wrong_option_is_told_and_nothing_is_asked(
     assert Path(os.devnull).exists()
 
 
-def test_a_full_disk_keeps_what_was_recorded(tmp_path: Path) -> None:
-    asked = command(CONFORMANCE, "--backend=numpy", "-k", "ReLU")
-    limited = ["sh", "-c", 'ulimit -f 12; exec "$@"', "sh", *asked]
+@pytest.mark.parametrize("blocks", [1, 12], ids=["header", "verdicts"])
+def test_a_full_disk_keeps_what_was_recorded(blocks: int, tmp_path: Path) -> None:
+    others = [f"--backend=numpy@{'x' * 512}"] if blocks == 1 else []  # a header of over a block
+    asked = command(CONFORMANCE, "--backend=numpy", *others, "-k", "ReLU")
+    limited = ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", *asked]
     done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
     assert done.returncode == pytest.ExitCode.INTERNAL_ERROR
-    assert "verdicts.jsonl: File too large; what was recorded is kept" in done.stdout
-    found = records.read(tmp_path / "verdicts.jsonl")
-    assert found.verdicts
-    assert found.partial
+    said = done.stdout + done.stderr
+    assert "verdicts.jsonl: File too large; what was recorded is kept" in said
+    assert "INTERNALERROR" not in said
+    if blocks > 1:
+        found = records.read(tmp_path / "verdicts.jsonl")
+        assert found.verdicts
+        assert found.partial
 
 
 def test_a_mode_that_is_unknown_is_told_once_in_full(tmp_path: Path) -> None:

@@ -319,6 +319,12 @@ add(
     static(GlobalAveragePool(), *POOLED),
 )
 add(
+    MaxPool,
+    "static-size-in-float32",
+    tells(lambda r, _p, _s: spatially(r, *(int(np.float32(n)) for n in r[1:-1]))),
+    static(MaxPool((2,), (1,)), 1, 2**24 + 4, 1),
+)
+add(
     GlobalMaxPool,
     "static-channels-lost",
     tells(lambda r, _p, _s: r[:1]),
