@@ -263,7 +263,8 @@ def test_a_full_disk_keeps_what_was_recorded(blocks: int, tmp_path: Path) -> Non
 
 
 def test_a_mode_that_is_unknown_is_told_once_in_full(tmp_path: Path) -> None:
-    done, found = ask(tmp_path, CONFORMANCE, "--backend=numpy:nomode", "-k", "ReLU")
+    # -rN: with CI in the environment pytest tells each failure in full once more, in its summary.
+    done, found = ask(tmp_path, CONFORMANCE, "--backend=numpy:nomode", "-k", "ReLU", "-rN")
     assert {v.message for v in found.verdicts} == {
         "numpy:nomode: Unsupported: NumPy has no mode 'nomode'; it has none"
     }
