@@ -102,9 +102,8 @@ def _layer(  # noqa: C901, PLR0911 - one case for each family of layers
     if issubclass(kind, spec.Flatten):
         return kind(start=1 if plain else draw(st.integers(1, rank + 1)))
     if issubclass(kind, spec.Dense):
-        low = 1 if plain else 0
-        features = draw(st.integers(low, 40)), draw(st.integers(low, 20))
-        return kind(*features, bias=draw(st.booleans()) if not plain else True)
+        features = draw(st.integers(1, 40)), draw(st.integers(1, 20))
+        return kind(*features, bias=True if plain else draw(st.booleans()))
     if issubclass(kind, spec.StochasticPool):
         return kind(**_geometry(draw, rank, plain=True, dilated=False))
     fields = _geometry(draw, rank, plain=plain, dilated=True)

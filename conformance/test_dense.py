@@ -10,6 +10,7 @@ import pytest
 
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import alike, answer, chained, few, holds, require
 from cnnformance.conformance.strategies import cases
@@ -86,15 +87,30 @@ def test_acts_on_last_axis(ask: Ask, kind: type[spec.Dense]) -> None:
 
 
 @law("zero-features-give-bias")
-def test_zero_features_give_bias(ask: Ask, kind: type[spec.Dense]) -> None:
-    """With no input features the output is the bias."""
+def test_zero_features(ask: Ask, kind: type[spec.Dense]) -> None:
+    """Without input features the output is the bias, without neurons it is empty.
+
+    Either may be refused: whether it is, a trait.
+    """
 
     def question(case: Case) -> None:
-        said = answer(ask, case.layer, case.x, case.weights)
-        bias = np.broadcast_to(case.weights["bias"], said.y.shape)
-        require("not the bias", said.y == bias, said)
+        value = "answered"
+        try:
+            said = answer(ask, case.layer, case.x, case.weights)
+        except Failure as failure:
+            if failure.effect != "exception":
+                raise
+            value = "refused"
+        else:
+            bias = np.broadcast_to(case.weights["bias"], said.y.shape)
+            require("not the bias", said.y == bias, said)
+        name = "no neurons" if windowed(case).in_features else "no input features"
+        ask.trait(name, value, str(case.layer), str(case.shape))
 
-    ask.sweep([Case(kind(0, m), (b, 0)) for m in (1, 3, 8, 17) for b in (1, 2, 5)], question)
+    for layers in ([kind(0, m) for m in (1, 3, 8, 17)], [kind(n, 0) for n in (1, 8)]):
+        ask.sweep(
+            [Case(layer, (b, layer.in_features)) for layer in layers for b in (1, 2, 5)], question
+        )
 
 
 @pytest.mark.clauses("dense.needs-vector")

@@ -28,7 +28,7 @@ from cnnformance.spec import layers as spec
 from cnnformance.spec.layers import Layer, Shape
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from corpus.kernels import Axis, Honest
+from corpus.kernels import Axis, Honest, L
 
 # Summation
 
@@ -678,6 +678,15 @@ class NoEmptyBatch(Honest):
         super().check_shape(layer, shape)
         if shape[0] == 0:
             raise ValueError("an empty batch")
+
+
+class NoFeatures(Honest):
+    """Refuses dense layers without input features or without neurons."""
+
+    def validated(self, layer: L) -> L:
+        if isinstance(layer, spec.Dense) and 0 in (layer.in_features, layer.out_features):
+            raise ValueError("a dense layer of no features")
+        return super().validated(layer)
 
 
 class GumbelDraw(Honest):
