@@ -21,7 +21,7 @@ from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import by_kind, laws
+from cnnformance.conformance.kinds import by_kind, law, laws
 from cnnformance.conformance.models import Given, drawn_weights, given
 from cnnformance.reference import ShapeError, bounds, forward
 from cnnformance.spec import clauses
@@ -325,7 +325,7 @@ def _generally(case: Wrong, y: Array) -> bool:
 MIXED = (("float32", "float64"), ("float64", "float32"), ("float16", "float32"))
 
 
-@by_kind({spec.Conv: [], spec.Dense: []})
+@law("mixed-dtypes")
 def test_mixed_dtypes(ask: Ask, kind: type[spec.Layer]) -> None:
     """Weights of another dtype than the input's are refused, or used rightly: a trait."""
 
@@ -367,7 +367,7 @@ def test_mixed_dtypes(ask: Ask, kind: type[spec.Layer]) -> None:
     )
 
 
-@by_kind({kind: [] for kind in WINDOWED})
+@law("without-batch")
 def test_without_batch(ask: Ask, kind: type[spec.Layer]) -> None:
     """An input of one axis too few is refused, or taken as a single sample: which, a trait."""
 
