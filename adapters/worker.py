@@ -155,7 +155,9 @@ class Server:
             header.setdefault("seconds", time.perf_counter() - start)
         except Unsupported as reason:
             return {"status": "unsupported", "message": str(reason)}, []
-        except Exception as error:  # noqa: BLE001 - whatever a framework raises is its answer
+        except (SystemExit, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - its answer; a panic of Rust is no Exception
             status = "adapter" if isinstance(error, AdapterError) else "exception"
             return {"status": status, **_told(error)}, []
         return {"status": "ok", **header}, results
@@ -199,6 +201,12 @@ class Server:
             raise AdapterError(f"to_numpy returned {type(y).__name__}; it returns numpy.ndarray")
         if y.dtype.kind not in "biufc" and y.dtype.name != "bfloat16":
             raise AdapterError(f"to_numpy returned an array of dtype {y.dtype}")
+        return self._channels_last(y, image)
+
+    def _channels_last(self, y: Array, image: bool) -> Array:
+        """Return an array of the backend in the suite's layout and the machine's byte order."""
+        if not y.dtype.isnative:
+            y = y.astype(y.dtype.newbyteorder("="))
         if image and self.backend.layout == "channels_first" and y.ndim >= 3:
             return np.moveaxis(y, 1, -1)
         return y
@@ -298,9 +306,7 @@ class Server:
     def _canonical_gradient(self, value: Any, image: bool) -> Array:
         if not isinstance(value, np.ndarray):
             raise AdapterError(f"gradients holds a {type(value).__name__}; it holds numpy.ndarray")
-        if image and self.backend.layout == "channels_first" and value.ndim >= 3:
-            return np.moveaxis(value, 1, -1)
-        return value
+        return self._channels_last(value, image)
 
     def _script(self, request: wire.Header, _: list[Array]) -> Answer:
         return {"scripts": [self.backend.script(layer) for layer in self._layers(request)]}, []

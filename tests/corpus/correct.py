@@ -689,6 +689,42 @@ class NoFeatures(Honest):
         return super().validated(layer)
 
 
+class Panic(BaseException):
+    """What a panic of Rust looks like in Python, by way of PyO3: no ``Exception``."""
+
+
+class Panics(Honest):
+    """Refuses with what is no ``Exception``."""
+
+    def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
+        try:
+            call = super().build(layer, weights)
+        except ValueError as error:
+            raise Panic(str(error)) from None
+
+        def run(x: Any) -> Any:
+            try:
+                return call(x)
+            except ValueError as error:
+                raise Panic(str(error)) from None
+
+        return run
+
+
+class OtherByteOrder(Honest):
+    """Returns arrays in the byte order that is not the machine's."""
+
+    def to_numpy(self, tensor: Any) -> Array:
+        found = super().to_numpy(tensor)
+        return found.astype(found.dtype.newbyteorder())
+
+    def gradients(
+        self, layer: Layer, weights: Weights, x: Array, upstream: Array
+    ) -> dict[str, Array]:
+        found = super().gradients(layer, weights, x, upstream)
+        return {n: a.astype(a.dtype.newbyteorder()) for n, a in found.items()}
+
+
 class GumbelDraw(Honest):
     """Draws by the largest of logarithms with Gumbel noise, instead of by cumulative sums."""
 
