@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.designed import of_regimes
 from cnnformance.conformance.usual import MANY, Sized, usual
+from cnnformance.conformance.usual import POOLS as USUAL_POOLS
 from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
 
@@ -152,21 +153,25 @@ OTHERS: dict[type[spec.Layer], tuple[Sized, ...]] = {
 }
 COUNTED: tuple[Sized, ...] = tuple(
     ({**fields, "count_include_pad": True}, shape)
-    for fields, shape in (*OPTIONS, *usual(spec.AveragePool))
+    for fields, shape in (*OPTIONS, *USUAL_POOLS)
     if fields.keys() & {"padding", "ceil_mode"}
 )
 
 
-def large(kind: type[spec.Layer], dtype: str = "float32") -> Iterator[Case]:
-    """Yield the cases of a kind, in regimes that show a lost tail, a swap and a drowned sum."""
-    sized = (*OTHERS.get(kind, (*POOLS, *OPTIONS)), *usual(kind))
+def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Iterator[Case]:
+    """Yield the cases of a kind, in regimes that show a lost tail, a swap and a drowned sum.
+
+    Of the layers that networks have, each so-manieth.
+    """
+    sized = (*OTHERS.get(kind, (*POOLS, *OPTIONS)), *usual(kind, every))
     if issubclass(kind, spec.AveragePool):
-        sized = (*sized, *COUNTED)
-    regimes = ("negative", "integer")
+        sized = (*sized, *COUNTED[::every])
+    regimes: tuple[str, ...] = ("negative", "integer")
     if issubclass(kind, spec.StochasticPool):
         regimes = ("positive", "faint")
-    elif issubclass(kind, bounds.SELECTIONS):  # the extreme value at either end
-        regimes = ("rising", "falling")
+    elif issubclass(kind, bounds.SELECTIONS):  # the extreme value at either end, or in no padding
+        regimes = ("rising", "falling", "negative")
+        sized = tuple((fields, (3 if n == 2 else n, *rest)) for fields, (n, *rest) in sized)
     pairs = ((kind(**fields), shape) for fields, shape in sized)
     yield from of_regimes(dtype, *pairs, regimes=regimes)
     if issubclass(kind, spec.AveragePool):  # a running sum loses what larger neighbours drown

@@ -26,7 +26,7 @@ def literal(array: Array) -> str:
 
     It needs ``np``, and for large arrays ``base64`` and ``zlib``.
     """
-    if array.size <= _LITERAL:
+    if not _packed(array):
         exact = array if array.dtype.kind in "iu" else array.astype(np.float64)
         text = repr(exact.tolist()).replace("nan", "np.nan").replace("inf", "np.inf")
         return f"np.array({text}, dtype={_dtype(array)}).reshape({array.shape})"
@@ -35,8 +35,13 @@ def literal(array: Array) -> str:
     return f"np.frombuffer({data}, dtype={_dtype(array)}).reshape({array.shape})"
 
 
+def _packed(array: Array) -> bool:
+    """Whether an array is written as bytes: it is large, or holds a NaN whose sign is set."""
+    return array.size > _LITERAL or bool((np.isnan(array) & np.signbit(array)).any())
+
+
 def _imports(values: list[Array]) -> list[str]:
-    lines = ["import base64", "import zlib", ""] if any(a.size > _LITERAL for a in values) else []
+    lines = ["import base64", "import zlib", ""] if any(map(_packed, values)) else []
     lines += ["import ml_dtypes"] if any(a.dtype.name == "bfloat16" for a in values) else []
     return [*lines, "import numpy as np", ""]
 

@@ -42,7 +42,8 @@ def test_static_shape(ask: Ask, kind: type[spec.Layer]) -> None:
     for drawn in (cases(kind), cases(kind, plain=False)):
         ask.explore(drawn, lambda case: _static(ask, case), count)
     ask.explore(cases(kind).map(Case.emptied), lambda case: _static_of_none(ask, case), count // 3)
-    ask.sweep((Case(kind(**fields), shape) for fields, shape in usual(kind)), partial(_static, ask))
+    sized = (Case(kind(**fields), shape) for fields, shape in usual(kind, ask.profile.every))
+    ask.sweep(sized, partial(_static, ask))
     if issubclass(kind, spec.Flatten):
         _stated(ask, kind(), (1, 2**16, 2**16, 3))
     if issubclass(kind, spec.Windowed):

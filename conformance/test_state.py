@@ -14,6 +14,7 @@ from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law
 from cnnformance.conformance.models import given
 from cnnformance.conformance.strategies import cases
+from cnnformance.conformance.usual import usual
 from cnnformance.reference import ShapeError, bounds, output_shape
 from cnnformance.spec import layers as spec
 
@@ -40,6 +41,8 @@ def test_memory_layout(ask: Ask, kind: type[spec.Layer]) -> None:
 
     for dtype in ("float32", "float64"):
         ask.explore(cases(kind, dtype, plain=False), question, max(3, ask.profile.examples // 8))
+    sized = (Case(kind(**fields), shape) for fields, shape in usual(kind, 9 * ask.profile.every))
+    ask.sweep((case.with_(memory=memory) for case in sized for memory in MEMORIES), ask.output)
 
 
 @law("pure")

@@ -152,6 +152,11 @@ PATTERNS = (
         training((4, 4)),
         ((1, 5, 2, 9), (8, 0, 7, 3), (4, 6, 0, 12), (10, 11, 14, 13)),
     ),
+    Pattern(
+        "forty-nine-cells",
+        training((7, 7)),
+        tuple(tuple(float(n) for n in range(row + 1, 50, 7)) for row in range(7)),
+    ),
     Pattern("two-planes", training((2, 2, 2)), ((1, 2, 3, 4), (9, 0, 12, 33))),
     Pattern("overlapping", training((2,), (1,)), ((1, 2, 5, 3, 0, 4),)),
     Pattern("overlapping-rows", training((2, 2), (1, 2)), ((1, 2), (3, 6), (0, 12), (5, 0))),
@@ -183,7 +188,7 @@ def check_frequencies(case: Case, y: Array) -> None:
 def test_frequencies(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
     """Each cell is drawn as often as its value says, and zeros beside positive values never.
 
-    The windows have 2 to 16 cells, with proportional, nearly equal, tiny, large and zero
+    The windows have 2 to 49 cells, with proportional, nearly equal, tiny, large and zero
     values, apart and overlapping, where each window has a law of its own.
     """
     del kind
@@ -317,6 +322,8 @@ def test_independent(ask: Ask, kind: type[spec.Layer]) -> None:
             for how, one, two in _halves(first, axis):
                 check_pairs(f"along {where}, {how}", one, two, shares)
         check_pairs("in two calls", first, second, shares)
+        one, two = (ask.run(layer, x[:1]) for _ in range(2))
+        check_pairs("in two calls with one sample", one, two, shares)
         check_pairs("after two seeds", first, other, shares)
 
     ask.sweep(map(_repeated, INDEPENDENT), question)

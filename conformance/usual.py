@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cnnformance.conformance.strategies import every_window_reads
 from cnnformance.spec import layers as spec
 
 Sized = tuple[dict[str, Any], spec.Shape]
@@ -17,6 +19,84 @@ MANY = 65537
 _ONE = ((1, 1), (1, 1))
 _MAPS = tuple((n, n + more) for n in (1, 2, 4, 5, 7, 8, 12, 17, 33) for more in (0, 1, 14))
 """Maps whose tiles, of two to sixteen cells an axis, leave every remainder."""
+
+
+def triples(*axes: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """Yield 125 choices of one option an axis, in which any options of three axes meet.
+
+    For up to six axes of up to five options: an orthogonal array of strength three (K. A. Bush,
+    Orthogonal arrays of index unity, Annals of Mathematical Statistics 23, 1952). Its rows are the
+    polynomials of degree two modulo 5, by their values at each point and their leading coefficient.
+    """
+    for a, b, c in itertools.product(range(5), repeat=3):
+        levels = [*((a + b * t + c * t * t) % 5 for t in range(5)), c]
+        yield tuple(axis[n % len(axis)] for axis, n in zip(axes, levels, strict=False))
+
+
+def _pads(name: str, half: spec.Shape, before: spec.Shape) -> spec.Padding:
+    """Return a padding by its name: the word itself, none, at both ends alike, or before alone."""
+    if name == "same":
+        return name
+    none = (0,) * len(half)
+    ends = {"none": (none, none), "half": (half, half), "before": (before, none)}
+    return tuple(zip(*ends[name], strict=True))
+
+
+def _map(layer: spec.Windowed, row: int) -> spec.Shape:
+    """Return a map for four windows or more an axis, with a remainder that changes by the row."""
+    pads = [(0, 0)] * layer.rank if isinstance(layer.padding, str) else layer.padding
+    sizes = []
+    for axis, (extent, stride) in enumerate(zip(layer.extent, layer.stride, strict=True)):
+        least = max(1, extent - sum(pads[axis]))
+        sizes.append(least + stride * (3 + axis + row % 2 * 4) + (row // 2 + axis) % stride)
+    return tuple(sizes)
+
+
+def _kernels() -> Iterator[Sized]:
+    """Yield convolutions in which any three of their options meet."""
+    chosen = triples(
+        ((1, 1), (3, 3), (5, 5), (7, 7), (4, 4)),
+        (1, 2, 4),
+        ("half", "none", "same", "before"),
+        ("one", "each", "four", "doubled"),
+        ((3, 32), (8, 8), (16, 4), (32, 16), (72, 72)),
+        ((True, 1), (False, 1), (True, 2), (False, 2)),
+    )
+    for row, (window, stride, padding, grouped, (ins, outs), (bias, dilation)) in enumerate(chosen):
+        groups = {"one": 1, "each": ins, "four": 4, "doubled": ins}[grouped]
+        reach = tuple(dilation * (w - 1) for w in window)
+        half = tuple(n // 2 for n in reach)
+        layer = spec.Conv(
+            window,
+            stride=(stride,) * 2,
+            padding=_pads("half" if stride > window[0] else padding, half, reach),
+            dilation=(dilation,) * 2,
+            in_channels=max(ins, groups),
+            out_channels={"each": groups, "doubled": 2 * groups}.get(grouped, max(outs, groups)),
+            groups=groups,
+            bias=bias,
+        )
+        yield vars(layer), (2, *_map(layer, row), layer.in_channels)
+
+
+def _windows(kind: type[spec.Pool]) -> Iterator[Sized]:
+    """Yield poolings in which any three of their options meet."""
+    chosen = triples(
+        ((2, 2), (3, 3), (7, 7), (9, 9), (3, 2)),
+        (2, 1, 3),
+        ("none", "half", "same", "before"),
+        ({}, {"ceil_mode": True}, {"count_include_pad": True}, {"dilation": (2, 2)}),
+        (1, 32, 3, 64, 8),
+    )
+    for row, (window, stride, padding, options, channels) in enumerate(chosen):
+        fields = {k: v for k, v in options.items() if k in kind.__dataclass_fields__}
+        if padding == "same":
+            fields.pop("ceil_mode", None)
+        half = tuple(w // 2 for w in window)
+        layer = kind(window, (stride,) * 2, _pads(padding, half, half), **fields)
+        shape = (2, *_map(layer, row), channels)
+        if stride <= min(window) and every_window_reads(layer, shape[1:-1]):
+            yield vars(layer), shape
 
 
 def _convolution(window: spec.Shape, channels: spec.Shape, shape: spec.Shape, **more: Any) -> Sized:
@@ -44,6 +124,18 @@ def _dense_convolutions() -> Iterator[Sized]:
         yield _convolution((2,) * rank, (1, 1), (33, *(2, 3, 2)[:rank]))
     yield _convolution((1,), (1, MANY), (1, 2))
     yield _convolution((1,), (1, 1), (MANY, 2))
+    yield _convolution((11, 11), (3, 4), (2, 35, 36), stride=(4, 4))
+    for n in (4, 16):
+        yield _convolution((n, n), (3, 2), (2, 2 * n + 1, 2 * n + 3), stride=(n, n))
+    yield _convolution((9, 9), (1, 2), (2, 16, 17), padding=((4, 4),) * 2)
+    yield _convolution((3, 3), (1, 1), (2, 72, 73), padding=_ONE)
+    yield _convolution((1, 1), (128, 130), (2, 4, 5))
+    for apart, size in ((18, (21, 22)), (6, (5, 9)), (12, (7, 30))):
+        pads = {"padding": ((apart, apart),) * 2, "dilation": (apart, apart)}
+        yield _convolution((3, 3), (2, 2), (2, *size), **pads)
+    for window in ((1, 7), (7, 1), (1, 3), (3, 1), (3, 1, 1), (1, 3, 3), (3, 3, 3)):
+        half = tuple((w // 2, w // 2) for w in window)
+        yield _convolution(window, (16, 4), (2, 9, 8, 4)[: len(window) + 1], padding=half)
 
 
 def _grouped_convolutions() -> Iterator[Sized]:
@@ -54,6 +146,8 @@ def _grouped_convolutions() -> Iterator[Sized]:
             sizes = {channels: (8, 10), 2 * channels: (7, 9)}  # with each border cell read, or not
             for out, size in sizes.items():
                 yield _convolution((3, 3), (channels, out), (2, *size), **more)
+            more["padding"] = "same"
+            yield _convolution((3, 3), (channels, channels), (2, 7, 8), **more)
             more["padding"] = ((0, 0), (0, 0))
             yield _convolution((2, 2), (channels, channels), (2, 5, 5), **more)
             yield _convolution((3, 3), (channels, channels), (2, 5, 5), **more)
@@ -62,6 +156,10 @@ def _grouped_convolutions() -> Iterator[Sized]:
         yield _convolution((1, 1), both, (1, 1, 1), groups=groups)
     yield _convolution((1, 1), (2, 2), (1, 1, 1), groups=2)
     yield _convolution((128,), (4, 4), (2, 140), groups=2)
+    for n, step in ((4, 1), (8, 2)):
+        line, space = {"stride": (step,)}, {"stride": (step,) * 3}
+        yield _convolution((4,), (n, n), (2, 9), groups=n, padding=((3, 0),), **line)
+        yield _convolution((3, 3, 3), (n, n), (2, 5, 4, 6), groups=n, **space)
 
 
 def _pools() -> Iterator[Sized]:
@@ -77,11 +175,15 @@ def _pools() -> Iterator[Sized]:
     yield {"window": (2,)}, (2, 3, 65)
     yield {"window": (257,)}, (2, 600, 1)
     yield {"window": (2, 2, 2)}, (MANY, 2, 2, 2, 1)
+    yield {"window": (2, 2)}, (2, 144, 146, 1)
+    stem = {"window": (3, 3, 3), "stride": (2, 2, 2), "padding": ((1, 1),) * 3}
+    yield stem, (2, 7, 8, 8, 16)
 
 
 def _whole() -> Iterator[Sized]:
-    """Yield padded windows as large as the map, which are no global poolings, and maps of one."""
+    """Yield windows as large as the map that are no global poolings, and maps of one cell."""
     for rank in (1, 2, 3):
+        yield {"window": (2,) * rank, "dilation": (2,) * rank}, (2, *(3,) * rank, 2)
         window = (3,) * rank
         for pads in ((1, 0), (0, 1), (1, 1)):
             for size in (3, 1):
@@ -90,29 +192,44 @@ def _whole() -> Iterator[Sized]:
 
 
 POOLS = (*_pools(), *_whole())
-CONVOLUTIONS = (*_dense_convolutions(), *_grouped_convolutions())
+CONVOLUTIONS = (*_kernels(), *_dense_convolutions(), *_grouped_convolutions())
 DENSE: tuple[Sized, ...] = (
     ({"in_features": 1, "out_features": 1}, (33, 1)),
     ({"in_features": 3, "out_features": 2}, (65, 3)),
     ({"in_features": 1, "out_features": 1}, (MANY, 1, 1)),
     ({"in_features": 1024, "out_features": 10}, (2, 1024)),
+    *(
+        ({"in_features": ins, "out_features": outs, "bias": math.prod(rows) != 5}, (*rows, ins))
+        for ins in (5, 70, 515)
+        for outs in (3, 66, 130)
+        for rows in ((1,), (5,), (33,), (2, 40))
+    ),
 )
-GLOBAL: tuple[Sized, ...] = (({}, (2, 7, 7, 64)), ({}, (2, 8, 8, 280)), ({"rank": 1}, (2, 2, 65)))
+GLOBAL: tuple[Sized, ...] = (
+    ({}, (2, 7, 7, 64)),
+    ({}, (2, 8, 8, 280)),
+    ({}, (2, 66, 67, 9)),
+    ({"rank": 1}, (2, 2, 65)),
+)
 ADAPTIVE: tuple[Sized, ...] = (
     ({"output": (7, 7)}, (2, 14, 15, 65)),
     ({"output": (1, 1)}, (2, 7, 7, 64)),
     ({"output": (6,)}, (2, 13, 2)),
+    *(({"output": (more,)}, (2, size, 2)) for more in (7, 82, 98) for size in (2, 3, 5)),
 )
 
 
-def usual(kind: type[spec.Layer]) -> tuple[Sized, ...]:
-    """Return the layers of a kind with their inputs; none for layers without options."""
+def usual(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
+    """Return each so-manieth layer of a kind with its input; none for layers without options."""
+    sized: tuple[Sized, ...] = ()
     if issubclass(kind, spec.Conv):
-        return CONVOLUTIONS
-    if issubclass(kind, spec.Dense):
-        return DENSE
-    if issubclass(kind, spec.Global):
-        return GLOBAL
-    if issubclass(kind, spec.Adaptive):
-        return ADAPTIVE
-    return POOLS if issubclass(kind, spec.Pool) else ()
+        sized = CONVOLUTIONS
+    elif issubclass(kind, spec.Dense):
+        sized = DENSE
+    elif issubclass(kind, spec.Global):
+        sized = GLOBAL
+    elif issubclass(kind, spec.Adaptive):
+        sized = ADAPTIVE
+    elif issubclass(kind, spec.Pool):
+        sized = (*_windows(kind), *POOLS)
+    return sized[::every]

@@ -10,6 +10,7 @@ from corpus import (
     faults_combined,
     faults_counts,
     faults_gradients,
+    faults_kernels,
     faults_memory,
     faults_networks,
     faults_pool,
@@ -33,6 +34,7 @@ _PARTS = (
     faults_gradients,
     faults_combined,
     faults_networks,
+    faults_kernels,
 )
 
 FAULTS: dict[str, Fault] = {key: fault for part in _PARTS for key, fault in part.FAULTS.items()}
