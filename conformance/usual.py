@@ -48,7 +48,7 @@ def _map(layer: spec.Windowed, row: int) -> spec.Shape:
     sizes = []
     for axis, (extent, stride) in enumerate(zip(layer.extent, layer.stride, strict=True)):
         least = max(1, extent - sum(pads[axis]))
-        sizes.append(least + stride * (3 + axis + row % 2 * 4) + (row // 2 + axis) % stride)
+        sizes.append(least + stride * (3 + axis + row % 2 * 4) + row // (2 + axis) % stride)
     return tuple(sizes)
 
 
@@ -116,6 +116,7 @@ def _dense_convolutions() -> Iterator[Sized]:
     yield _convolution((5, 5), (1, 1), (5, 33, 33), padding="same")
     yield _convolution((7, 7), (3, 8), (2, 17, 18), padding=((3, 3), (3, 3)), stride=(2, 2))
     yield _convolution((1, 1), (64, 16), (2, 5, 6))
+    yield _convolution((1, 1), (16, 4), (2, 8, 8), stride=(2, 2))
     yield _convolution((3,), (1, 16), (2, 50), stride=(2,), padding=((1, 1),))
     for channels in ((8, 8), (16, 16)):
         yield _convolution((2, 2, 2), channels, (2, 2, 3, 4))
