@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -141,10 +142,9 @@ def _score(found: dict[str, Outcome]) -> int:
             caught[group] += bool(outcome.question)
     for group in sorted(totals):
         print(f"{caught[group]:4d} / {totals[group]:4d}  {group}")
-    killed = sorted((o for o in found.values() if o.question), key=lambda o: o.seconds)
-    if killed:
-        middle = killed[len(killed) // 2]
-        print(f"median time to detection: {middle.seconds:.2f} s, {middle.examples} examples")
+    if killed := [o for o in found.values() if o.question]:
+        seconds, examples = median(o.seconds for o in killed), median(o.examples for o in killed)
+        print(f"median to detection: {seconds:.2f} s, {examples:.0f} examples")
     return int(caught["all"] < totals["all"])
 
 

@@ -1,0 +1,30 @@
+"""Scripts that show a failure hold the arrays bit for bit."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from cnnformance.adapters.backend import Array
+from cnnformance.conformance.reproduction import literal
+
+ARRAYS = {
+    "special": np.array([[np.nan, np.inf], [-np.inf, -0.0], [1e-45, 0.1]], np.float32),
+    "signed NaN": np.array([-np.nan, np.nan, 1.0], np.float32),
+    "bfloat16": np.array([1.5, np.nan, -np.inf], ml_dtypes.bfloat16),
+    "integers": np.array([[-(2**63), 2**63 - 1]], np.int64),
+    "large": np.arange(1000, dtype=np.float16).reshape(10, 100),
+    "empty": np.empty((0, 3), np.float64),
+}
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
+def test_a_literal_is_the_array(array: Array) -> None:
+    names = {"np": np, "base64": base64, "zlib": zlib, "ml_dtypes": ml_dtypes}
+    found = eval(literal(array), names)  # noqa: S307 - the expression under test
+    assert (found.dtype, found.shape) == (array.dtype, array.shape)
+    assert found.tobytes() == array.tobytes()
