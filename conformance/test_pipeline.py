@@ -114,11 +114,11 @@ def _chained(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> b
 
 def _seconds(kind: Any, spatial: spec.Shape, channels: int) -> tuple[spec.Layer, ...]:
     """Return layers of this kind for the maps, or the features, that a first one returned."""
-    padded = {"window": (3, 2), "stride": (2, 1), "padding": ((1, 1), (1, 0))}
-    bordered = {"window": (3, 3), "padding": ((1, 1), (1, 1))}
+    padded: dict[str, Any] = {"window": (3, 2), "stride": (2, 1), "padding": ((1, 1), (1, 0))}
+    bordered: dict[str, Any] = {"window": (3, 3), "padding": ((1, 1), (1, 1))}
     if issubclass(kind, spec.Conv):
-        joined = {"in_channels": channels, "out_channels": 3}
-        each = {"in_channels": channels, "out_channels": channels, "groups": channels}
+        joined: dict[str, Any] = {"in_channels": channels, "out_channels": 3}
+        each = {**joined, "out_channels": channels, "groups": channels}
         dilated = kind((3, 2), padding=((2, 2), (1, 1)), dilation=(2, 2), **joined)
         return kind((1, 2), **joined), kind(**padded, **joined), dilated, kind(**bordered, **each)
     if issubclass(kind, spec.Dense):
@@ -127,7 +127,8 @@ def _seconds(kind: Any, spatial: spec.Shape, channels: int) -> tuple[spec.Layer,
         return (kind(output=(2, 3)),)
     if issubclass(kind, spec.Pool):
         plain = kind(window=(2, 1)), kind(window=(2, 2), stride=(1, 1))
-        counted = {"count_include_pad": True} if issubclass(kind, spec.AveragePool) else {}
+        average = issubclass(kind, spec.AveragePool)
+        counted: dict[str, Any] = {"count_include_pad": True} if average else {}
         ceiled = kind((3, 2), stride=(2, 3), ceil_mode=True)
         return *plain, kind(**padded), kind(**bordered, **counted), ceiled
     return (kind(rank=len(spatial)) if issubclass(kind, spec.Global) else kind(),)

@@ -804,7 +804,7 @@ def biased_border(
     former, held, array = store.get("last", (None, {}, None))
     fused = former and array is x and set(former.window) == {1} and former.bias
     if fused and depthwise(layer) and padded(layer) and x.size:
-        around = ((0, 0), *layer.padding, (0, 0))
+        around: Any = ((0, 0), *layer.padding, (0, 0))
         inside = np.pad(np.ones(x.shape, bool), around)
         filled = np.where(inside, np.pad(x, around), held["bias"])
         y = honest(unpadded(layer), weights, filled)

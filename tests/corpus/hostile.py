@@ -391,7 +391,7 @@ class RaisesInterrupt(Hostile):
         raise KeyboardInterrupt
 
 
-@verdict("crash")
+@verdict("fail")
 class RaisesBase(Hostile):
     """Raises what is no ``Exception``."""
 
