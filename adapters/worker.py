@@ -201,9 +201,9 @@ class Server:
             raise AdapterError(f"to_numpy returned {type(y).__name__}; it returns numpy.ndarray")
         if y.dtype.kind not in "biufc" and y.dtype.name != "bfloat16":
             raise AdapterError(f"to_numpy returned an array of dtype {y.dtype}")
-        return self._channels_last(y, image)
+        return self._canonical_array(y, image)
 
-    def _channels_last(self, y: Array, image: bool) -> Array:
+    def _canonical_array(self, y: Array, image: bool) -> Array:
         """Return an array of the backend in the suite's layout and the machine's byte order."""
         if not y.dtype.isnative:
             y = y.astype(y.dtype.newbyteorder("="))
@@ -306,7 +306,7 @@ class Server:
     def _canonical_gradient(self, value: Any, image: bool) -> Array:
         if not isinstance(value, np.ndarray):
             raise AdapterError(f"gradients holds a {type(value).__name__}; it holds numpy.ndarray")
-        return self._channels_last(value, image)
+        return self._canonical_array(value, image)
 
     def _script(self, request: wire.Header, _: list[Array]) -> Answer:
         return {"scripts": [self.backend.script(layer) for layer in self._layers(request)]}, []

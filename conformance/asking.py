@@ -26,9 +26,9 @@ T = TypeVar("T")
 class Profile:
     """How much is asked: examples per question, the largest size, seconds to shrink a failure.
 
-    Of the layers that networks have, every so-manieth is asked. ``seconds`` is the longest that one
-    question goes on; a backend that compiles for every new
-    shape is asked fewer cases, and the record says how many.
+    Of the layers that networks have (``usual.py``), one in ``every`` is asked. ``seconds`` is the
+    longest that one question goes on; a backend that compiles for every new shape is asked fewer
+    cases, and the record says how many.
     """
 
     name: str

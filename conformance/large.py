@@ -161,7 +161,7 @@ COUNTED: tuple[Sized, ...] = tuple(
 def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Iterator[Case]:
     """Yield the cases of a kind, in regimes that show a lost tail, a swap and a drowned sum.
 
-    Of the layers that networks have, each so-manieth.
+    Of the layers that networks have, one in ``every``.
     """
     sized = (*OTHERS.get(kind, (*POOLS, *OPTIONS)), *usual(kind, every))
     if issubclass(kind, spec.AveragePool):

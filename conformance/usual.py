@@ -53,7 +53,10 @@ def _map(layer: spec.Windowed, row: int) -> spec.Shape:
 
 
 def _kernels() -> Iterator[Sized]:
-    """Yield convolutions in which any three of their options meet."""
+    """Yield convolutions in which any three of their options meet.
+
+    But for strides beyond the window, whose padding is half: what ``same`` is then is not judged.
+    """
     chosen = triples(
         ((1, 1), (3, 3), (5, 5), (7, 7), (4, 4)),
         (1, 2, 4),
@@ -80,7 +83,10 @@ def _kernels() -> Iterator[Sized]:
 
 
 def _windows(kind: type[spec.Pool]) -> Iterator[Sized]:
-    """Yield poolings in which any three of their options meet."""
+    """Yield poolings in which any three of their options meet.
+
+    But for strides beyond the window, and for windows wholly in padding, which are left out.
+    """
     chosen = triples(
         ((2, 2), (3, 3), (7, 7), (9, 9), (3, 2)),
         (2, 1, 3),
@@ -221,7 +227,7 @@ ADAPTIVE: tuple[Sized, ...] = (
 
 
 def usual(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
-    """Return each so-manieth layer of a kind with its input; none for layers without options."""
+    """Return one in ``every`` layers of a kind with its input; none for layers without options."""
     sized: tuple[Sized, ...] = ()
     if issubclass(kind, spec.Conv):
         sized = CONVOLUTIONS

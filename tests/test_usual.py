@@ -27,5 +27,5 @@ def test_each_layer_gives_cells(kind: type[spec.Layer]) -> None:
         assert min(output_shape(kind(**fields), shape)) > 0, (fields, shape)
 
 
-def test_every_so_manieth_is_taken() -> None:
+def test_one_in_seven_is_taken() -> None:
     assert usual(spec.Conv, 7) == usual(spec.Conv)[::7] != usual(spec.Conv)

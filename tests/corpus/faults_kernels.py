@@ -49,7 +49,7 @@ from corpus.faults_memory import again, called, chain, follows
 from corpus.faults_networks import ALL, When, conv, depthwise, loses, spoils
 from corpus.faults_pool import adaptive, unpadded
 from corpus.faults_values import on_floats
-from corpus.faults_weights import _interleaved, _padded
+from corpus.faults_weights import interleaved, padded_by
 from corpus.kernels import Honest, but
 
 FAULTS = Faults("layers of networks")
@@ -554,7 +554,7 @@ add(
     "padding-of-a-large-window-is-zero",
     runs(
         lambda p, _x: p.rank == 2 and min(p.window) >= 9 and max(p.stride) == 1,
-        lambda honest, p, w, x: _padded(honest, p, w, x, "constant"),
+        lambda honest, p, w, x: padded_by(honest, p, w, x, "constant"),
     ),
     result(MaxPool((9, 9), (1, 1), pads(4, 4)), -whole(1, 9, 9, 1, low=1)),
     "semantics",
@@ -831,7 +831,7 @@ add(
             lambda honest, c, w, x: (
                 honest(c, w, x)[..., ::-1]
                 if depthwise(c)
-                else honest(c, w, _interleaved(x, c.groups))
+                else honest(c, w, interleaved(x, c.groups))
             ),
         ),
     ),

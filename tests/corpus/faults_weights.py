@@ -113,7 +113,7 @@ add(
 add(
     Conv,
     "groups-interleaved",
-    computes(lambda honest, c, w, x: honest(c, w, _interleaved(x, c.groups))),
+    computes(lambda honest, c, w, x: honest(c, w, interleaved(x, c.groups))),
     result(GROUPED, DEEP),
     "semantics",
 )
@@ -122,7 +122,7 @@ add(
     "depthwise-outputs-interleaved",
     computes(
         lambda honest, c, w, x: (
-            _interleaved(honest(c, w, x), c.groups)
+            interleaved(honest(c, w, x), c.groups)
             if c.groups > 1 and c.groups == c.in_channels
             else honest(c, w, x)
         )
@@ -301,21 +301,21 @@ add(
 add(
     Conv,
     "edge-in-padding",
-    computes(lambda honest, c, w, x: _padded(honest, c, w, x, "edge")),
+    computes(lambda honest, c, w, x: padded_by(honest, c, w, x, "edge")),
     result(PADDED, X),
     "semantics",
 )
 add(
     Conv,
     "circular-padding",
-    computes(lambda honest, c, w, x: _padded(honest, c, w, x, "wrap")),
+    computes(lambda honest, c, w, x: padded_by(honest, c, w, x, "wrap")),
     result(PADDED, X),
     "semantics",
 )
 add(
     Conv,
     "reflected-padding",
-    computes(lambda honest, c, w, x: _padded(honest, c, w, x, "reflect")),
+    computes(lambda honest, c, w, x: padded_by(honest, c, w, x, "reflect")),
     result(PADDED, X),
     "semantics",
 )
@@ -345,12 +345,12 @@ def _groups_reversed(x: Array, groups: int) -> Array:
     return x.reshape(*x.shape[:-1], groups, -1)[..., ::-1, :].reshape(x.shape) if x.size else x
 
 
-def _interleaved(x: Array, groups: int) -> Array:
+def interleaved(x: Array, groups: int) -> Array:
     """Return the channels taken round the groups in turn."""
     return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape) if x.size else x
 
 
-def _padded(honest: Call, layer: Conv, weights: dict[str, Array], x: Array, mode: Any) -> Array:
+def padded_by(honest: Call, layer: Conv, weights: dict[str, Array], x: Array, mode: Any) -> Array:
     """Compute with explicit pads filled from the image."""
     if isinstance(layer.padding, str) or layer.unpadded or not x.size:
         return honest(layer, weights, x)
