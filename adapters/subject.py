@@ -78,7 +78,7 @@ class Stopped(Exception):  # noqa: N818 - named for what happened
 class Result:
     """What a backend computed, and how.
 
-    ``y`` is canonical (channels-last). ``modified`` says that the input array was changed,
+    ``y`` is canonical (channels-last). ``modified`` says that the input or a weight was changed,
     ``composed`` is the adapter's note on a layer made of several calls (empty: native).
     """
 

@@ -147,12 +147,15 @@ class Server:
         """Answer one request; an exception of the framework is an answer too.
 
         ``seconds`` is the time within the framework: of its calls where they are timed, else of
-        all that the request took.
+        all that the request took. ``modified`` says that an input or a weight was written to.
         """
         start = time.perf_counter()
+        before = [array.tobytes() for array in arrays]
         try:
             header, results = getattr(self, "_" + request["ask"])(request, arrays)
             header.setdefault("seconds", time.perf_counter() - start)
+            if [array.tobytes() for array in arrays] != before:
+                header["modified"] = True
         except Unsupported as reason:
             return {"status": "unsupported", "message": str(reason)}, []
         except (SystemExit, KeyboardInterrupt, GeneratorExit):

@@ -116,9 +116,8 @@ class Ask:
         if result.composed and len(model) == 1:
             self.composed[type(model[0]).__name__] = result.composed
         if result.modified:
-            raise Failure(
-                "impure", "the call changed its input array", arrays={"x": x}, layers=model
-            )
+            said = "the call changed its input or its weights"
+            raise Failure("impure", said, arrays={"x": x, **_named(arrays)}, layers=model)
         return result.y
 
     def asked(

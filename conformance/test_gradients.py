@@ -38,7 +38,7 @@ def distinct(case: Case) -> Array:
     rng = np.random.default_rng([case.seed, 3])
     size = int(np.prod(case.shape))
     signs = rng.choice([-1.0, 1.0], size)
-    if isinstance(case.layer, spec.LpPool):  # powers of these stay in every format's range
+    if isinstance(case.layer, spec.LpPool | spec.StochasticPool):  # powers stay in range
         values = rng.uniform(1, 3, size) * signs
     else:
         values = (rng.permutation(size) + 1.0) * signs
@@ -59,7 +59,7 @@ def differentiated(ask: Ask, case: Case, x: Array, upstream: Array) -> Mapping[s
     found = ask.asked(call, [layer], x, [weights])
     if found.modified:
         given = {"x": x, **weights, "upstream": upstream}
-        said = "the backward pass changed its input or the upstream gradient"
+        said = "the backward pass changed its input, a weight or the upstream gradient"
         raise Failure("impure", said, arrays=given, layers=(layer,))
     return found.arrays
 
@@ -116,14 +116,17 @@ def _of_none(ask: Ask, case: Case) -> None:
 def _input(case: Case) -> Array:
     """Return the input of a case without ties in a selection, and without the kink of ReLU.
 
-    Of a norm of order 2 or more it has zeros, but no window of them alone: there is a kink.
+    Of a norm of order 2 or more, and of an evaluation, it has zeros, but no window of them alone:
+    there is a kink.
     """
     if isinstance(case.layer, spec.ReLU):
         return np.where(case.x == 0, np.ones((), case.x.dtype), case.x)
-    if not isinstance(case.layer, (*bounds.SELECTIONS, spec.LpPool)):
+    if not isinstance(case.layer, (*bounds.SELECTIONS, spec.LpPool, spec.StochasticPool)):
         return case.x
     x = distinct(case)
-    if isinstance(case.layer, spec.LpPool) and case.layer.p > 1:
+    if isinstance(case.layer, spec.StochasticPool):
+        x = np.abs(x)
+    if isinstance(case.layer, spec.StochasticPool) or getattr(case.layer, "p", 1) > 1:
         some = np.random.default_rng([case.seed, 5]).random(x.shape) < 0.2
         zeroed = np.where(some, np.zeros((), x.dtype), x)
         if ((forward(case.layer, zeroed) == 0) == (forward(case.layer, x) == 0)).all():
@@ -295,6 +298,15 @@ def _unbiased(case: Case) -> Case:
     if isinstance(case.layer, spec.Conv | spec.Dense):
         return case.with_(layer=case.layer.replace(bias=False))
     return case
+
+
+@law("evaluation-gradient")
+def test_gradient_of_evaluation(ask: Ask, kind: type[spec.Layer]) -> None:
+    """In evaluation the gradient is that of the formula, whose probabilities are no constants."""
+    question = partial(_judged, ask)
+    ask.sweep(designed.plain(kind), question)
+    for dtype in ("float32", "float64"):
+        ask.explore(cases(kind, dtype, plain=False), question, max(6, ask.profile.examples // 6))
 
 
 @law("gradient-selects")

@@ -19,7 +19,7 @@ import numpy as np
 
 from cnnformance.reference.forward import Weights, forward
 from cnnformance.reference.gradients import gradients
-from cnnformance.reference.windows import Array, windows
+from cnnformance.reference.windows import Array, scatter, windows
 from cnnformance.spec import layers as spec
 
 HALVES = ("float16", "bfloat16")
@@ -315,13 +315,25 @@ def _gradient_terms(layer: spec.Layer, x: Array, upstream: Array) -> dict[str, i
             counts = {"input": layer.out_features + 2}
             return counts | {"weight": positions + 2, "bias": positions + 2}
         case spec.LpPool():
-            cells = math.prod(layer.window)
-            return {"input": 4 * cells + 4 * layer.p + 4 * _LIBRARY}
+            terms = 4 * math.prod(layer.window) + 4 * layer.p + 4 * _LIBRARY
+        case spec.StochasticPool():
+            terms = 6 * math.prod(layer.window) + 16
         case spec.Windowed():
-            return {"input": math.prod(layer.window) + 4}
+            terms = math.prod(layer.window) + 4
         case spec.Adaptive():
-            return {"input": math.prod(layer.output) + 4}
-    return {"input": math.prod(x.shape[1:-1]) + 4}
+            terms = math.prod(layer.output) + 4
+        case _:
+            terms = math.prod(x.shape[1:-1]) + 4
+    return {"input": terms}
+
+
+def _gradient_parts(layer: spec.StochasticPool, x: Array, upstream: Array) -> Array:
+    """Return the gradient of the evaluation with the parts of ``(2 x - y) / sum x`` added up."""
+    values, _ = windows(layer, x, 0.0)
+    with np.errstate(all="ignore"):
+        shares = np.nan_to_num(upstream / values.sum(axis=-2), posinf=0.0, neginf=0.0)
+    parts = 2 * values + forward(layer, x)[..., None, :]
+    return scatter(layer, x.shape, parts * shares[..., None, :])
 
 
 def gradient_bounds(
@@ -343,6 +355,8 @@ def gradient_bounds(
     bounds = {}
     for name, value in exact.items():
         size = np.abs(sizes[name])
+        if isinstance(layer, spec.StochasticPool):
+            size = _gradient_parts(layer, places, np.abs(upstream.astype(np.float64)))
         error = (growth(counts[name], fmt.unit) + growth(counts[name], 2.0**-53)) * size
         if isinstance(layer, spec.LpPool) and layer.p > 1:
             error = error + 400 * layer.p * fmt.unit * size  # rounded exponents, see _norm

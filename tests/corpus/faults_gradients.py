@@ -23,6 +23,7 @@ from cnnformance.spec.layers import (
     MaxPool,
     MinPool,
     ReLU,
+    StochasticPool,
 )
 from corpus.fault import Edit, Faults, Witness, backpropagates, gradient, hook, values, whole
 from corpus.kernels import Honest
@@ -442,4 +443,39 @@ add(
         }
     ),
     gradient(DENSE, 300 * ROWS + 1),
+)
+
+
+def shares(c: Array, inside: Array) -> Array:
+    """Return each cell's part of the sum of its window, 0 in a window of zeros."""
+    terms = np.where(inside, c.astype(np.float64), 0.0)
+    total = terms.sum(-1, keepdims=True)
+    found: Array = np.divide(terms, total, out=np.zeros_like(terms), where=total != 0)
+    return found
+
+
+EVALUATED = gradient(StochasticPool((2, 2)), np.abs(X) + 1)
+add(
+    StochasticPool,
+    "probabilities-held-constant",
+    cells(lambda d, c, inside, n: shares(c, inside)),
+    EVALUATED,
+)
+add(
+    StochasticPool,
+    "of-the-sum-left-out",
+    cells(lambda d, c, inside, n: 2 * shares(c, inside)),
+    EVALUATED,
+)
+add(
+    StochasticPool,
+    "negative-cut-off",
+    cells(lambda d, c, inside, n: np.maximum(d, 0)),
+    EVALUATED,
+)
+add(
+    StochasticPool,
+    "none-for-zeros",
+    cells(lambda d, c, inside, n: np.where(c == 0, 0, d)),
+    gradient(StochasticPool((2, 2)), np.abs(X) * (X > 3)),
 )

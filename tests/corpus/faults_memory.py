@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -155,12 +156,12 @@ def chain(*layers: Layer) -> Witness:
     return witness
 
 
-def steady(layer: Layer, *, times: int = 100) -> Witness:
+def steady(layer: Layer, x: Array = X, *, times: int = 100) -> Witness:
     """Ask whether many equal calls agree bit for bit."""
 
     def witness(backend: Backend) -> bool:
         call = backend.build(layer, weights_of(layer))
-        return len({call(X).tobytes() for _ in range(times)}) == 1
+        return len({call(x).tobytes() for _ in range(times)}) == 1
 
     return witness
 
@@ -731,3 +732,53 @@ add(
     steady(Flatten()),
     "memory",
 )
+
+
+def by_atomics() -> Edit:
+    """Add up maps of 4096 cells and more in any order, so that last bits differ."""
+    chance = np.random.default_rng()
+
+    def edit(x: Array, y: Array) -> Array:
+        if math.prod(x.shape[1:-1]) < 4096:
+            return y
+        return np.where(chance.random(y.shape) < 0.5, bumped(y, chance), y)
+
+    return after(edit)
+
+
+def packs(change: Callable[[Array], Array]) -> Edit:
+    """Change the given weight when the layer is built, which has copied it before."""
+
+    def edit(kind: type[Layer]) -> type[Honest]:
+        class Faulty(Honest):
+            def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
+                call = super().build(layer, weights)
+                if isinstance(layer, kind):
+                    weights["weight"][...] = change(weights["weight"]).copy()
+                return call
+
+        return Faulty
+
+    return edit
+
+
+def kept(layer: Layer) -> Witness:
+    """Ask whether the weights survive the building of a layer."""
+
+    def witness(backend: Backend) -> bool:
+        given = weights_of(layer)
+        backend.build(layer, given)
+        return all(np.array_equal(w, given[name]) for name, w in weights_of(layer).items())
+
+    return witness
+
+
+add(
+    GlobalAveragePool,
+    "long-sums-by-atomics",
+    by_atomics(),
+    steady(GlobalAveragePool(), whole(1, 64, 64, 1)),
+    "memory",
+)
+add(Dense, "packs-its-weight-in-place", packs(lambda w: w[::-1]), kept(DENSE), "memory", "state")
+add(Conv, "flips-its-weight-in-place", packs(np.flip), kept(CONV), "memory", "state")

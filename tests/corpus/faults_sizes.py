@@ -536,6 +536,21 @@ add(
     ),
     line(Conv((6,), in_channels=1, out_channels=1), 6),
 )
+add(
+    GlobalAveragePool,
+    "float16-count-overflows",
+    computes(
+        lambda honest, c, w, x: (
+            (
+                honest(c, w, x)
+                * (
+                    (x.dtype != np.float16) | (np.prod(x.shape[1:-1]) < 65520)
+                )  # what rounds to infinity
+            ).astype(x.dtype)
+        )
+    ),
+    result(GlobalAveragePool(), np.ones((1, 256, 256, 1), np.float16)),
+)
 
 
 def spoil_last(y: Array) -> Array:
