@@ -127,3 +127,11 @@ class Backend(ABC):
         It imports the framework, and nothing of ours.
         """
         raise Unsupported(f"{type(self).__name__} writes no scripts")
+
+    def gradient_script(self, layer: Layer) -> str:
+        """Return Python source in the framework's own calls that computes ``gradients``.
+
+        As ``script``, but it also reads ``upstream`` (a NumPy array in the backend's ``layout``),
+        and sets ``gradients`` to what the method of that name returns.
+        """
+        raise Unsupported(f"{type(self).__name__} writes no scripts of gradients")

@@ -179,6 +179,17 @@ jax.config.update("jax_enable_x64", True)
 Shape = tuple[int, ...]
 """
 
+PULL = """\
+def forward(held):
+    return {call}
+
+
+held = {{name: jnp.array(array) for name, array in {{"input": x, **weights}}.items()}}
+y, pull = jax.vjp(forward, held)
+(found,) = pull(jnp.array(upstream))
+gradients = {{name: np.asarray(found[name]) for name in held}}
+"""
+
 NOTES = {
     average_pool: "lax.reduce_window of the values, over that of ones",
     lp_pool: "lax.reduce_window of the powers, and its root",
@@ -293,13 +304,25 @@ class Jax(Backend):
 
     def script(self, layer: Layer) -> str:
         """Show the function that runs, and those that it calls."""
+        held = {name: f"jnp.array(weights[{name!r}])" for name in weight_shapes(layer)}
+        source, call = self._source(layer, "jnp.array(x)", held)
+        return f"{source}\n\ny = np.asarray({call})\n"
+
+    def gradient_script(self, layer: Layer) -> str:
+        """Show the function that runs, those that it calls, and how it is pulled back."""
+        held = {name: f"held[{name!r}]" for name in weight_shapes(layer)}
+        source, call = self._source(layer, 'held["input"]', held)
+        return f"{source}\n\n{PULL.format(call=call)}"
+
+    def _source(self, layer: Layer, x: str, held: Mapping[str, str]) -> tuple[str, str]:
+        """Return the functions that are needed, and the call on these expressions."""
         bound = function_of(layer)
         pooling = "at" in inspect.signature(bound.func).parameters
         shown = (pads, reduce, bound.func) if pooling else (bound.func,)
         given = {name: repr(value) for name, value in bound.keywords.items()}
-        given |= {name: f"jnp.array(weights[{name!r}])" for name in weight_shapes(layer)}
+        given |= held
         if getattr(layer, "training", False):
             given["key"] = "jax.random.key(0)"
-        arguments = ", ".join(["jnp.array(x)", *(f"{k}={v}" for k, v in given.items())])
-        call = f"y = np.asarray({bound.func.__name__}({arguments}))\n"
-        return "\n\n".join([IMPORTS, *(inspect.getsource(function) for function in shown), call])
+        arguments = ", ".join([x, *(f"{k}={v}" for k, v in given.items())])
+        source = "\n\n".join([IMPORTS, *(inspect.getsource(function) for function in shown)])
+        return source, f"{bound.func.__name__}({arguments})"

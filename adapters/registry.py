@@ -36,6 +36,17 @@ class Target:
     mode: str = ""
     device: str = "cpu"
 
+    @property
+    def framework(self) -> str:
+        """The distribution behind the name; empty for a class named by its path."""
+        match = None if _PATH.fullmatch(self.name) else _SUBJECT.fullmatch(self.name)
+        return match["name"] if match else ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether this is a registered backend as it is, so that no part of it can be unknown."""
+        return bool(self.framework) and not self.mode and self.device == "cpu"
+
 
 @cache
 def registered() -> dict[str, str]:
@@ -120,9 +131,3 @@ def _folders(top: str) -> list[str]:
     if found is None or found.origin is None:
         return []
     return list(found.submodule_search_locations or [str(Path(found.origin).parent)])
-
-
-def framework(subject: str) -> str:
-    """Return the distribution behind a subject's name; empty for a class named by its path."""
-    match = None if _PATH.fullmatch(subject) else _SUBJECT.fullmatch(subject)
-    return match["name"] if match else ""

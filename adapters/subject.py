@@ -57,6 +57,10 @@ class AdapterBroke(Exception):  # noqa: N818 - named for what happened
         self.traceback = traceback
 
 
+class Unknown(AdapterBroke):
+    """There is no such backend, mode or device: the subject's name means nothing."""
+
+
 class Crashed(Exception):  # noqa: N818 - named for what happened
     """The process died while it held the request. Carries what it wrote to stderr."""
 
@@ -200,6 +204,7 @@ class _Process:
         """Wait for the child's hello.
 
         Raises:
+            Unknown: there is no such backend, or it has no such mode or device.
             AdapterBroke: the framework cannot be imported or the backend cannot be made.
         """
         if self._pid:
@@ -223,6 +228,8 @@ class _Process:
             ) from error
         if hello["status"] != "ok":
             self._end_parent()
+            if _unknown(hello["type"], self._target):
+                raise Unknown(f"{self._target.name}: {hello['message']}", hello["traceback"])
             said = f"{self._target.name}: {hello['type']}: {hello['message']}"
             raise AdapterBroke(said, hello["traceback"])
         self.hello = hello
@@ -304,6 +311,12 @@ class _Process:
         self._stderr.close()
 
 
+def _unknown(raised: str, target: Target) -> bool:
+    """Whether what was raised at the start says that a class, a mode or a device does not exist."""
+    chosen = target.mode or target.device != "cpu"
+    return raised == "NoBackend" or (raised == "Unsupported" and bool(chosen))
+
+
 def _ending(code: int) -> str:
     if code >= 0:
         return f"the process exited with status {code} in the middle of a request"
@@ -343,12 +356,11 @@ class Subject:
         """Wait until the backend is there, and return what it says of itself.
 
         Raises:
-            AdapterBroke: it cannot be started; every later request raises the same, and the first
-                of them says where.
+            AdapterBroke: it cannot be started (``Unknown``: its name means nothing); every later
+                request raises the same, and the first of them says where.
         """
         if self._broken is not None:
-            error, self._broken = self._broken, AdapterBroke(str(self._broken))
-            raise error
+            raise self._broken
         try:
             if self.in_process:
                 self._channel = self._channel or _InProcess(self.target)
@@ -360,7 +372,10 @@ class Subject:
             self._broken = error
             raise
         except Exception as error:
-            self._broken = AdapterBroke(f"{type(error).__name__}: {error}")
+            if _unknown(type(error).__name__, self.target):
+                self._broken = Unknown(f"{self.name}: {error}")
+            else:
+                self._broken = AdapterBroke(f"{self.name}: {type(error).__name__}: {error}")
             raise self._broken from error
         assert isinstance(self._channel, _Process | _InProcess)
         hello = self._channel.hello
@@ -383,7 +398,11 @@ class Subject:
     def _ask(
         self, ask: str, layers: Sequence[Layer], arrays: Sequence[Array] = (), **more: Any
     ) -> tuple[wire.Header, list[Array]]:
-        self.start()
+        try:
+            self.start()
+        except AdapterBroke as error:
+            self._broken = AdapterBroke(str(error))
+            raise
         assert self._channel is not None
         if self.hangs >= _MOST_HANGS:
             raise Stopped(f"{self.name} hung {self.hangs} times and is not asked any more")
@@ -454,10 +473,9 @@ class Subject:
         """Return the framework's static answer (canonical)."""
         return tuple(self._ask("output_shape", layers, shape=shape)[0]["shape"])
 
-    def script(self, layers: Sequence[Layer]) -> list[str]:
-        """Return source in the framework's own calls, one piece per layer."""
-        scripts: list[str] = self._ask("script", layers)[0]["scripts"]
-        return scripts
+    def script(self, layer: Layer, *, gradients: bool = False) -> str:
+        """Return source in the framework's own calls that computes the layer, or its gradients."""
+        return str(self._ask("script", [layer], gradients=gradients)[0]["script"])
 
     def seed(self, seed: int) -> None:
         """Seed the framework's random numbers."""

@@ -237,6 +237,37 @@ import keras
 import tensorflow as tf
 """
 
+TAPE_OF_LAYERS = """\
+given = tf.constant(x)
+with tf.GradientTape() as tape:
+    tape.watch(given)
+    y = run(given)
+found = tape.gradient(
+    y,
+    [given, *tape.watched_variables()],
+    output_gradients=tf.constant(upstream),
+    unconnected_gradients=tf.UnconnectedGradients.ZERO,
+)
+gradients = {{name: g.numpy() for name, g in zip(["input", *weights], found, strict=True)}}
+if "weight" in weights:
+    gradients["weight"] = gradients["weight"]{turned}
+"""
+
+TAPE_OF_FUNCTIONS = """\
+given = tf.constant(x)
+weights = {{name: tf.constant(array) for name, array in weights.items()}}
+with tf.GradientTape() as tape:
+    tape.watch([given, *weights.values()])
+    y = run(given)
+found = tape.gradient(
+    y,
+    [given, *weights.values()],
+    output_gradients=tf.constant(upstream),
+    unconnected_gradients=tf.UnconnectedGradients.ZERO,
+)
+gradients = {{name: g.numpy() for name, g in zip(["input", *weights], found, strict=True)}}
+"""
+
 SELECTIONS = (MaxPool, GlobalMaxPool, AdaptiveMaxPool, ReLU, Flatten)
 """The layers that take integers, because their results are elements of the input or 0."""
 
@@ -406,6 +437,16 @@ class TensorFlow(Backend):
 
     def script(self, layer: Layer) -> str:
         """Return the calls, one a line."""
+        return f"{self._source(layer)}\n\ny = run(tf.constant(x)).numpy()\n"
+
+    def gradient_script(self, layer: Layer) -> str:
+        """Return the calls, one a line, and a tape."""
+        turned = ".T" if isinstance(layer, Dense) and not self.mode else ""
+        tape = TAPE_OF_FUNCTIONS if self.mode else TAPE_OF_LAYERS
+        return f"{self._source(layer)}\n\n{tape.format(turned=turned)}"
+
+    def _source(self, layer: Layer) -> str:
+        """Return the definition of ``run``, and what it needs."""
         lines, functions = [], []
         for name, keywords in self._calls(layer):
             given = "".join(f", {key}={value!r}" for key, value in keywords.items())
@@ -422,4 +463,4 @@ class TensorFlow(Backend):
         graph = {"function": "@tf.function\n", "xla": "@tf.function(jit_compile=True)\n"}
         body = indent("\n".join([*lines, "return y"]), "    ")
         run = f"{graph.get(self.mode, '')}def run(y):\n{body}\n"
-        return "\n\n".join([IMPORTS, *functions, run, "y = run(tf.constant(x)).numpy()\n"])
+        return "\n\n".join([IMPORTS, *functions, run])

@@ -262,6 +262,16 @@ LOAD = """\
 held = {{name: {held} for name, array in weights.items()}}
 model[-1].load_state_dict(held, assign=True)"""
 
+BACKWARD = """\
+held = {{"input": {x}.requires_grad_()}}
+held |= {{name.rpartition(".")[2]: weight for name, weight in model.named_parameters()}}
+found = torch.autograd.grad(model(held["input"]), list(held.values()), {upstream})
+gradients = {{
+    name: canonical(name, to_array(gradient))
+    for name, gradient in zip(held, found, strict=True)
+}}
+"""
+
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8")
 
@@ -365,9 +375,16 @@ class Torch(Backend):
 
     def script(self, layer: Layer) -> str:
         """Return the layer's modules, with what of this file they need."""
+        return self._script(layer, "with torch.no_grad():\n    y = to_array(model({x}))\n", [])
+
+    def gradient_script(self, layer: Layer) -> str:
+        """Return the layer's modules, and their backward pass."""
+        return self._script(layer, BACKWARD, [canonical])
+
+    def _script(self, layer: Layer, call: str, own: list[Any]) -> str:
         called = steps(layer)
         kinds = dict.fromkeys(kind for step in called for kind in reversed(step.kind.__mro__))
-        own: list[Any] = [to_tensor, to_array, stored]
+        own = [to_tensor, to_array, stored, *own]
         own += [kind for kind in kinds if kind.__module__ == __name__]
         made = "".join(f"    {step},\n" for step in called)
         lines = [f"model = nn.Sequential(\n{made})"]
@@ -380,5 +397,5 @@ class Torch(Backend):
             lines.append(LOAD.format(held=held))
         if self.mode == "compile":
             lines.append("model = torch.compile(model, dynamic=False, fullgraph=True)")
-        lines.append(f"with torch.no_grad():\n    y = to_array(model({tensor}))\n")
+        lines.append(call.format(x=tensor, upstream=tensor.replace("(x)", "(upstream)")))
         return "\n\n".join([IMPORTS, *map(inspect.getsource, own), "\n".join(lines)])

@@ -42,31 +42,40 @@ class AdapterError(Exception):
     """The adapter broke the interface's contract."""
 
 
+class NoBackend(Exception):  # noqa: N818 - an answer
+    """There is no such backend class."""
+
+
 @cache
 def find(target: str) -> type[Backend]:
     """Return the backend class at ``package.module:Class`` or ``path/to/file.py:Class``.
 
     Raises:
-        AdapterError: there is no such file or class, or it is not a ``Backend``. What the module
-            itself raises passes through.
+        NoBackend: there is no such module, file or class, or it is not a ``Backend``. What the
+            module itself raises passes through.
     """
     place, _, name = target.rpartition(":")
     if place.endswith(".py"):
         path = Path(place).resolve()
         if not path.is_file():
-            raise AdapterError(f"{place}: no such file")
+            raise NoBackend(f"{place}: no such file")
         sys.path.insert(0, str(path.parent))
         module_spec = importlib.util.spec_from_file_location(path.stem, path)
         if module_spec is None or module_spec.loader is None:
-            raise AdapterError(f"{place}: cannot be imported")
+            raise NoBackend(f"{place}: cannot be imported")
         module = importlib.util.module_from_spec(module_spec)
         sys.modules[path.stem] = module
         module_spec.loader.exec_module(module)
     else:
-        module = importlib.import_module(place)
+        try:
+            module = importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            if not f"{place}.".startswith(f"{error.name}."):
+                raise
+            raise NoBackend(f"there is no module {error.name}") from error
     found = getattr(module, name, None)
     if not (isinstance(found, type) and issubclass(found, Backend)):
-        raise AdapterError(
+        raise NoBackend(
             f"{place} has no subclass of cnnformance.adapters.backend.Backend named {name}"
         )
     return found
@@ -312,7 +321,9 @@ class Server:
         return self._canonical_array(value, image)
 
     def _script(self, request: wire.Header, _: list[Array]) -> Answer:
-        return {"scripts": [self.backend.script(layer) for layer in self._layers(request)]}, []
+        (layer,) = self._layers(request)
+        write = self.backend.gradient_script if request["gradients"] else self.backend.script
+        return {"script": write(layer)}, []
 
     def _seed(self, request: wire.Header, _: list[Array]) -> Answer:
         self.backend.seed(request["seed"])

@@ -21,7 +21,7 @@ import pytest
 import cnnformance
 from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Unsupported
-from cnnformance.adapters.subject import AdapterBroke, Stopped, Subject
+from cnnformance.adapters.subject import AdapterBroke, Stopped, Subject, Unknown
 from cnnformance.conformance import reproduction
 from cnnformance.conformance.asking import PROFILES, Ask
 from cnnformance.conformance.judge import Failure
@@ -36,6 +36,8 @@ _ASK = pytest.StashKey[Ask]()
 _RECORDER = pytest.StashKey["_Recorder"]()
 _PROPERTY = "cnnformance"
 _LEVELS: tuple[clauses.Level, ...] = get_args(clauses.Level)
+_OWN = {"exception", "crash", "hang", "shape", "dtype"}
+"""Effects on the layer that was called, in a question that may be about another one too."""
 _EFFECT_VERDICTS = {"crash": "crash", "hang": "hang", "adapter": "error"}
 
 
@@ -117,8 +119,27 @@ def pytest_configure(config: pytest.Config) -> None:
         for name, target in config.stash[_TARGETS].items()
     }
     if not hasattr(config, "workerinput"):
+        _try_names(config)
         config.stash[_RECORDER] = _Recorder(config)
         config.pluginmanager.register(config.stash[_RECORDER], "cnnformance-recorder")
+
+
+def _try_names(config: pytest.Config) -> None:
+    """Start the subjects whose class, mode or device may not exist.
+
+    One that cannot be started for another reason stays: each question put to it says so.
+    """
+    for subject in config.stash[_SUBJECTS].values():
+        if subject.target.plain or config.getoption("collectonly"):
+            continue
+        try:
+            subject.start()
+        except Unknown as error:
+            raise pytest.UsageError(f"--backend {error}") from error
+        except AdapterBroke:
+            continue
+        if config.getoption("numprocesses", None):  # the questions are put elsewhere
+            subject.close()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -241,6 +262,8 @@ def _record(
     ids = _clauses(item)
     verdict, message, failure = outcome
     layer = kind.__name__ if isinstance(kind, type) else str(kind or "Model")
+    if failure and failure.effect in _OWN and len({type(each) for each in failure.layers}) == 1:
+        layer = type(failure.layers[0]).__name__
     return records.Verdict(
         subject=asked.subject.name,
         question=_question(item, asked.subject.name),
@@ -293,7 +316,7 @@ def _failure(asked: Ask, failure: Failure) -> records.Failure:
         script = reproduction.script(asked.subject, failure)
     return records.Failure(
         effect=failure.effect,  # type: ignore[arg-type] # the judge's words are the records' words
-        case=failure.case.to_json() if failure.case else _bare_case(failure),
+        case=_case(failure),
         arrays={name: arrays.pack(a) for name, a in failure.arrays.items()},
         index=failure.index,
         expected=failure.expected,
@@ -306,10 +329,16 @@ def _failure(asked: Ask, failure: Failure) -> records.Failure:
     )
 
 
-def _bare_case(failure: Failure) -> dict[str, Any] | None:
+def _case(failure: Failure) -> dict[str, Any] | None:
+    """Return the case with the layers and the input that failed: a question may call others too."""
     if not failure.layers:
-        return None
-    return {"layers": [spec.to_json(layer) for layer in failure.layers]}
+        return failure.case.to_json() if failure.case else None
+    case = failure.case.to_json() if failure.case else {}
+    case["layers"] = [spec.to_json(layer) for layer in failure.layers]
+    if failure.case and "x" in failure.arrays:
+        case["shape"] = list(failure.arrays["x"].shape)
+        case["dtype"] = failure.arrays["x"].dtype.name
+    return case
 
 
 def _shown(record: records.Verdict, failure: Failure | None, call: pytest.CallInfo[None]) -> str:
@@ -333,9 +362,8 @@ def _shown(record: records.Verdict, failure: Failure | None, call: pytest.CallIn
             "  detail",
             *(f"    {line}" for line in failure.detail.rstrip().splitlines()[-12:]),
         ]
-    lines += [
-        "  the report has the script that reproduces it: cnnformance report --format markdown"
-    ]
+    if record.failure and record.failure.script:
+        lines += ["  script    cnnformance report shows the script that reproduces it"]
     return "\n".join(lines)
 
 
@@ -364,7 +392,6 @@ class _Recorder:
         self.selected = bool(config.getoption("keyword") or _option(config, "--level") or parts)
 
     def _open(self) -> None:
-        targets = self.config.stash[_TARGETS]
         if self.path.exists() and not self.path.is_file():
             raise pytest.UsageError(f"--record {self.path}: this is no file")
         try:
@@ -383,7 +410,10 @@ class _Recorder:
                 profile=_option(self.config, "--profile"),
                 seed=_option(self.config, "--seed"),
                 planned=self.planned,
-                subjects=tuple(records.Subject(name, _version(name)) for name in targets),
+                subjects=tuple(
+                    records.Subject(subject.name, _version(subject))
+                    for subject in self.config.stash[_SUBJECTS].values()
+                ),
             )
         )
 
@@ -439,9 +469,10 @@ class _Recorder:
         """Yield the recorded divergences that a whole run should have met again, and did not."""
         if run.partial or run.header.profile == "quick" or self.selected:
             return
-        for name, target in self.config.stash[_TARGETS].items():
+        for name, subject in self.config.stash[_SUBJECTS].items():
             seen = {i for v in run.verdicts if v.subject == name for i in v.known}
-            for divergence in load_known(name).applying(_version(name), target.mode):
+            applying = load_known(name).applying(_version(subject), subject.target.mode)
+            for divergence in applying:
                 if divergence.id not in seen:
                     yield f"{name}: recorded divergence {divergence.id} was not seen: is it fixed?"
 
@@ -450,9 +481,13 @@ def _now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
-def _version(name: str) -> str:
-    plain = registry.framework(name)
+def _version(subject: Subject) -> str:
+    """Return what is known without waiting: the distribution's version, or what a started one says.
+
+    A subject that is a class has been started to see whether there is one.
+    """
+    plain = subject.target.framework
     try:
-        return metadata.version(plain) if plain else ""
+        return metadata.version(plain) if plain else subject.info.version
     except metadata.PackageNotFoundError:
         return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.known import Known
+from cnnformance.reference import model_shapes
 from cnnformance.spec import layers as spec
 
 T = TypeVar("T")
@@ -104,14 +105,29 @@ class Ask:
         """Run a layer (or a model, with a list of weights), and return its output.
 
         Raises:
-            Failure: the subject raised, crashed, hung, broke its contract or changed its input.
+            Failure: the subject raised, crashed, hung, broke its contract, changed its input, or
+                returned an array of another shape.
             Unsupported: the subject has no such layer.
         """
+        y = self.run_any(layers, x, weights, memory)
         model = (layers,) if isinstance(layers, spec.Layer) else tuple(layers)
-        if isinstance(layers, spec.Layer):
-            arrays: Sequence[Weights] = [weights or {}]  # type: ignore[list-item] # one layer, one mapping
-        else:
-            arrays = [{} for _ in model] if weights is None else list(weights)  # type: ignore[arg-type] # a model's are a list
+        try:
+            judge.same_shape(y.shape, model_shapes(model, x.shape)[-1], layers=model)
+        except Failure as failure:
+            failure.arrays = {"x": x, **_named(_listed(model, weights))}
+            raise
+        return y
+
+    def run_any(
+        self,
+        layers: spec.Layer | Sequence[spec.Layer],
+        x: Array,
+        weights: Weights | Sequence[Weights] | None = None,
+        memory: str = "contiguous",
+    ) -> Array:
+        """Run what may have no meaning, as ``run`` does, and return an output of any shape."""
+        model = (layers,) if isinstance(layers, spec.Layer) else tuple(layers)
+        arrays = _listed(model, weights)
         result = self.asked(lambda: self.subject.run(model, arrays, x, memory), model, x, arrays)
         if result.composed and len(model) == 1:
             self.composed[type(model[0]).__name__] = result.composed
@@ -126,6 +142,7 @@ class Ask:
         layers: Sequence[spec.Layer] = (),
         x: Array | None = None,
         weights: Sequence[Weights] = (),
+        what: judge.Call = "forward",
     ) -> T:
         """Return what a request to the subject returns; its misfortunes become failures."""
         try:
@@ -140,14 +157,33 @@ class Ask:
             failure = Failure("crash", str(error), detail=error.stderr)
         except AdapterBroke as error:
             failure = Failure("adapter", str(error), detail=error.traceback)
-        failure.layers = tuple(layers)
+        failure.layers, failure.call = tuple(layers), what
         if x is not None:
             failure.arrays = {"x": x, **_named(weights)}
         raise failure
 
-    def static_shape(self, layers: Sequence[spec.Layer], shape: spec.Shape) -> spec.Shape:
-        """Return the framework's static answer. Raises ``Unsupported`` where it has none."""
-        return self.asked(lambda: self.subject.output_shape(layers, shape), layers)
+    def static_shape(
+        self,
+        layers: Sequence[spec.Layer],
+        shape: spec.Shape,
+        expected: spec.Shape | None = None,
+        what: str = "the static answer",
+    ) -> spec.Shape:
+        """Return the framework's static answer, and require an expected one.
+
+        Raises:
+            Failure: it is another, or there is none; the array ``shape`` holds the input's.
+            Unsupported: the framework has no static shapes.
+        """
+        call = lambda: self.subject.output_shape(layers, shape)  # noqa: E731 - a thunk
+        try:
+            said = self.asked(call, layers, what="output_shape")
+            if expected is not None:
+                judge.same_shape(said, expected, what, layers, "output_shape")
+        except Failure as failure:
+            failure.arrays = {"shape": np.array(shape)}
+            raise
+        return said
 
     def output(self, case: Case) -> Array:
         """Run a case, judge its output against the reference, and return it."""
@@ -167,15 +203,16 @@ class Ask:
         cases: strategies.SearchStrategy[Case],
         question: Callable[[Case], object],
         examples: int | None = None,
+        variants: Callable[[Case], Iterable[Case]] = lambda case: [case],
     ) -> None:
-        """Ask the question of drawn cases; a failing one is shrunk within the profile's time.
+        """Ask the question of each drawn case's variants; a failing case is shrunk in its time.
 
         A case that the subject does not support is drawn again, up to three times as many as are
         asked. When the time is over, cases that were not seen to fail are passed over unasked, so
         that a subject which hangs or crashes at every call does not stop the run.
         """
         count = examples or self.profile.examples
-        attempt = self._attempt(question, count)
+        attempt = self._attempt(lambda case: self.each(variants(case), question), count)
 
         def asked_one(case: Case) -> None:  # short: Hypothesis parses the source of its test
             attempt(case)
@@ -191,7 +228,7 @@ class Ask:
             self.alone(smaller, question)
             raise smaller from None
 
-    def _attempt(self, question: Callable[[Case], object], count: int) -> Callable[[Case], None]:
+    def _attempt(self, ask: Callable[[Case], None], count: int) -> Callable[[Case], None]:
         """Return what Hypothesis calls with each drawn case of so many."""
         failed: dict[Case, Failure] = {}
         deadline = [0.0]
@@ -202,7 +239,7 @@ class Ask:
             if case not in failed and not over:
                 asked = self.examples
                 try:
-                    self.each([case], question)
+                    ask(case)
                 except Failure as failure:
                     if not failed:
                         deadline[0] = time.monotonic() + self.profile.shrink_seconds
@@ -286,6 +323,13 @@ class Ask:
     def trait(self, name: str, value: str, where: str, shown: str) -> None:
         """Record a measured trait."""
         self.traits.append(Trait(name, value, where, shown))
+
+
+def _listed(model: spec.Model, weights: Weights | Sequence[Weights] | None) -> Sequence[Weights]:
+    """Return the weights of each layer of a model; those of one layer may be given alone."""
+    if weights is None:
+        return [{} for _ in model]
+    return [weights] if isinstance(weights, Mapping) else weights
 
 
 def _named(weights: Sequence[Weights]) -> dict[str, Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cnnformance.conformance.cases import Case
 
 Index = tuple[int, ...]
+Call = Literal["forward", "gradients", "parameters", "output_shape"]
+"""What can be asked of layers: what ``build`` returns is called, or that method of the backend."""
 
 
 @dataclass(eq=False)  # an exception is itself, and hashable
@@ -26,7 +28,8 @@ class Failure(AssertionError):  # noqa: N818 - pytest's word
 
     ``effect`` names the kind: ``value``, ``shape``, ``dtype``, ``special``, ``exception``,
     ``accepted``, ``crash``, ``hang``, ``adapter``, ``impure``, ``count``, ``statistics``,
-    ``law``, ``trait``. ``share`` is the error as a multiple of what is allowed.
+    ``law``, ``trait``. ``share`` is the error as a multiple of what is allowed. ``call`` is what
+    was asked of the layers.
     """
 
     effect: str
@@ -41,6 +44,7 @@ class Failure(AssertionError):  # noqa: N818 - pytest's word
     alone: bool | None = None
     arrays: dict[str, Array] = field(default_factory=dict)
     layers: tuple[spec.Layer, ...] = ()
+    call: Call = "forward"
 
     def __post_init__(self) -> None:
         """Make the message the exception's own."""
@@ -80,6 +84,7 @@ def same_shape(
     expected: spec.Shape,
     what: str = "the output",
     layers: Sequence[spec.Layer] = (),
+    call: Call = "forward",
 ) -> None:
     """Require a shape of what is named."""
     if actual != tuple(expected):
@@ -89,6 +94,7 @@ def same_shape(
             expected=str(tuple(expected)),
             actual=str(actual),
             layers=tuple(layers),
+            call=call,
         )
 
 

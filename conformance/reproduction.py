@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import re
 import zlib
@@ -51,23 +52,31 @@ def script(subject: Subject, failure: Failure) -> str | None:
 
     It uses the framework's own calls where the adapter gives them, and otherwise the adapter.
     """
-    if "x" not in failure.arrays or len(failure.layers) != 1:
+    layers = failure.layers
+    head = f"# {subject.name} {subject.info.version}: {'; '.join(map(str, layers))}"
+    tail = f"# {_one_line(failure.message)}"
+    if failure.call in ("parameters", "output_shape"):
+        asked = _static(subject, failure)
+        return "\n".join([head, *asked, tail]) + "\n" if asked else None
+    if "x" not in failure.arrays or len(layers) != 1:
         return None
-    x = failure.arrays["x"]
-    image = isinstance(failure.layers[0], spec.Windowed | spec.Global | spec.Adaptive)
-    native = image and subject.info.layout == "channels_first" and x.ndim >= 3
-    if native:
-        x = np.moveaxis(x, -1, 1)
+    image = isinstance(layers[0], spec.Windowed | spec.Global | spec.Adaptive)
+    native = image and subject.info.layout == "channels_first"
+
+    def placed(array: Array) -> Array:
+        return np.moveaxis(array, -1, 1) if native and array.ndim >= 3 else array
+
+    gradients = failure.call == "gradients"
+    inputs = {n: placed(failure.arrays[n]) for n in ("x", "upstream")[: 1 + gradients]}
     weights = {name: a for name, a in failure.arrays.items() if name in ("weight", "bias")}
-    head = f"# {subject.name} {subject.info.version}: {'; '.join(map(str, failure.layers))}"
-    future, rest = _script(subject, failure.layers[0])
-    lines = [head, *future, *_imports([x, *weights.values()]), f"x = {literal(x)}"]
-    if native:
+    future, rest = _script(subject, layers[0], gradients=gradients)
+    lines = [head, *future, *_imports([*inputs.values(), *weights.values()])]
+    lines += [f"{name} = {literal(array)}" for name, array in inputs.items()]
+    if native and inputs["x"].ndim >= 3:
         lines += ["# the axes are (batch, channels, *spatial)"]
     entries = ", ".join(f"{name!r}: {literal(a)}" for name, a in weights.items())
-    lines += [f"weights = {{{entries}}}", ""]
-    lines += rest
-    lines += ["", "print(y)", f"# {_one_line(failure.message)}"]
+    lines += [f"weights = {{{entries}}}", "", *rest]
+    lines += ["", f"print({'gradients' if gradients else 'y'})", tail]
     return "\n".join(lines) + "\n"
 
 
@@ -77,23 +86,56 @@ def _one_line(message: str) -> str:
     return " ".join(plain.split())
 
 
-def _script(subject: Subject, layer: spec.Layer) -> tuple[list[str], list[str]]:
+def _script(subject: Subject, layer: spec.Layer, *, gradients: bool) -> tuple[list[str], list[str]]:
     """Return the adapter's script: the imports that must stand first, and the rest."""
     try:
-        lines = subject.script([layer])[0].rstrip().splitlines()
+        source = subject.script(layer, gradients=gradients)
+        ast.parse(source)
     except Unsupported:
-        lines = _through_adapter(subject, layer)
+        lines = _through_adapter(subject, layer, gradients=gradients)
+    except SyntaxError as error:
+        said = f"# through the adapter: its own script is no Python (line {error.lineno})"
+        lines = [said, *_through_adapter(subject, layer, gradients=gradients)]
+    else:
+        lines = source.rstrip().splitlines()
     future = [line for line in lines if line.startswith("from __future__")]
     return future, [line for line in lines if line not in future]
 
 
-def _through_adapter(subject: Subject, layer: spec.Layer) -> list[str]:
+def _backend(subject: Subject) -> list[str]:
     target = subject.target
     return [
         "from cnnformance.adapters.worker import find",
         "from cnnformance.spec.layers import *",
         "",
         f"backend = find({target.path!r})(mode={target.mode!r}, device={target.device!r})",
-        f"layer = {layer!r}",
-        "y = backend.to_numpy(backend.build(layer, weights)(backend.from_numpy(x)))",
+    ]
+
+
+def _through_adapter(subject: Subject, layer: spec.Layer, *, gradients: bool) -> list[str]:
+    call = (
+        "gradients = backend.gradients(layer, weights, x, upstream)"
+        if gradients
+        else "y = backend.to_numpy(backend.build(layer, weights)(backend.from_numpy(x)))"
+    )
+    return [*_backend(subject), f"layer = {layer!r}", call]
+
+
+def _static(subject: Subject, failure: Failure) -> list[str]:
+    """Return the adapter's call that counts parameters, or that states a shape, if it is known."""
+    lines = [*_backend(subject), f"layers = {list(failure.layers)!r}"]
+    if failure.call == "parameters":
+        return [*lines, "print(sum(backend.parameters(layer) for layer in layers))"]
+    if "shape" not in failure.arrays:
+        return []
+    batch, *sizes = failure.arrays["shape"].tolist()
+    image = isinstance(failure.layers[0], spec.Windowed | spec.Global | spec.Adaptive)
+    if image and subject.info.layout == "channels_first" and len(sizes) > 1:
+        sizes = [sizes[-1], *sizes[:-1]]
+    return [
+        *lines,
+        f"shape = {(batch, *sizes)}",
+        "for layer in layers:",
+        "    shape = backend.output_shape(layer, shape)",
+        "print(shape)",
     ]

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -53,15 +54,38 @@ def _few_enough(case: Case) -> bool:
 
 
 def differentiated(ask: Ask, case: Case, x: Array, upstream: Array) -> Mapping[str, Array]:
-    """Return the subject's gradients; a failure shows the input."""
+    """Return the subject's gradients, each of the shape of its operand.
+
+    Raises:
+        Failure: as ``Ask.run``; it shows the operands.
+    """
     layer, weights = case.layer, case.weights
     call = lambda: ask.subject.gradients(layer, weights, x, upstream)  # noqa: E731 - a thunk
-    found = ask.asked(call, [layer], x, [weights])
-    if found.modified:
-        given = {"x": x, **weights, "upstream": upstream}
-        said = "the backward pass changed its input, a weight or the upstream gradient"
-        raise Failure("impure", said, arrays=given, layers=(layer,))
+    with _shown(layer, x, upstream, **weights):
+        found = ask.asked(call, [layer], what="gradients")
+        for name, operand in {"input": x, **weights}.items():
+            judge.same_shape(found.arrays[name].shape, operand.shape, f"the gradient for {name}")
+        if found.modified:
+            said = "the backward pass changed its input, a weight or the upstream gradient"
+            raise Failure("impure", said)
     return found.arrays
+
+
+@contextmanager
+def _shown(layer: spec.Layer, x: Array, upstream: Array, **weights: Array) -> Iterator[None]:
+    """Give a failure the operands of the backward pass that shows it."""
+    try:
+        yield
+    except Failure as failure:
+        failure.arrays = {"x": x, **weights, "upstream": upstream}
+        failure.layers, failure.call = (layer,), "gradients"
+        raise
+
+
+def _broken(said: str, layer: spec.Layer, x: Array, upstream: Array, **weights: Array) -> Failure:
+    """Return the failure of a law of the backward pass."""
+    arrays = {"x": x, **weights, "upstream": upstream}
+    return Failure("law", said, arrays=arrays, layers=(layer,), call="gradients")
 
 
 gradient = law(
@@ -141,12 +165,12 @@ def _judged(ask: Ask, case: Case) -> None:
         bounds.fast_gradients(layer, x, weights, upstream) if isinstance(layer, spec.Conv) else {}
     )
     for name, allowed in bounds.gradient_bounds(layer, x, weights, upstream).items():
-        try:
-            ask.note(_evidence(found[name], allowed, fast.get(name), x.dtype))
-        except Failure as failure:
-            failure.message = f"the gradient for {name}: {failure.message}"
-            failure.arrays = {"x": x, **weights, "upstream": upstream}
-            raise
+        with _shown(layer, x, upstream, **weights):
+            try:
+                ask.note(_evidence(found[name], allowed, fast.get(name), x.dtype))
+            except Failure as failure:
+                failure.message = f"the gradient for {name}: {failure.message}"
+                raise
 
 
 def _evidence(
@@ -177,7 +201,7 @@ def test_gradient_mass(ask: Ask, kind: type[spec.Layer]) -> None:
         most = bounds.growth(int(np.prod(case.shape)) + 8, fmt.unit) * mass
         if not abs(total - mass) <= most:
             said = f"the gradients sum to {total!r}, the upstream gradient to {mass!r}"
-            raise Failure("law", said, arrays={"x": x, "upstream": upstream})
+            raise _broken(said, case.layer, x, upstream)
 
     count = max(6, ask.profile.examples // 6)
     ask.explore(cases(kind), question, count)
@@ -216,9 +240,11 @@ def test_gradient_at_ties(ask: Ask, kind: type[spec.Layer]) -> None:
             mass, total = float(upstream.astype(np.float64).sum()), float(found.sum())
             kept = abs(total - mass) <= mass * (slack - 1) * max(1, found.size)
             if not ((found >= 0) & (found <= most * slack)).all() or not kept:
-                raise Failure("law", "at ties the gradient is no convex combination over the "
-                              f"maximal cells: it sums to {total!r}, upstream {mass!r}",
-                              arrays={"x": x, "upstream": upstream})  # fmt: skip
+                said = (
+                    "at ties the gradient is no convex combination over the maximal cells: "
+                    f"it sums to {total!r}, upstream {mass!r}"
+                )
+                raise _broken(said, case.layer, x, upstream)
 
     def shared(case: Case) -> None:
         """Name how one whole window of equal values shares its gradient."""
@@ -250,19 +276,20 @@ def test_gradient_at_zero(ask: Ask, kind: type[spec.Layer]) -> None:
         _beside_a_zero(ask, kind)
     inside = np.isnan(values) if issubclass(kind, spec.LpPool) else np.zeros(values.shape, bool)
     if len(values) > 1 or not (inside | ((values >= 0) & (values <= 1))).all():
-        raise Failure("trait", f"the gradient at zero is {values.tolist()}", arrays={"x": x},
-                      layers=(layer,))  # fmt: skip
+        said = f"the gradient at zero is {values.tolist()}"
+        raise dataclasses.replace(_broken(said, layer, x, upstream), effect="trait")
 
 
 def _beside_a_zero(ask: Ask, kind: type[spec.LpPool]) -> None:
     """Require of a sum of absolute values a subgradient at a zero that stands among others."""
     layer = kind(window=(2, 2), p=1)
     x = np.array([0, 3, 2, 1], np.float32).reshape(1, 2, 2, 1)
-    found = differentiated(ask, Case(layer, x.shape), x, np.ones((1, 1, 1, 1), np.float32))["input"]
+    upstream = np.ones((1, 1, 1, 1), np.float32)
+    found = differentiated(ask, Case(layer, x.shape), x, upstream)["input"]
     zero = float(found.flat[0])
     if not abs(zero) <= 1 + bounds.growth(8, bounds.format_of("float32").unit):
         said = f"beside a zero of a window the gradient is {zero}, should be of -1 to 1"
-        raise Failure("law", said, arrays={"x": x}, layers=(layer,))
+        raise _broken(said, layer, x, upstream)
 
 
 @law("adjoint")
@@ -285,9 +312,8 @@ def test_adjoint(ask: Ask, kind: type[spec.Layer]) -> None:
         size = float((np.abs(forward.value) * np.abs(g)).sum() + (np.abs(v) * np.abs(found)).sum())
         most += bounds.growth(g.size + v.size, 2.0**-53) * size  # of the two sums here
         if not abs(left - right) <= most:
-            given = {"x": x, **weights, "upstream": upstream}
             said = f"<layer(x), g> is {left!r}, <x, gradient(g)> is {right!r} (± {most:.3g})"
-            raise Failure("law", said, arrays=given)
+            raise _broken(said, layer, x, upstream, **weights)
 
     drawn = cases(kind, plain=False, regimes=("integer",)).map(_unbiased)
     ask.explore(drawn, question, max(6, ask.profile.examples // 6))
@@ -331,15 +357,15 @@ def test_gradient_of_a_draw(ask: Ask, kind: type[spec.Layer]) -> None:
         where=(cells.max(axis=-2, keepdims=True) > 0)
     )
     if (drawn > 1).any() or lost.any() or wrong:
-        raise Failure("law", "the gradient of a draw does not go to one cell that could be drawn",
-                      arrays={"x": x, "upstream": upstream}, layers=(layer,))  # fmt: skip
+        said = "the gradient of a draw does not go to one cell that could be drawn"
+        raise _broken(said, layer, x, upstream)
     largest, totals = cells.max(axis=-2), cells.sum(axis=-2)
     ties = (cells == largest[..., None, :]).sum(axis=-2)
     chance = np.divide(largest * ties, totals, out=np.ones_like(largest), where=totals > 0)
     reached = np.where(shares != 0, cells, 0).max(axis=-2)
     if float(np.log(chance).sum()) < math.log(1e-15) and (reached == largest).all():
-        raise Failure("law", "the gradient of a draw goes to the largest cell of every window",
-                      arrays={"x": x, "upstream": upstream}, layers=(layer,))  # fmt: skip
+        said = "the gradient of a draw goes to the largest cell of every window"
+        raise _broken(said, layer, x, upstream)
     _overlapping_draws(ask, layer.replace(stride=(1, 1)), x + 1)
 
 
@@ -351,4 +377,4 @@ def _overlapping_draws(ask: Ask, layer: spec.Layer, x: Array) -> None:
     ask.examples += 1
     if found.sum() != upstream.sum() or (found % 2).any():
         said = f"the gradients of overlapping draws sum to {found.sum()}, not to {upstream.sum()}"
-        raise Failure("law", said, arrays={"x": x, "upstream": upstream}, layers=(layer,))
+        raise _broken(said, layer, x, upstream)

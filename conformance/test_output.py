@@ -54,12 +54,24 @@ def test_output(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
 
 
 _WINDOWS = ["pool.output-size-general", "pool.extent", "pool.same.size", "pool.same.total"]
+_SIZES = [*_WINDOWS, "pool.ceil-mode.size"]
 OPTIONS: dict[type[spec.Layer], list[str]] = {
-    spec.MaxPool: [*_WINDOWS, "pool.ceil-mode.size"],
-    spec.MinPool: [*_WINDOWS, "pool.ceil-mode.size"],
-    spec.AveragePool: [*_WINDOWS, "pool.ceil-mode.size"],
-    spec.LpPool: [*_WINDOWS, "pool.ceil-mode.size", "pool.lp.formula"],
-    spec.Conv: [*_WINDOWS, "conv.bias"],
+    spec.MaxPool: ["pool.max.padding-never-wins", *_SIZES],
+    spec.MinPool: ["pool.min.padding-never-wins", *_SIZES],
+    spec.AveragePool: [
+        "pool.average.excludes-padding",
+        "pool.average.counts-padding",
+        "pool.average.overhang",
+        *_SIZES,
+    ],
+    spec.LpPool: ["pool.lp.formula", "pool.lp.padding-adds-nothing", "pool.lp.overhang", *_SIZES],
+    spec.Conv: [
+        "conv.padding-is-zeros",
+        "conv.dilation-example",
+        "conv.groups-example",
+        "conv.bias",
+        *_WINDOWS,
+    ],
     spec.Flatten: ["flatten.inner-axis"],
     spec.Dense: ["dense.without-bias"],
 }

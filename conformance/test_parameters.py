@@ -33,7 +33,7 @@ def counted(ask: Ask, layers: Sequence[spec.Layer], holds: int) -> None:
         Failure: it is another number, or counting failed.
         Unsupported: the subject does not count.
     """
-    said = ask.asked(lambda: ask.subject.parameters(layers), layers)
+    said = ask.asked(lambda: ask.subject.parameters(layers), layers, what="parameters")
     if said != holds:
         raise Failure(
             "count",
@@ -41,6 +41,7 @@ def counted(ask: Ask, layers: Sequence[spec.Layer], holds: int) -> None:
             expected=str(holds),
             actual=str(said),
             layers=tuple(layers),
+            call="parameters",
         )
 
 
@@ -264,8 +265,7 @@ def test_network_shapes(ask: Ask, network: networks.Network) -> None:
     """The framework's static shapes are those that the authors state, and the formulas give."""
 
     def question(step: networks.Step, shape: spec.Shape, holds: spec.Shape) -> None:
-        said = ask.static_shape([step.layer], shape)
-        judge.same_shape(said, holds, f"{step.name}: the static answer", [step.layer])
+        ask.static_shape([step.layer], shape, holds, f"{step.name}: the static answer")
 
     first = (1, *network.input)
     shapes = model_shapes(network.layers, first)

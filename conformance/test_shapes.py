@@ -8,7 +8,7 @@ from functools import cache, partial
 import numpy as np
 
 from cnnformance.adapters.backend import Unsupported
-from cnnformance.conformance import designed, judge
+from cnnformance.conformance import designed
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
@@ -66,16 +66,15 @@ def _static_of_none(ask: Ask, case: Case) -> None:
 def _answers(ask: Ask, case: Case) -> bool:
     """Whether the subject returns something for a case, right or wrong."""
     try:
-        ask.run(case.layer, case.x, case.weights)
+        ask.run_any(case.layer, case.x, case.weights)
     except (Failure, Unsupported):
         return False
     return True
 
 
 def _agrees(ask: Ask, layer: spec.Layer, shape: spec.Shape) -> None:
-    said = ask.static_shape([layer], shape)
     what = f"the static answer for input {shape}"
-    judge.same_shape(said, output_shape(layer, shape), what, layers=[layer])
+    ask.static_shape([layer], shape, output_shape(layer, shape), what)
 
 
 def _stated(ask: Ask, layer: spec.Layer, shape: spec.Shape) -> None:
@@ -124,11 +123,19 @@ def test_window_larger_than_input(ask: Ask, kind: type[spec.Layer]) -> None:
             raise
         if min(shape) > 0:
             said = f"no window fits into {case.shape}, and the static answer is {shape}"
-            raise Failure("shape", said, expected="a refusal, or no cells", actual=str(shape))
+            raise Failure(
+                "shape",
+                said,
+                expected="a refusal, or no cells",
+                actual=str(shape),
+                arrays={"shape": np.array(case.shape)},
+                layers=(case.layer,),
+                call="output_shape",
+            )
 
     def question(case: Case) -> None:
         try:
-            y = ask.run(case.layer, case.x, case.weights)
+            y = ask.run_any(case.layer, case.x, case.weights)
         except Failure as failure:
             if failure.effect == "exception":
                 return

@@ -219,6 +219,7 @@ _OPTIONS: Sequence[Callable[[Fields, Fields], str]] = (
     lambda layer, _: "training" if layer["training"] else "",
     lambda _, case: "empty input" if 0 in case["shape"] else "",
     _memory,
+    lambda _, case: "" if case["dtype"] == "float32" else f"dtype == {case['dtype']}",
 )
 """How a configuration may depart from the plain one. A minimal case departs only as needed."""
 
@@ -238,6 +239,8 @@ _SETTINGS: Sequence[Callable[[Fields, Fields], str]] = (_rank, _regime)
 
 
 def _holding(predicates: Sequence[Callable[[Fields, Fields], str]], verdict: Verdict) -> set[str]:
+    if verdict.failure and verdict.failure.effect == "accepted":
+        return set()  # the message says what is wrong with the case; all else is ordinary
     case = _case(verdict)
     layers = [layer for layer in case.get("layers", ()) if layer.get("type") == verdict.layer]
     holding = set()
@@ -291,6 +294,8 @@ def findings(run: Run, verdicts: Collection[VerdictName] = FAILING) -> list[Find
         effect = v.failure.effect if v.failure else v.verdict
         if effect == "adapter":  # such as a framework that did not start: the layer is no matter
             return v.subject, v.message, effect, v.known
+        if effect == "accepted":  # each question breaks a rule of its own
+            return v.subject, v.question, effect, v.known
         return v.subject, v.layer, effect, v.known
 
     for (subject, _, effect, _), same in _grouped(chosen, key).items():

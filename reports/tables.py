@@ -260,7 +260,8 @@ def _layer(fields: Mapping[str, Any]) -> str:
     def absent(key: str, value: Any) -> bool:
         zero = key == "padding" and value == [[0, 0]] * len(value)
         one = key == "dilation" and value == [1] * len(value)
-        return value is None or value is False or value == [] or zero or one
+        usual = value is (key == "bias")  # an option that is off; a layer has a bias unless told
+        return value is None or usual or value == [] or zero or one
 
     def tuples(value: Any) -> Any:
         return tuple(map(tuples, value)) if isinstance(value, list) else value

@@ -248,6 +248,24 @@ def test_gradients_are_those_of_numpy(backend: Backend, case: Case) -> None:
         np.testing.assert_allclose(given, expected[name], rtol=1e-5, atol=1e-4)
 
 
+def test_script_gives_the_same_gradients(backend: Backend, case: Case) -> None:
+    layer, shape = case
+    weights, x = arguments(layer, shape)
+    upstream = values(NumPy().output_shape(layer, shape), seed=2)
+    inner = native(backend, layer, x), native(backend, layer, upstream)
+    try:
+        source = backend.gradient_script(layer)
+        expected = backend.gradients(layer, weights, *inner)
+    except (Unsupported, NotImplementedError) as reason:  # the latter by the framework itself
+        pytest.skip(str(reason))
+    namespace: dict[str, Any] = {"np": np, "x": inner[0], "upstream": inner[1], "weights": weights}
+    exec(source, namespace)  # noqa: S102 - that it runs is the claim
+    found = namespace["gradients"]
+    assert list(found) == ["input", *weights]
+    for name, gradient in found.items():
+        np.testing.assert_array_equal(gradient, expected[name])
+
+
 def test_plain_layers_are_all_there(backend: Backend) -> None:
     for layer, shape in PLAIN:
         weights, x = arguments(layer, shape)

@@ -80,6 +80,31 @@ seen = 2026-11-23
 """
 
 
+WRONG = """\
+from cnnformance.adapters.numpy import NumPy
+from cnnformance.spec.layers import ReLU
+
+
+class Wrong(NumPy):
+    layout = "channels_first"
+
+    def build(self, layer, weights):
+        return (lambda x: x * (x > 0)) if isinstance(layer, ReLU) else super().build(layer, weights)
+
+    def gradients(self, layer, weights, x, upstream):
+        return {"input": 2 * upstream}
+
+    def parameters(self, layer):
+        return 1 + super().parameters(layer)
+
+    def output_shape(self, layer, shape):
+        return (*super().output_shape(layer, shape)[:-1], 77)
+
+    def script(self, layer):
+        return "y = x * (, x > 0)"
+"""
+
+
 def command(*arguments: str) -> list[str]:
     options = ["--profile=quick", "--record=verdicts.jsonl", "-q", "-p", "no:cacheprovider"]
     return [sys.executable, "-m", "pytest", "--rootdir", str(ROOT), *options, *arguments]
@@ -212,11 +237,18 @@ def _gone(process: int) -> None:
         ("nonsense", "no backend is called 'nonsense'. Known: "),
         ("numpy==0.1", "is installed, not 0.1"),
         ("absent.py:Backend", "there is no file absent.py"),
+        ("mine.py:Yours", "mine.py has no subclass of cnnformance.adapters.backend.Backend named "),
+        ("mine.py:Mine:nomode", "Mine has no mode 'nomode'; it has none"),
+        ("numpy:nomode", "NumPy has no mode 'nomode'; it has none"),
+        ("absent.module:Backend", "there is no module absent"),
+        ("torch@cuda:99", "PyTorch has no device 'cuda:99'"),
     ],
 )
 def test_a_subject_that_means_nothing_is_one_line(subject: str, says: str, tmp_path: Path) -> None:
+    pytest.importorskip(subject.partition("@")[0] if "@" in subject else "pytest")
+    (tmp_path / "mine.py").write_text(SHORTCUT, encoding="utf-8")
     done = run(tmp_path, CONFORMANCE, f"--backend={subject}")
-    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"ERROR: --backend {subject}: ")
     assert says in line
@@ -248,7 +280,10 @@ def test_a_wrong_option_is_told_and_nothing_is_asked(
 
 @pytest.mark.parametrize("blocks", [1, 12], ids=["header", "verdicts"])
 def test_a_full_disk_keeps_what_was_recorded(blocks: int, tmp_path: Path) -> None:
-    others = [f"--backend=numpy@{'x' * 512}"] if blocks == 1 else []  # a header of over a block
+    long = [tmp_path / f"{name * 200}.py" for name in "abc"]  # a header of over a block
+    others = [f"--backend={file.name}:Mine" for file in long] if blocks == 1 else []
+    for file in long:
+        file.write_text(SHORTCUT, encoding="utf-8")
     asked = command(CONFORMANCE, "--backend=numpy", *others, "-k", "ReLU")
     limited = ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh", *asked]
     done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
@@ -262,13 +297,63 @@ def test_a_full_disk_keeps_what_was_recorded(blocks: int, tmp_path: Path) -> Non
         assert found.partial
 
 
-def test_a_mode_that_is_unknown_is_told_once_in_full(tmp_path: Path) -> None:
+def test_what_a_backend_raises_as_it_starts_is_told_once_in_full(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SHORTCUT + "\n\nraise OSError('no such library')\n")
     # -rN: with CI in the environment pytest tells each failure in full once more, in its summary.
-    done, found = ask(tmp_path, CONFORMANCE, "--backend=numpy:nomode", "-k", "ReLU", "-rN")
-    assert {v.message for v in found.verdicts} == {
-        "numpy:nomode: Unsupported: NumPy has no mode 'nomode'; it has none"
-    }
-    assert done.stdout.count("Traceback") == 1
+    done, found = ask(tmp_path, CONFORMANCE, "--backend=mine.py:Mine", "-k", "ReLU", "-rN")
+    assert {v.message for v in found.verdicts} == {"mine.py:Mine: OSError: no such library"}
+    assert done.stdout.count("raise OSError('no such library')") == 1
+
+
+@pytest.mark.parametrize(
+    ("question", "shown"),
+    [
+        ("test_output.py and ReLU-float32", None),
+        ("test_gradient and ReLU and not of", "'input': array("),
+        ("test_count_formula and Conv", None),
+        ("test_static_shape and ReLU", None),
+    ],
+)
+def test_a_script_shows_what_was_asked(question: str, shown: str | None, tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(WRONG, encoding="utf-8")
+    _, found = ask(tmp_path, CONFORMANCE, "--backend=wrong.py:Wrong", "-k", question)
+    failures = [v.failure for v in found.verdicts if v.failure]
+    assert failures
+    for failure in failures:
+        assert failure.script
+        (tmp_path / "shown.py").write_text(failure.script, encoding="utf-8")
+        asked = [sys.executable, "shown.py"]
+        path = {**os.environ, "PYTHONPATH": str(ROOT)}
+        out = subprocess.check_output(asked, cwd=tmp_path, env=path, text=True)  # noqa: S603 - our own words
+        assert (shown or failure.actual) in out
+
+
+NARROW = """\
+from cnnformance.adapters.numpy import NumPy
+from cnnformance.spec.layers import GlobalMaxPool
+
+
+class Narrow(NumPy):
+    def build(self, layer, weights):
+        call = super().build(layer, weights)
+        return (lambda x: call(x)[:, :1]) if isinstance(layer, GlobalMaxPool) else call
+"""
+
+
+def test_a_wrong_shape_is_that_in_every_question(tmp_path: Path) -> None:
+    (tmp_path / "narrow.py").write_text(NARROW, encoding="utf-8")
+    _, found = ask(tmp_path, CONFORMANCE, "--backend=narrow.py:Narrow", "-k", "GlobalMaxPool")
+    fallen = [v for v in found.verdicts if v.verdict not in ("pass", "unsupported")]
+    assert len(fallen) > 10
+    assert {v.failure.effect for v in fallen if v.failure} == {"shape"}
+    assert {v.verdict for v in fallen} == {"fail"}
+
+
+def test_what_is_unsupported_passes_no_question(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SHORTCUT, encoding="utf-8")
+    _, found = ask(tmp_path, CONFORMANCE, "--backend=mine.py:Mine", "-k", "not ReLU")
+    passed = {v.question for v in found.verdicts if v.verdict != "unsupported"}
+    assert passed == set()
 
 
 def test_divergences_beside_a_backend_explain_its_failures(tmp_path: Path) -> None:

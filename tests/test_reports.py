@@ -28,7 +28,7 @@ from cnnformance.reports.records import (
     VerdictName,
     Writer,
 )
-from cnnformance.spec.layers import Layer, MaxPool, to_json
+from cnnformance.spec.layers import Dense, Layer, MaxPool, to_json
 
 SCRIPT = "import torch\nprint('<b>' & \"```\")  # https://example.org/?a=1&b=2"
 
@@ -375,6 +375,26 @@ def test_a_dtype_is_named_if_the_same_test_passes_in_another() -> None:
     assert finding.where == ("dtype == float16",)
     (finding,) = matrix.findings(run(half, failed(question="a.py::t[float32]")))
     assert finding.where == ("rank == 2",)
+
+
+def test_a_dtype_is_a_departure_that_parts_causes() -> None:
+    half = failed(question="q1")
+    assert half.failure
+    half = replace(half, failure=failure(case={**(half.failure.case or {}), "dtype": "float16"}))
+    ceil = failed(MaxPool((2, 2), ceil_mode=True))
+    assert _where(half, ceil) == [(("ceil_mode",), 1), (("dtype == float16",), 1)]
+
+
+def test_each_rule_whose_breach_is_accepted_is_a_finding() -> None:
+    wide = failed(MaxPool((2, 2), stride=(1, 1)), effect="accepted")
+    assert _where(wide, wide) == [((), 1), ((), 1)]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_without_bias_is_shown_as_such(bias: bool) -> None:
+    found = tables.details(failed(Dense(2, 3, bias=bias)))
+    (shown,) = (detail.text for detail in found if detail.label == "layer")
+    assert shown == f"Dense(in_features=2, out_features=3{'' if bias else ', bias=False'})"
 
 
 def test_effects_and_subjects_are_different_findings_and_known_ones_apart() -> None:
