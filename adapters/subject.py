@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -200,6 +201,10 @@ class _Process:
         self._sock = ours
         self._pid = 0
 
+    def answers(self, seconds: float) -> bool:
+        """Whether the child's hello, or its end, comes within a time."""
+        return self._sock is None or bool(select.select([self._sock], [], [], seconds)[0])
+
     def ready(self) -> None:
         """Wait for the child's hello.
 
@@ -351,6 +356,11 @@ class Subject:
         """Begin to start the process, without waiting for it."""
         if self._channel is None and self._broken is None and not self.in_process:
             self._channel = _Process(self.target, self.seconds, self.memory)
+
+    def starts_within(self, seconds: float) -> bool:
+        """Launch the subject, and return whether ``start`` would return or raise within a time."""
+        self.launch()
+        return not isinstance(self._channel, _Process) or self._channel.answers(seconds)
 
     def start(self) -> Info:
         """Wait until the backend is there, and return what it says of itself.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
+import json
 import math
 import platform
 import sys
@@ -38,6 +39,8 @@ _PROPERTY = "cnnformance"
 _LEVELS: tuple[clauses.Level, ...] = get_args(clauses.Level)
 _OWN = {"exception", "crash", "hang", "shape", "dtype"}
 """Effects on the layer that was called, in a question that may be about another one too."""
+_PATIENCE = 20.0
+"""Seconds that a subject may take to start before the questions are collected."""
 _EFFECT_VERDICTS = {"crash": "crash", "hang": "hang", "adapter": "error"}
 
 
@@ -127,10 +130,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def _try_names(config: pytest.Config) -> None:
     """Start the subjects whose class, mode or device may not exist.
 
-    One that cannot be started for another reason stays: each question put to it says so.
+    One that cannot be started for another reason, or takes long, stays: each question waits for it,
+    and says so.
     """
-    for subject in config.stash[_SUBJECTS].values():
-        if subject.target.plain or config.getoption("collectonly"):
+    if config.getoption("collectonly"):
+        return
+    tried = [s for s in config.stash[_SUBJECTS].values() if not s.target.plain]
+    for subject in tried:
+        subject.launch()
+    for subject in tried:
+        if not subject.starts_within(_PATIENCE):
             continue
         try:
             subject.start()
@@ -367,13 +376,13 @@ def _shown(record: records.Verdict, failure: Failure | None, call: pytest.CallIn
     return "\n".join(lines)
 
 
-def _transport(record: records.Verdict, asked: Ask) -> dict[str, Any]:
-    """Return what the recorder writes, as plain data: it may travel between processes."""
+def _transport(record: records.Verdict, asked: Ask) -> str:
+    """Return what the recorder writes, as JSON: execnet, which may carry it, limits integers."""
     traits = [
         records.Trait(asked.subject.name, t.name, t.value, {"at": t.where}, t.shown)
         for t in asked.traits
     ]
-    return {"verdict": records.encode(record), "traits": [records.encode(t) for t in traits]}
+    return json.dumps([records.encode(each) for each in (record, *traits)], allow_nan=False)
 
 
 class _Recorder:
@@ -441,8 +450,7 @@ class _Recorder:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for name, value in report.user_properties:
             if name == _PROPERTY and self.writer is not None:
-                data: Any = value
-                for line in (data["verdict"], *data["traits"]):
+                for line in json.loads(str(value)):
                     self._write(line)
                 self.recorded += 1
         report.user_properties = [p for p in report.user_properties if p[0] != _PROPERTY]

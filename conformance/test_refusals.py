@@ -245,7 +245,7 @@ def _refused(ask: Ask, kind: type[spec.Layer], rule: str, cases: Any) -> None:
     healthy: dict[Case, bool] = {}
 
     def usable(usual: Case) -> bool:
-        """Whether an ordinary call is answered rightly; if it never was, others say so."""
+        """Whether an ordinary call is answered rightly; if it never is, refusals show nothing."""
         try:
             ask.output(usual)
         except Failure:
@@ -259,7 +259,9 @@ def _refused(ask: Ask, kind: type[spec.Layer], rule: str, cases: Any) -> None:
         if usual not in healthy:
             healthy[usual] = usable(usual)
         answers.add(_answer(ask, case))
-        if healthy[usual] and not usable(usual):
+        if not healthy[usual]:
+            raise Unsupported(f"an ordinary call fails too: {usual.layer}")
+        if not usable(usual):
             raise Failure(
                 "law",
                 f"after {case.why} was refused, an ordinary call fails: {usual.layer}",

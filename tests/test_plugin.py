@@ -328,6 +328,29 @@ def test_a_script_shows_what_was_asked(question: str, shown: str | None, tmp_pat
         assert (shown or failure.actual) in out
 
 
+REFUSES = """\
+from cnnformance.adapters.numpy import NumPy
+
+
+class Refuses(NumPy):
+    def build(self, layer, weights):
+        def call(x):
+            raise ValueError("not today")
+        return call
+"""
+
+
+def test_a_backend_that_refuses_all_passes_nothing(tmp_path: Path) -> None:
+    """Refusals of what is wrong show nothing then; integers of any size reach the record."""
+    (tmp_path / "refuses.py").write_text(REFUSES, encoding="utf-8")
+    chosen = "(MaxPool or Conv) and (test_refused or int64)"
+    options = ("--backend=refuses.py:Refuses", "-k", chosen, "-n", "2")
+    done, found = ask(tmp_path, CONFORMANCE, *options)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    assert not found.partial
+    assert {v.verdict for v in found.verdicts} == {"fail", "unsupported"}
+
+
 NARROW = """\
 from cnnformance.adapters.numpy import NumPy
 from cnnformance.spec.layers import GlobalMaxPool
