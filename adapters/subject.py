@@ -141,7 +141,7 @@ class _InProcess:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a worker process has no filter that makes errors
             answer, results = self._server.answer(header, [a.copy() for a in arrays])
-        return answer, [np.array(a) for a in results]
+        return json.loads(wire.encoded(answer)), [np.array(a) for a in results]
 
     def close(self) -> None:
         """Nothing to end."""

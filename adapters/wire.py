@@ -43,11 +43,16 @@ def dtype_named(name: str) -> np.dtype[Any]:
     return np.dtype(name)
 
 
+def encoded(header: Header) -> bytes:
+    """Return a header as JSON. What is no Unicode (a lone surrogate) becomes a question mark."""
+    return json.dumps(header, ensure_ascii=False).encode(errors="replace")
+
+
 def send(sock: socket.socket, header: Header, arrays: Sequence[Array] = ()) -> None:
     """Send a message. Raises ``OSError`` (also on a time-out) when the other side is gone."""
     plain = [np.ascontiguousarray(a) if a.ndim else a.copy() for a in arrays]
     described = [{"dtype": a.dtype.name, "shape": a.shape} for a in plain]
-    text = json.dumps({**header, "arrays": described}).encode()
+    text = encoded({**header, "arrays": described})
     sock.sendall(_LENGTH.pack(len(text)) + text + b"".join(a.tobytes() for a in plain))
 
 

@@ -228,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         text = options.answer(options)
         if options.output:
-            Path(options.output).write_text(text, encoding="utf-8")
+            Path(options.output).write_text(text, encoding="utf-8", errors="replace")
         else:
             if isinstance(sys.stdout, io.TextIOWrapper):  # a character it lacks is shown as "?"
                 sys.stdout.reconfigure(errors="replace")

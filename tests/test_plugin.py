@@ -335,13 +335,13 @@ from cnnformance.adapters.numpy import NumPy
 class Refuses(NumPy):
     def build(self, layer, weights):
         def call(x):
-            raise ValueError("not today")
+            raise ValueError("not \\udcff today")
         return call
 """
 
 
 def test_a_backend_that_refuses_all_passes_nothing(tmp_path: Path) -> None:
-    """Refusals of what is wrong show nothing then; integers of any size reach the record."""
+    """Refusals of what is wrong show nothing then; any integer and any text reaches the record."""
     (tmp_path / "refuses.py").write_text(REFUSES, encoding="utf-8")
     chosen = "(MaxPool or Conv) and (test_refused or int64)"
     options = ("--backend=refuses.py:Refuses", "-k", chosen, "-n", "2")
