@@ -16,7 +16,9 @@ GROUP = "cnnformance.backends"
 _SUBJECT = re.compile(
     r"(?P<name>[^=:@]+)(==(?P<version>[^:@]+))?(:(?P<mode>[^@]+))?(@(?P<device>.+))?"
 )
-_PATH = re.compile(r"(?P<path>.+?\.py:\w+|[\w.]+:[A-Z]\w*)(:(?P<mode>[^@]+))?(@(?P<device>.+))?")
+_PATH = re.compile(
+    r"(?P<path>.+?\.py:\w+|\w+(\.\w+)*:[A-Z]\w*)(:(?P<mode>[^@]+))?(@(?P<device>.+))?"
+)
 
 
 class SubjectError(ValueError):
@@ -82,7 +84,7 @@ def parse(subject: str) -> Target:
     """
     if match := _PATH.fullmatch(subject):
         file, python, _ = subject.partition(".py:")
-        if python and not Path(f"{file}.py").is_file():
+        if python and not _is_file(Path(f"{file}.py")):
             raise SubjectError(f"--backend {subject}: there is no file {file}.py")
         return Target(subject, match["path"], match["mode"] or "", match["device"] or "cpu")
     match = _SUBJECT.fullmatch(subject)
@@ -102,6 +104,13 @@ def parse(subject: str) -> Target:
             "One environment holds one version: install the other in an environment of its own"
         )
     return Target(subject, registered()[name], match["mode"] or "", match["device"] or "cpu")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def divergences(target: Target) -> Path | None:

@@ -26,7 +26,7 @@ import numpy as np
 from cnnformance.adapters import wire
 from cnnformance.adapters.backend import Array, Unsupported, Weights
 from cnnformance.adapters.registry import Target
-from cnnformance.adapters.worker import Server, find
+from cnnformance.adapters.worker import Server, find, told
 from cnnformance.spec.layers import Layer, Shape, to_json
 
 _START_SECONDS = 180.0
@@ -167,9 +167,12 @@ class _Process:
     def launch(self) -> None:
         """Start the parent that imports the framework; does not wait for it."""
         ours, theirs = socket.socketpair()
+        place, _, name = self._target.path.rpartition(":")
+        if place.endswith(".py"):  # the process may change its working directory
+            place = str(Path(place).resolve())
         options = {
             "control": theirs.fileno(),
-            "target": self._target.path,
+            "target": f"{place}:{name}",
             "mode": self._target.mode,
             "device": self._target.device,
             "memory": self._memory,
@@ -382,10 +385,11 @@ class Subject:
             self._broken = error
             raise
         except Exception as error:
+            said = json.loads(wire.encoded(told(error)))
             if _unknown(type(error).__name__, self.target):
-                self._broken = Unknown(f"{self.name}: {error}")
+                self._broken = Unknown(f"{self.name}: {said['message']}")
             else:
-                self._broken = AdapterBroke(f"{self.name}: {type(error).__name__}: {error}")
+                self._broken = AdapterBroke(f"{self.name}: {said['type']}: {said['message']}")
             raise self._broken from error
         assert isinstance(self._channel, _Process | _InProcess)
         hello = self._channel.hello
@@ -428,7 +432,7 @@ class Subject:
             case "ok":
                 return answer, results
             case "unsupported":
-                raise Unsupported(answer["message"])
+                raise Unsupported(answer["message"] or "no reason is given")
             case "adapter":
                 raise AdapterBroke(answer["message"], answer["traceback"])
             case _:

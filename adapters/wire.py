@@ -74,8 +74,11 @@ def receive(sock: socket.socket, seconds: float | None = None) -> tuple[Header, 
         raise WireError(f"the header is not a message: {error}") from error
     arrays = []
     for dtype, shape in described:
-        data = _exactly(sock, math.prod(shape) * dtype.itemsize, deadline)
-        arrays.append(np.frombuffer(data, dtype=dtype).reshape(shape))
+        try:
+            data = _exactly(sock, math.prod(shape) * dtype.itemsize, deadline)
+            arrays.append(np.frombuffer(data, dtype=dtype).reshape(shape))
+        except (ValueError, TypeError) as error:
+            raise WireError(f"the header is not a message: {error}") from error
     return header, arrays
 
 

@@ -12,6 +12,7 @@ import faulthandler
 import importlib
 import importlib.util
 import json
+import operator
 import os
 import select
 import signal
@@ -19,7 +20,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -34,6 +35,8 @@ _CACHED = 64
 """Built layers that are kept, so that later calls meet the state of earlier ones."""
 _CACHED_BYTES = 1 << 20
 """Of the weights of a layer that is kept."""
+_LONGEST_TEXT = 2000
+"""Of what a framework says, and of half of its tracebacks."""
 
 Answer = tuple[wire.Header, list[Array]]
 
@@ -120,6 +123,20 @@ def _is_dtype(name: object) -> bool:
         return False
 
 
+def _sizes(shape: object) -> spec.Shape:
+    """Return a shape that a backend states, as integers that JSON holds."""
+    if isinstance(shape, Iterable) and not isinstance(shape, str | bytes):
+        with contextlib.suppress(TypeError):
+            sizes = tuple(map(operator.index, shape))
+            if all(abs(size) < 2**63 for size in sizes):
+                return sizes
+    raise AdapterError(f"output_shape returned {_cut(repr(shape))}; it returns integers")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} ..."
+
+
 def _takes_images(layer: spec.Layer) -> bool:
     return isinstance(layer, spec.Windowed | spec.Global | spec.Adaptive)
 
@@ -146,7 +163,7 @@ class Server:
             said = "must be a tuple of NumPy's names and bfloat16, such as ('float32',)"
             raise AdapterError(f"dtypes is {backend.dtypes!r}, and {said}")
         return {
-            "version": str(backend.version()),
+            "version": _cut(str(backend.version())),
             "layout": backend.layout,
             "dtypes": list(backend.dtypes),
             "deterministic": bool(backend.deterministic),
@@ -166,12 +183,12 @@ class Server:
             if [array.tobytes() for array in arrays] != before:
                 header["modified"] = True
         except Unsupported as reason:
-            return {"status": "unsupported", "message": str(reason)}, []
+            return {"status": "unsupported", **told(reason)}, []
         except (SystemExit, KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # noqa: BLE001 - its answer; a panic of Rust is no Exception
             status = "adapter" if isinstance(error, AdapterError) else "exception"
-            return {"status": status, **_told(error)}, []
+            return {"status": status, **told(error)}, []
         return {"status": "ok", **header}, results
 
     def _layers(self, request: wire.Header) -> list[spec.Layer]:
@@ -193,6 +210,8 @@ class Server:
             op = self.built.get(key)
             if op is None:
                 op = self.backend.build(layer, weights)
+                if isinstance(op, Composed) and not isinstance(op.note, str):
+                    raise AdapterError(f"the note of Composed is {op.note!r}; it is a string")
                 if not callable(op):
                     raise AdapterError(f"build({layer}) returned {type(op).__name__}, no callable")
                 if len(self.built) >= _CACHED:
@@ -211,12 +230,16 @@ class Server:
         y = self.backend.to_numpy(tensor)
         if not isinstance(y, np.ndarray):
             raise AdapterError(f"to_numpy returned {type(y).__name__}; it returns numpy.ndarray")
-        if y.dtype.kind not in "biufc" and y.dtype.name != "bfloat16":
-            raise AdapterError(f"to_numpy returned an array of dtype {y.dtype}")
         return self._canonical_array(y, image)
 
     def _canonical_array(self, y: Array, image: bool) -> Array:
-        """Return an array of the backend in the suite's layout and the machine's byte order."""
+        """Return an array of the backend in the suite's layout and the machine's byte order.
+
+        Raises:
+            AdapterError: it holds no numbers.
+        """
+        if y.dtype.kind not in "biufc" and y.dtype.name != "bfloat16":
+            raise AdapterError(f"the backend returned an array of dtype {y.dtype}")
         if not y.dtype.isnative:
             y = y.astype(y.dtype.newbyteorder("="))
         if image and self.backend.layout == "channels_first" and y.ndim >= 3:
@@ -245,7 +268,7 @@ class Server:
         seconds = time.perf_counter() - start
         header = {
             "seconds": seconds,
-            "composed": "; ".join(op.note for op in ops if isinstance(op, Composed)),
+            "composed": "; ".join(_cut(op.note) for op in ops if isinstance(op, Composed)),
             "modified": x.tobytes() != before,
         }
         return header, x, y
@@ -290,7 +313,7 @@ class Server:
         if image and first and len(shape) >= 3:
             shape = (shape[0], shape[-1], *shape[1:-1])
         for layer in layers:
-            shape = tuple(int(size) for size in self.backend.output_shape(layer, shape))
+            shape = _sizes(self.backend.output_shape(layer, shape))
         if image and first and len(shape) >= 3:
             shape = (shape[0], *shape[2:], shape[1])
         return {"shape": list(shape)}, []
@@ -307,6 +330,8 @@ class Server:
         before = native.tobytes(), native_upstream.tobytes()
         found = self.backend.gradients(layer, weights, native, native_upstream)
         modified = (native.tobytes(), native_upstream.tobytes()) != before
+        if not isinstance(found, Mapping):
+            raise AdapterError(f"gradients returned a {type(found).__name__}; it returns a dict")
         missing = {"input", *weights} - set(found)
         if missing:
             raise AdapterError(f"gradients lacks {sorted(missing)}")
@@ -349,20 +374,24 @@ def serve(sock: socket.socket, make: Callable[[], Backend]) -> None:
         try:
             wire.send(sock, {**number, **header}, results)
         except MemoryError as error:
-            wire.send(sock, {**number, "status": "exception", **_told(error)})
+            wire.send(sock, {**number, "status": "exception", **told(error)})
 
 
-def _told(error: BaseException) -> wire.Header:
+def told(error: BaseException) -> wire.Header:
     """Return what an exception says, even if saying it raises."""
     try:
-        message, trace = str(error), traceback.format_exc()
-    except Exception:  # noqa: BLE001 - its own __str__ is broken
+        message, trace = "".join(str(error)), traceback.format_exc()
+    except BaseException:  # noqa: BLE001 - its own __str__ is broken
         message, trace = "(the exception has no message: its __str__ raises)", ""
-    return {"type": type(error).__name__, "message": message[:2000], "traceback": trace[-4000:]}
+    return {
+        "type": _cut(type(error).__name__),
+        "message": _cut(message),
+        "traceback": trace[-2 * _LONGEST_TEXT :],
+    }
 
 
 def _failed_start(error: BaseException) -> wire.Header:
-    return {"status": "failed", "pid": os.getpid(), **_told(error)}
+    return {"status": "failed", "pid": os.getpid(), **told(error)}
 
 
 def _limit_memory(gigabytes: float) -> None:
@@ -398,13 +427,14 @@ def main(argv: Sequence[str]) -> None:
         if not descriptors:
             return
         alive_read, alive_write = os.pipe()
+        link = socket.socket(fileno=descriptors[0])
         pid = os.fork()
         if pid == 0:
             os.close(alive_read)
             control.close()
             status = 1
             try:
-                _child(socket.socket(fileno=descriptors[0]), make, options["memory"])
+                _child(link, make, options["memory"])
                 status = 0
             except SystemExit as leaving:
                 status = leaving.code if isinstance(leaving.code, int) else 0
@@ -413,12 +443,17 @@ def main(argv: Sequence[str]) -> None:
             finally:
                 os._exit(status)
         os.close(alive_write)
-        os.close(descriptors[0])
-        ready, _, _ = select.select([control.fileno(), alive_read], [], [])
-        if alive_read not in ready:  # the suite is gone, or wants a new child
+        # the pipe ends with the child and all that it forked, the descriptor of it with itself
+        ends = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else os.dup(alive_read)
+        ready, _, _ = select.select([control.fileno(), ends], [], [])
+        if ends not in ready:  # the suite is gone, or wants a new child
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
+        os.close(ends)
         os.close(alive_read)
+        with contextlib.suppress(OSError):  # what the child forked may hold its end of it
+            link.shutdown(socket.SHUT_RDWR)
+        link.close()
         with contextlib.suppress(OSError):
             control.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 

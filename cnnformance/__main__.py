@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import io
 import os
 import sys
@@ -213,6 +214,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _spare_record(options: argparse.Namespace) -> None:
+    """Refuse to write an answer over the run that it was made from."""
+    output = Path(options.output).resolve()
+    for argument in {getattr(options, name, None) for name in ("run", "first", "second")}:
+        with contextlib.suppress(records.RecordError):
+            if output == records.resolve(argument, Path.cwd()).resolve():
+                said = f"--output {options.output}: this is the run's record; name another file"
+                raise ValueError(said)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line.
 
@@ -228,6 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         text = options.answer(options)
         if options.output:
+            _spare_record(options)
             Path(options.output).write_text(text, encoding="utf-8", errors="replace")
         else:
             if isinstance(sys.stdout, io.TextIOWrapper):  # a character it lacks is shown as "?"

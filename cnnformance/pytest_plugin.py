@@ -28,7 +28,7 @@ from cnnformance.conformance.asking import PROFILES, Ask
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.known import KnownError, load_known
 from cnnformance.reports import arrays, records, render
-from cnnformance.spec import clauses
+from cnnformance.spec import clauses, networks
 from cnnformance.spec import layers as spec
 
 _TARGETS = pytest.StashKey[dict[str, registry.Target]]()
@@ -41,6 +41,8 @@ _OWN = {"exception", "crash", "hang", "shape", "dtype"}
 """Effects on the layer that was called, in a question that may be about another one too."""
 _PATIENCE = 20.0
 """Seconds that a subject may take to start before the questions are collected."""
+_LARGEST = 2.0**33
+"""The GiB that a 64-bit size holds."""
 _EFFECT_VERDICTS = {"crash": "crash", "hang": "hang", "adapter": "error"}
 
 
@@ -78,23 +80,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _seconds(text: str) -> float:
     """Return a time limit; argparse names the option in its error."""
-    if not 0 < (value := float(text)) <= threading.TIMEOUT_MAX:
+    if not 0 < (value := _number(text)) <= threading.TIMEOUT_MAX:
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
     return value
 
 
 def _size(text: str) -> float:
-    if not 0 <= (value := float(text)) < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no size of 0 or more")
+    if not 0 <= (value := _number(text)) < _LARGEST:
+        raise argparse.ArgumentTypeError(f"{text} is no size of 0 or more, in GiB")
     return value
 
 
 def _seed(text: str) -> int:
-    if (value := int(text)) < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no integer of 0 or more")
+    return int(text)
 
 
 def _option(config: pytest.Config, name: str) -> Any:
@@ -107,10 +116,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "clauses(*ids): the clauses of the spec that a test checks")
     names = config.getoption("--backend") or registry.installed()
     try:
+        clauses.load()
+        networks.load()
         config.stash[_TARGETS] = {name: registry.parse(name) for name in names}
         for name in names:
             load_known(name)
-    except (registry.SubjectError, KnownError) as error:
+    except (registry.SubjectError, KnownError, clauses.SpecError, networks.NetworkError) as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[_SUBJECTS] = {
         name: Subject(
@@ -401,9 +412,10 @@ class _Recorder:
         self.selected = bool(config.getoption("keyword") or _option(config, "--level") or parts)
 
     def _open(self) -> None:
-        if self.path.exists() and not self.path.is_file():
-            raise pytest.UsageError(f"--record {self.path}: this is no file")
         try:
+            if self.path.exists() and not self.path.is_file():
+                said = f"--record {self.path}: this is no file; name one that can be written"
+                raise pytest.UsageError(said)
             self.path.unlink(missing_ok=True)
             self.writer = records.Writer(self.path)
         except OSError as error:
@@ -437,14 +449,15 @@ class _Recorder:
         if session.config.getoption("collectonly") or self.writer is not None:
             return
         self.planned = sum("ask" in getattr(item, "fixturenames", ()) for item in session.items)
-        if self.planned:
-            self._open()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
-        if self.writer is None:
-            names = self.config.stash[_TARGETS]
-            self.planned = sum(any(name in i for name in names) for i in ids)
+        names = self.config.stash[_TARGETS]
+        self.planned = sum(any(name in i for name in names) for i in ids)
+
+    def pytest_runtest_logstart(self) -> None:
+        """Open the record with the first question: what asks none leaves an older one alone."""
+        if self.writer is None and self.planned:
             self._open()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -466,7 +479,11 @@ class _Recorder:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.writer is None:
             return
-        run = records.read(self.path)
+        try:
+            run = records.read(self.path)
+        except records.RecordError as error:
+            terminalreporter.write_line(f"the record cannot be read again: {error}")
+            return
         terminalreporter.section("conformance")
         terminalreporter.write(render.summary(run))
         for line in self._unseen(run):

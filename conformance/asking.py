@@ -112,8 +112,10 @@ class Ask:
         y = self.run_any(layers, x, weights, memory)
         model = (layers,) if isinstance(layers, spec.Layer) else tuple(layers)
         try:
-            judge.same_shape(y.shape, model_shapes(model, x.shape)[-1], layers=model)
+            judge.real(y)
+            judge.same_shape(y.shape, model_shapes(model, x.shape)[-1])
         except Failure as failure:
+            failure.layers = model
             failure.arrays = {"x": x, **_named(_listed(model, weights))}
             raise
         return y

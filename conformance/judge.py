@@ -98,6 +98,14 @@ def same_shape(
         )
 
 
+def real(actual: Array, what: str = "the output") -> None:
+    """Require real numbers: no layer of them gives complex ones."""
+    if actual.dtype.kind == "c":
+        raise Failure(
+            "dtype", f"{what} is complex", expected="real numbers", actual=str(actual.dtype)
+        )
+
+
 def same_form(actual: Array, shape: spec.Shape, dtype: np.dtype[Any]) -> None:
     """Require shape and dtype."""
     same_shape(actual.shape, shape)

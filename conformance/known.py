@@ -7,6 +7,7 @@ effect, predicate and version all fit; another failure of the same layer stays a
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import math
 import re
 import tomllib
@@ -137,7 +138,7 @@ def in_range(version: str, ranges: str) -> bool:
     """Whether a version fits bounds such as ``>=2.13,<3``; an empty text fits all."""
     own = _parts(version)
     for bound in filter(None, (part.strip() for part in ranges.split(","))):
-        match = re.fullmatch(r"(>=|<=|==|<|>)\s*([\w.+]+)", bound)
+        match = re.fullmatch(r"(>=|<=|==|<|>)\s*(\d[\w.+]*)", bound)
         if match is None:
             raise ValueError(f"{bound!r} is no bound such as '>=2.13'")
         other = _parts(match[2])
@@ -203,7 +204,7 @@ def parse(text: str, file: str) -> tuple[Divergence, ...]:
     """
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise KnownError(f"{file}: {error}") from error
     if unknown := data.keys() - {"known"}:
         raise KnownError(f"{file}: {min(unknown)!r} is unknown; entries are [[known]]")
@@ -221,6 +222,8 @@ def _entries(entries: object, file: str) -> Iterator[Divergence]:
             raise KnownError(f"{where}: {wrong[0]!r} {known}")
         for key in sorted(entry.keys() - {"seen"}):
             _typed(entry[key], key, where)
+        if not isinstance(entry["seen"], dt.date):
+            raise KnownError(f"{where}: 'seen' is no date such as 2026-01-31")
         if entry["id"] in seen:
             raise KnownError(f"{where}: there are two entries of this id")
         seen.add(entry["id"])
@@ -250,6 +253,8 @@ def _typed(value: object, key: str, where: str) -> None:
             raise KnownError(f"{where}: {key!r} is no string")
     elif not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         raise KnownError(f"{where}: {key!r} is no list of strings")
+    if not value and key in ("id", "layers", "effects"):
+        raise KnownError(f"{where}: {key!r} is empty")
 
 
 def _check(entry: Mapping[str, Any], where: str) -> None:

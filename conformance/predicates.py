@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import numbers
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,16 +36,23 @@ _CALLS: dict[str, Callable[..., Any]] = {
 _LONGEST = 500
 
 
-class PredicateError(ValueError):
+class PredicateError(Exception):
     """An expression that is no predicate; the message says where and what may stand there."""
+
+
+_NODES = (
+    ast.Tuple, ast.Load, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.BinOp,
+    *_BINARY, ast.Compare, *_COMPARE,
+)  # fmt: skip
 
 
 def holds(text: str, names: Mapping[str, Any]) -> bool:
     """Whether a predicate is true of the named values.
 
     It may use numbers, strings, tuples, the names, comparisons, ``and``, ``or``, ``not``,
-    ``+ - * // %`` and the functions ``max``, ``min``, ``len``, ``prod`` and ``abs``. A name whose
-    value is None (a field that the layer does not have) makes its comparison false.
+    ``+ - * // %`` of numbers and the functions ``max``, ``min``, ``len``, ``prod`` and ``abs``.
+    What has no value makes it false: a comparison with None (a field that the layer does not have),
+    a division by zero, the largest of nothing.
 
     Raises:
         PredicateError: the text is no such expression, or names what does not exist.
@@ -53,44 +61,61 @@ def holds(text: str, names: Mapping[str, Any]) -> bool:
         raise PredicateError(f"{text[:40]!r}...: longer than {_LONGEST} characters")
     try:
         tree = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise PredicateError(f"{text!r}: {error}") from error
     for node in ast.walk(tree):  # a part that is not evaluated must have a meaning too
-        if isinstance(node, ast.Name) and node.id not in names and node.id not in _CALLS:
+        if not _has_meaning(node, names):
             raise _unknown(text, node, names)
     try:
-        return bool(_value(tree, names, text))
-    except TypeError:
+        return bool(_value(tree, names))
+    except (TypeError, ArithmeticError, ValueError):
         return False
 
 
-def _value(node: ast.expr, names: Mapping[str, Any], text: str) -> Any:  # noqa: C901, PLR0911 - one case and return for each kind of node
+def _has_meaning(node: ast.AST, names: Mapping[str, Any]) -> bool:
+    match node:
+        case ast.Name(id=name):
+            return name in names or name in _CALLS
+        case ast.Constant(value=value):
+            return isinstance(value, bool | int | float | str)
+        case ast.Call(func=ast.Name(id=name), keywords=[]):
+            return name in _CALLS
+        case ast.Call():
+            return False
+    return isinstance(node, _NODES)
+
+
+def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:  # noqa: C901, PLR0911 - one case and return for each kind of node
     match node:
         case ast.Constant(value=bool() | int() | float() | str() as value):
             return value
         case ast.Name(id=name) if name in names:
             return names[name]
         case ast.Tuple(elts=elements):
-            return tuple(_value(e, names, text) for e in elements)
+            return tuple(_value(e, names) for e in elements)
         case ast.BoolOp(op=ast.And(), values=parts):
-            return all(_value(p, names, text) for p in parts)
+            return all(_value(p, names) for p in parts)
         case ast.BoolOp(values=parts):
-            return any(_value(p, names, text) for p in parts)
+            return any(_value(p, names) for p in parts)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return not _value(operand, names, text)
+            return not _value(operand, names)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand, names, text)
+            return -_value(operand, names)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            return _BINARY[type(op)](_value(left, names, text), _value(right, names, text))
+            operands = _value(left, names), _value(right, names)
+            if not all(isinstance(value, numbers.Real) for value in operands):
+                raise TypeError(f"{ast.unparse(node)} is no arithmetic of numbers")
+            return _BINARY[type(op)](*operands)
         case ast.Compare(left=first, ops=ops, comparators=others):
-            values = [_value(first, names, text), *(_value(o, names, text) for o in others)]
+            values = [_value(first, names), *(_value(o, names) for o in others)]
             pairs = zip(ops, values[:-1], values[1:], strict=True)
             return all(_COMPARE[type(op)](a, b) for op, a, b in pairs)
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _CALLS:
-            return _CALLS[name](*(_value(a, names, text) for a in arguments))
-    raise _unknown(text, node, names)
+            return _CALLS[name](*(_value(a, names) for a in arguments))
+    raise TypeError(f"{ast.unparse(node)} has no value")
 
 
-def _unknown(text: str, node: ast.expr, names: Mapping[str, Any]) -> PredicateError:
+def _unknown(text: str, node: ast.AST, names: Mapping[str, Any]) -> PredicateError:
     known = ", ".join(sorted(names))
-    return PredicateError(f"{text!r}: {ast.unparse(node)!r} is unknown; names are {known}")
+    shown = ast.unparse(node) or type(node).__name__
+    return PredicateError(f"{text!r}: {shown!r} is unknown; names are {known}")

@@ -64,6 +64,7 @@ def differentiated(ask: Ask, case: Case, x: Array, upstream: Array) -> Mapping[s
     with _shown(layer, x, upstream, **weights):
         found = ask.asked(call, [layer], what="gradients")
         for name, operand in {"input": x, **weights}.items():
+            judge.real(found.arrays[name], f"the gradient for {name}")
             judge.same_shape(found.arrays[name].shape, operand.shape, f"the gradient for {name}")
         if found.modified:
             said = "the backward pass changed its input, a weight or the upstream gradient"

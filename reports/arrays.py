@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from typing import Any
 
@@ -38,7 +39,9 @@ def unpack(array: Array) -> NDArray:
     """Return the array that a record holds, in its dtype and shape."""
     dtype = _dtype(array.dtype)
     if isinstance(array.data, str) and array.shape:
-        flat = np.frombuffer(zlib.decompress(base64.b64decode(array.data)), dtype)
+        size = math.prod(array.shape) * dtype.itemsize
+        data = zlib.decompressobj().decompress(base64.b64decode(array.data), size + 1)
+        flat = np.frombuffer(data, dtype)
         return flat.reshape(array.shape)
     exact = np.float64 if dtype.kind == "V" or dtype.name == "bfloat16" else dtype
     return np.array(array.data, exact).astype(dtype).reshape(array.shape)
@@ -52,7 +55,7 @@ def text(array: Array, most: int = LISTED) -> str:
     head = f"{array.dtype}{list(array.shape)}"
     try:
         values = unpack(array)
-    except (ValueError, TypeError, zlib.error) as error:
+    except (ValueError, TypeError, ArithmeticError, SyntaxError, MemoryError, zlib.error) as error:
         return f"{head}: unreadable ({error})"
     shown = np.array2string(values, separator=", ", floatmode="unique", threshold=most)
     return f"{head} =\n{shown}"

@@ -269,7 +269,10 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
         return value
     if hint is float and (type(value) in (int, float) or value in ("nan", "inf", "-inf")):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{where} is beyond the numbers of float64") from None
     if hint in (str, int, bool) and type(value) is hint:
         return value
     raise ValueError(f"{where} cannot be {value!r:.60}")
@@ -308,6 +311,10 @@ def decode(line: str) -> Record:
         raise ValueError(f"the format is schema {found!r}, and this version reads {SCHEMA}")
     kind = data.pop("record")
     record: Record = _object(_KINDS[kind], data, kind)
+    case = record.failure.case if isinstance(record, Verdict) and record.failure else None
+    layers = case.get("layers", []) if case else []
+    if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
+        raise ValueError("verdict.failure.case.layers is no list of objects")
     return record
 
 
@@ -318,6 +325,8 @@ def read(path: Path) -> Run:
         RecordError: the file cannot be read, has no header, or has a malformed line.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise RecordError(f"{path} is no file; name a {FILE} or its folder")
         text = path.read_bytes().decode(errors="replace")
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror}; name a {FILE} or its folder") from error

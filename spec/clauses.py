@@ -488,10 +488,17 @@ _KINDS = {
 }
 
 
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise SpecError(file.name, "encoding", str(error)) from error
+
+
 def _toml(text: str, file: str) -> _Table:
     try:
         return _Table(file, "", tomllib.loads(text, parse_float=Decimal))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SpecError(file, "syntax", str(error)) from error
 
 
@@ -608,4 +615,4 @@ def load() -> Spec:
         SpecError: a file is malformed.
     """
     files = Path(__file__).parent.glob("*.toml")
-    return assemble({file.name: file.read_text(encoding="utf-8") for file in files})
+    return assemble({file.name: _text(file) for file in files})

@@ -146,6 +146,6 @@ def load(path: Path = PATH) -> Mapping[str, Network]:
     """
     try:
         data = tomllib.loads(path.read_text("utf-8"))
-    except ValueError as error:  # of the decoding or of the syntax
+    except (ValueError, RecursionError) as error:  # of the decoding or of the syntax
         raise NetworkError(f"{path}: {error}") from error
     return {name: _network(name, value, _Place(path, name)) for name, value in data.items()}

@@ -78,6 +78,11 @@ def test_report_writes_to_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert _says(capsys, "report", "--output", "report.txt") == ""
     assert "1 pass" in Path("report.txt").read_text()
     assert "absent/report.txt" in _fails(capsys, "report", "--output", "absent/report.txt")
+    record = ".cnnformance/first/verdicts.jsonl"
+    before = Path(record).read_bytes()
+    said = _fails(capsys, "report", record, "--output", record)
+    assert "this is the run's record; name another file" in said
+    assert Path(record).read_bytes() == before
 
 
 def test_report_exits_0_on_failures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

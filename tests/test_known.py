@@ -62,6 +62,13 @@ def test_an_entry_explains_its_own_failure_alone() -> None:
         (">=2.0,<3", "about 2", "about 2"),
         ("[[known]]", "[[knwn]]", "knwn"),
         ("[[known]]", "[[known", "x.toml"),
+        ("[[known]]", f"known = {'[' * 3000}", "x.toml"),
+        ("[[known]]", f"known = {'9' * 5000}", "x.toml"),
+        ('["MaxPool"]', "[]", "'layers' is empty"),
+        ('["special"]', "[]", "'effects' is empty"),
+        ('id = "x.lowest"', 'id = ""', "'id' is empty"),
+        (">=2.0,<3", ">=a", ">=a"),
+        ("actual == lowest", "has_inf and actual[0]", "unknown"),
     ],
 )
 def test_a_malformed_file_is_refused_with_the_place(old: str, new: str, said: str) -> None:
@@ -112,6 +119,11 @@ def test_the_files_of_the_project_are_well_formed() -> None:
         ("padding == 'same'", False),
         ("stride == (2, 1)", True),
         ("p > 2", False),
+        ("1 // 0 == 1", False),
+        ("max(padding) == 1", False),
+        ("'a' * 999999999 == p", False),
+        ("'%c' % 3 == p", False),
+        ("p == 0 and max == 1", False),
         ("len(window) % 2 == 0 or prod(stride) - 2 > abs(-1)", True),
     ],
 )
@@ -121,7 +133,10 @@ def test_predicates(text: str, value: bool) -> None:
     assert holds(text, names) is value
 
 
-@pytest.mark.parametrize("text", ["window.__class__", "[1]", "lambda: 1", "open('x')", "1 +", "x"])
+@pytest.mark.parametrize("text", [
+    "window.__class__", "[1]", "lambda: 1", "open('x')", "1 +", "x", "False and window[0]",
+    "False and max(window, key=len)", "2**9", "f'{window}'", "None",
+])  # fmt: skip
 def test_what_is_no_predicate_is_refused(text: str) -> None:
     with pytest.raises(PredicateError):
         holds(text, {"window": (2,)})

@@ -261,7 +261,9 @@ def test_a_subject_that_means_nothing_is_one_line(subject: str, says: str, tmp_p
         ("--timeout=0", "argument --timeout: 0 is no number of seconds above 0"),
         ("--timeout=nan", "argument --timeout: nan is no number of seconds above 0"),
         ("--memory-limit=-1", "argument --memory-limit: -1 is no size of 0 or more"),
-        ("--seed=-1", "argument --seed: -1 is below 0"),
+        ("--seed=-1", "argument --seed: -1 is no integer of 0 or more"),
+        ("--memory-limit=1e300", "argument --memory-limit: 1e300 is no size of 0 or more, in GiB"),
+        (f"--record={'x' * 300}", "File name too long; name a file that can be written"),
         ("--record=.", "--record .: this is no file"),
         ("--record=/dev/null", "--record /dev/null: this is no file"),
         ("--record=a.py/x", "--record a.py/x: Not a directory; name a file that can be written"),
@@ -395,6 +397,16 @@ def test_divergences_beside_a_backend_explain_its_failures(tmp_path: Path) -> No
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("ERROR: mine.toml: mine.relu-by-product: effects 'spatial' is none of ")
     assert not (tmp_path / "verdicts.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["-k", "(("], ["-k", "nothing"], ["-k", "nothing", "-n", "2"]], ids=" ".join
+)
+def test_a_run_that_asks_nothing_leaves_an_older_record(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "verdicts.jsonl").write_text("of yesterday")
+    done = run(tmp_path, CONFORMANCE, "--backend=numpy", *options)
+    assert done.returncode in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
+    assert (tmp_path / "verdicts.jsonl").read_text() == "of yesterday"
 
 
 def test_a_collection_makes_no_record(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from html.parser import HTMLParser
@@ -237,6 +239,11 @@ def test_a_question_recorded_twice_counts_once() -> None:
             "footer has an unknown key 'more'",
         ),
         pytest.param("[" * 200_000, "nested too deeply", id="deep"),
+        pytest.param(
+            f'{{"record": "footer", "finished": "x", "seconds": {10**400}, "recorded": 1}}',
+            "footer.seconds is beyond the numbers of float64",
+            id="large",
+        ),
     ],
 )
 def test_a_malformed_line_is_named_with_a_remedy(tmp_path: Path, line: str, said: str) -> None:
@@ -248,6 +255,27 @@ def test_a_malformed_line_is_named_with_a_remedy(tmp_path: Path, line: str, said
     assert message.startswith(f"{path}, line 3: ")
     assert said in message
     assert "delete the line" in message
+
+
+@pytest.mark.parametrize("layers", [-1, None, "x", [None], [[]]], ids=str)
+def test_a_case_whose_layers_are_none_is_a_malformed_line(tmp_path: Path, layers: Any) -> None:
+    case = {"layers": layers, "shape": [1, 4, 1]}
+    path = write(tmp_path / "verdicts.jsonl", run(verdict("fail", failure=failure(case=case))))
+    with pytest.raises(records.RecordError, match=r"case\.layers is no list"):
+        records.read(path)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        Array("float32", (2,), [1, 10**400]),
+        Array("9" * 5000, (2,), [1, 2]),
+        Array("float32", (4,), base64.b64encode(zlib.compress(bytes(10**8))).decode()),
+    ],
+    ids=["large number", "long dtype", "bomb"],
+)
+def test_an_array_that_cannot_be_is_shown_as_unreadable(array: Array) -> None:
+    assert "unreadable" in arrays.text(array)
 
 
 def test_headers_are_first_once_and_of_this_schema(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cnnformance.adapters.backend import Array, Unsupported, Weights
+from cnnformance.adapters.backend import Array, Composed, Unsupported, Weights
 from cnnformance.spec import layers as spec
 from cnnformance.spec.layers import Layer, Shape
 
@@ -69,6 +69,16 @@ class Aborts(Hostile):
 
     def attack(self, y: Array) -> Any:
         os.abort()
+
+
+@verdict("crash")
+class LeavesChild(Hostile):
+    """Dies, and leaves a child that holds what it had open."""
+
+    def attack(self, y: Array) -> Any:
+        if os.fork() == 0:
+            time.sleep(20)
+        os._exit(3)
 
 
 @verdict("crash")
@@ -618,6 +628,43 @@ class GivesNoGradient(Hostile):
         if isinstance(layer, spec.MaxPool):
             return {}
         return super().gradients(layer, weights, x, upstream)
+
+
+@verdict("error")
+class GivesGradientsOfObjects(Hostile):
+    """Returns gradients of a max pooling that are no numbers."""
+
+    def gradients(self, layer: Layer, weights: Weights, x: Array, upstream: Array) -> Any:
+        found = super().gradients(layer, weights, x, upstream)
+        objects = isinstance(layer, spec.MaxPool)
+        return {n: g.astype(object) for n, g in found.items()} if objects else found
+
+
+@verdict("error")
+class StatesFractions(Hostile):
+    """Answers with a static shape of fractions."""
+
+    def output_shape(self, layer: Layer, shape: Shape) -> Any:
+        said = super().output_shape(layer, shape)
+        return tuple(n + 0.5 for n in said) if isinstance(layer, spec.MaxPool) else said
+
+
+@verdict("error")
+class NotesNothing(Hostile):
+    """Composes a max pooling, and says nothing of how."""
+
+    def build(self, layer: Layer, weights: Weights) -> Any:
+        call: Any = super().build(layer, weights)
+        nothing: Any = None
+        return Composed(call, nothing) if isinstance(layer, spec.MaxPool) else call
+
+
+@verdict("fail")
+class TalksAtLength(Hostile):
+    """Raises an exception whose name and message are longer than a message may be."""
+
+    def attack(self, y: Array) -> Any:
+        raise type("E" * 10**8, (Exception,), {})("x" * 10**8)
 
 
 @verdict("fail")
