@@ -237,36 +237,24 @@ import keras
 import tensorflow as tf
 """
 
-TAPE_OF_LAYERS = """\
+CONSTANTS = "weights = {name: tf.constant(array) for name, array in weights.items()}\n"
+
+TAPE = """\
+{constants}held = {held}
 given = tf.constant(x)
 with tf.GradientTape() as tape:
-    tape.watch(given)
+    tape.watch([given, *held])
     y = run(given)
 found = tape.gradient(
     y,
-    [given, *tape.watched_variables()],
+    [given, *(held or tape.watched_variables())],
     output_gradients=tf.constant(upstream),
     unconnected_gradients=tf.UnconnectedGradients.ZERO,
 )
 gradients = {{name: g.numpy() for name, g in zip(["input", *weights], found, strict=True)}}
-if "weight" in weights:
-    gradients["weight"] = gradients["weight"]{turned}
 """
 
-TAPE_OF_FUNCTIONS = """\
-given = tf.constant(x)
-weights = {{name: tf.constant(array) for name, array in weights.items()}}
-with tf.GradientTape() as tape:
-    tape.watch([given, *weights.values()])
-    y = run(given)
-found = tape.gradient(
-    y,
-    [given, *weights.values()],
-    output_gradients=tf.constant(upstream),
-    unconnected_gradients=tf.UnconnectedGradients.ZERO,
-)
-gradients = {{name: g.numpy() for name, g in zip(["input", *weights], found, strict=True)}}
-"""
+TURN = 'gradients["weight"] = gradients["weight"].T\n'
 
 SELECTIONS = (MaxPool, GlobalMaxPool, AdaptiveMaxPool, ReLU, Flatten)
 """The layers that take integers, because their results are elements of the input or 0."""
@@ -441,9 +429,10 @@ class TensorFlow(Backend):
 
     def gradient_script(self, layer: Layer) -> str:
         """Return the calls, one a line, and a tape."""
-        turned = ".T" if isinstance(layer, Dense) and not self.mode else ""
-        tape = TAPE_OF_FUNCTIONS if self.mode else TAPE_OF_LAYERS
-        return f"{self._source(layer)}\n\n{tape.format(turned=turned)}"
+        constants, held = (CONSTANTS, "list(weights.values())") if self.mode else ("", "[]")
+        tape = TAPE.format(constants=constants, held=held)
+        turn = TURN if isinstance(layer, Dense) and not self.mode else ""
+        return f"{self._source(layer)}\n\n{tape}{turn}"
 
     def _source(self, layer: Layer) -> str:
         """Return the definition of ``run``, and what it needs."""
