@@ -11,7 +11,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Mapping
-from functools import cache, partial, reduce
+from functools import lru_cache, partial, reduce
 from textwrap import indent
 from typing import Any, cast
 
@@ -283,6 +283,7 @@ class TensorFlow(Backend):
         if keras.backend.backend() != "tensorflow":
             raise Unsupported(f"Keras was imported with the backend {keras.backend.backend()!r}")
         self._place = f"{kind}:0"
+        self._seed = 0
         tf.config.experimental.enable_tensor_float_32_execution(False)
         # Keras and XLA go around what TensorFlow's kernels for convolution lack on a CPU.
         self._kernels = mode in ("nn", "function")
@@ -313,6 +314,7 @@ class TensorFlow(Backend):
     def seed(self, seed: int) -> None:
         """Seed stochastic pooling."""
         tf.random.set_seed(seed)
+        self._seed = seed
 
     def _calls(self, layer: Layer) -> list[Call]:
         if self.mode == "xla" and isinstance(layer, MaxPool | MinPool) and explicit(layer):
@@ -353,14 +355,17 @@ class TensorFlow(Backend):
         names = [name for name, _ in self._calls(layer) if name != "tf.nn.bias_add"]
         held = {name: self.from_numpy(array) for name, array in weights.items()}
 
-        @cache
-        def made(dtype: str) -> Callable[[Any], Any]:
+        draws = names == ["stochastic_pool"]
+
+        @lru_cache(maxsize=len(self.dtypes))
+        def made(dtype: str, _seed: int) -> Callable[[Any], Any]:
             return self._run(self._steps(layer, held, dtype))
 
         def call(x: Any) -> Any:
-            return made(x.dtype.name)(x)
+            # a traced function keeps the seed that it was traced with
+            return made(x.dtype.name, self._seed if draws else 0)(x)
 
-        if names == ["stochastic_pool"]:
+        if draws:
             return Composed(call, "strided slices, and tf.random.categorical")
         return Composed(call, ", ".join(names)) if len(names) > 1 else call
 
