@@ -88,8 +88,10 @@ def arranged(x: Array, memory: str) -> Array:  # noqa: PLR0911 - a table, one ca
     """Return an array equal to ``x`` whose memory is laid out in another way.
 
     ``contiguous``; ``fortran`` order; ``strided`` (every second element of a larger buffer);
-    ``sliced`` (every second sample of one); ``broadcast`` (stride 0, if all samples are equal);
-    ``reversed`` (negative strides); ``offset`` (not at the start of its buffer); ``readonly``.
+    ``sliced`` (every second sample of one); ``narrowed`` (cut from one with a longer last axis);
+    ``cropped`` (from one whose axes between the first and last are longer); ``broadcast`` (stride
+    0, if all samples are equal); ``reversed`` (negative strides); ``offset`` (not at the start of
+    its buffer); ``readonly``.
     """
     match memory:
         case "fortran":
@@ -102,6 +104,10 @@ def arranged(x: Array, memory: str) -> Array:  # noqa: PLR0911 - a table, one ca
             return np.ascontiguousarray(x[flip])[flip]
         case "sliced":
             return np.repeat(x, 2, axis=0)[::2] if x.ndim else x
+        case "narrowed" | "cropped":
+            inner = range(1, x.ndim - 1) if memory == "cropped" else range(x.ndim)[-1:]
+            more = [(0, int(axis in inner)) for axis in range(x.ndim)]
+            return np.pad(x, more, constant_values=1)[tuple(slice(n) for n in x.shape)]
         case "broadcast":
             return np.broadcast_to(x[:1], x.shape) if (x == x[:1]).all() else x
         case "offset":

@@ -121,9 +121,24 @@ OPTIONS: tuple[Sized, ...] = (
         (2, 6, 6, 7, 2),
     ),
 )
+_SPARSE: tuple[Sized, ...] = tuple(
+    ({"window": (window,), "stride": (stride,), "padding": word}, (2, n, 2))
+    for word in ("same", "same_lower")
+    for window, stride in ((1, 3), (2, 5))
+    for n in range(stride, 2 * stride + 2)
+)
+"""Strides past the window, at which ``same`` needs less than no padding."""
+
 _GLOBAL: tuple[Sized, ...] = tuple(
     ({"rank": len(shape) - 2}, shape)
-    for shape in ((2, 3, 70, 2), (2, 70, 3, 2), (2, 11, 12, 10, 2), (2, 2001, 2), (MANY, 2, 1))
+    for shape in (
+        (2, 3, 70, 2),
+        (2, 70, 3, 2),
+        (2, 11, 12, 10, 2),
+        (2, 2001, 2),
+        (1, 70001, 1),
+        (MANY, 2, 1),
+    )
 )
 _ADAPTIVE: tuple[Sized, ...] = (
     ({"output": (130,)}, (2, 300, 2)),
@@ -137,11 +152,15 @@ OTHERS: dict[type[spec.Layer], tuple[Sized, ...]] = {
         ({"in_features": 70, "out_features": 66}, (17, 70)),
         ({"in_features": 53, "out_features": 5}, (3, 53)),
         ({"in_features": 3, "out_features": 2}, (2, 2, 1, 3, 3)),
+        ({"in_features": 3, "out_features": 2}, (1300, 3)),
     ),
-    spec.Conv: CONVOLUTIONS,
+    spec.Conv: (
+        *CONVOLUTIONS,
+        *(({**fields, "in_channels": 2, "out_channels": 3}, shape) for fields, shape in _SPARSE),
+    ),
     spec.StochasticPool: POOLS[:-2],
     spec.GlobalAveragePool: _GLOBAL,
-    spec.GlobalMaxPool: _GLOBAL,
+    spec.GlobalMaxPool: (*_GLOBAL, ({"rank": 1}, (2, 4 * MANY, 2))),
     spec.AdaptiveAveragePool: _ADAPTIVE,
     spec.AdaptiveMaxPool: _ADAPTIVE,
     spec.Flatten: (
@@ -149,7 +168,7 @@ OTHERS: dict[type[spec.Layer], tuple[Sized, ...]] = {
         ({"start": 2}, (2, 2, 3, 2, 4, 2)),
         ({}, (3, 70, 5)),
     ),
-    spec.ReLU: (({}, (2, 5003)), ({}, (2, 7, 11, 5))),
+    spec.ReLU: (({}, (2, 5003)), ({}, (2, 70001)), ({}, (2, 7, 11, 5))),
 }
 COUNTED: tuple[Sized, ...] = tuple(
     ({**fields, "count_include_pad": True}, shape)
@@ -163,7 +182,7 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
 
     Of the layers that networks have, one in ``every``.
     """
-    sized = (*OTHERS.get(kind, (*POOLS, *OPTIONS)), *usual(kind, every))
+    sized = (*OTHERS.get(kind, (*POOLS, *OPTIONS, *_SPARSE)), *usual(kind, every))
     if issubclass(kind, spec.AveragePool):
         sized = (*sized, *COUNTED[::every])
     regimes: tuple[str, ...] = ("negative", "integer")

@@ -28,10 +28,15 @@ REGIMES = ("integer", "normal", "negative")
 
 
 def upstream_of(case: Case) -> Array:
-    """Return the upstream gradient of a case: drawn from its seed, in its output's shape."""
+    """Return the upstream gradient of a case: drawn from its seed, in its output's shape.
+
+    In whole numbers, if the case is.
+    """
     shape = output_shape(case.layer, case.shape)
     rng = np.random.default_rng([case.seed, 2])
-    return (4 * rng.standard_normal(shape)).astype(dtype_named(case.dtype))
+    values = 4 * rng.standard_normal(shape)
+    whole = case.regimes == ("integer",)
+    return (np.rint(values) if whole else values).astype(dtype_named(case.dtype))
 
 
 def distinct(case: Case) -> Array:
@@ -83,6 +88,21 @@ def _shown(layer: spec.Layer, x: Array, upstream: Array, **weights: Array) -> It
         raise
 
 
+def repeated(ask: Ask, case: Case) -> None:
+    """Require equal bits of equal backward passes, of a subject that does not say otherwise."""
+    x, upstream = _input(case), upstream_of(case)
+    first, again = (differentiated(ask, case, x, upstream) for _ in range(2))
+    for name, found in first.items():
+        if not np.array_equal(found, again[name], equal_nan=True):
+            raise Failure(
+                "impure",
+                f"an equal backward pass gave another gradient for {name}",
+                arrays={"x": x, **case.weights, "upstream": upstream},
+                layers=(case.layer,),
+                call="gradients",
+            )
+
+
 def _broken(said: str, layer: spec.Layer, x: Array, upstream: Array, **weights: Array) -> Failure:
     """Return the failure of a law of the backward pass."""
     arrays = {"x": x, **weights, "upstream": upstream}
@@ -108,9 +128,17 @@ def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
 
 @gradient
 def test_gradient_of_large(ask: Ask, kind: type[spec.Layer]) -> None:
-    """So they do in the shapes that networks have, and past the sizes of blocks."""
+    """So they do in the shapes that networks have, and past the sizes of blocks.
+
+    Where a layer has weights, in whole numbers: a long sum of those shows the loss of a few terms.
+    """
     for dtype, every in (("float32", ask.profile.every), ("float64", 4 * ask.profile.every)):
-        ask.sweep(itertools.islice(large(kind, dtype), 0, None, every), partial(_judged, ask))
+        sized = itertools.islice(large(kind, dtype), 0, None, every)
+        ask.sweep(map(_whole, sized), partial(_judged, ask))
+
+
+def _whole(case: Case) -> Case:
+    return case.with_(regimes=("integer",)) if case.layer.has_weights else case
 
 
 @gradient

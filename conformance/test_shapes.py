@@ -45,6 +45,7 @@ def test_static_shape(ask: Ask, kind: type[spec.Layer]) -> None:
     sized = (Case(kind(**fields), shape) for fields, shape in usual(kind, ask.profile.every))
     ask.sweep(sized, partial(_static, ask))
     if issubclass(kind, spec.Flatten):
+        ask.sweep([Case(kind(), (2, 0, 3))], partial(_static_of_none, ask))
         _stated(ask, kind(), (1, 2**16, 2**16, 3))
     if issubclass(kind, spec.Windowed):
         _stated(ask, kind(window=(2,), stride=(1,)), (1, 2**24 + 4, 1))

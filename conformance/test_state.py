@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from cnnformance.conformance import judge
+from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law, one_window
 from cnnformance.conformance.models import given
 from cnnformance.conformance.strategies import cases
+from cnnformance.conformance.test_gradients import repeated
 from cnnformance.conformance.usual import usual
 from cnnformance.reference import ShapeError, bounds, output_shape
 from cnnformance.spec import layers as spec
 
-MEMORIES = ("fortran", "strided", "sliced", "reversed", "offset", "readonly")
+MEMORIES = (
+    "fortran", "strided", "sliced", "narrowed", "cropped", "reversed", "offset", "readonly",
+)  # fmt: skip
 
 
 @law("memory-layout")
@@ -50,7 +55,10 @@ def test_memory_layout(ask: Ask, kind: type[spec.Layer]) -> None:
 
 @law("pure")
 def test_pure(ask: Ask, kind: type[spec.Layer]) -> None:
-    """A call leaves its input and earlier results alone, and an equal call gives equal bits."""
+    """A call leaves its input and earlier results alone, and an equal call gives equal bits.
+
+    So does an equal backward pass.
+    """
 
     def question(case: Case) -> None:
         other = case.with_(seed=case.seed + 1).x
@@ -73,6 +81,8 @@ def test_pure(ask: Ask, kind: type[spec.Layer]) -> None:
 
     ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 4))
     ask.sweep([_long_sum(kind)], question)
+    if ask.subject.info.deterministic:
+        ask.sweep(designed.plain(kind), partial(repeated, ask))
 
 
 def _long_sum(kind: type[spec.Layer]) -> Case:
@@ -100,6 +110,34 @@ def test_state_between_shapes(ask: Ask, kind: type[spec.Layer]) -> None:
         ask.output(case)
 
     ask.explore(shapes, question, max(4, ask.profile.examples // 10))
+    ask.sweep((*_twins(kind), *_twins(kind)), ask.output)
+
+
+def _twins(kind: type[spec.Layer]) -> Iterator[Case]:
+    """Yield layers apart in one field that give equal shapes: a cache must tell them apart."""
+    if not issubclass(kind, spec.Pool | spec.Conv):
+        return
+    fields: dict[str, Any] = {"window": (2, 2), "stride": (3, 3), "padding": ((1, 1), (1, 1))}
+    if issubclass(kind, spec.Conv):
+        fields |= {"in_channels": 2, "out_channels": 2}
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        {"window": (3, 2)},
+        {"window": (2, 3)},
+        {"stride": (4, 3)},
+        {"stride": (3, 4)},
+        {"padding": ((0, 1), (1, 1))},
+        {"padding": ((1, 1), (1, 0))},
+        {"dilation": (2, 1)},
+        {"dilation": (1, 2)},
+        {"count_include_pad": True},
+        {"p": 1},
+        {"groups": 2},
+        {"bias": False},
+    )
+    for change in changes:
+        if change.keys() <= kind.__dataclass_fields__.keys():
+            yield Case(kind(**{**fields, **change}), (2, 5, 5, 2))
 
 
 def _others(case: Case) -> Iterator[Case]:

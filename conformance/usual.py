@@ -43,26 +43,33 @@ def _pads(name: str, half: spec.Shape, before: spec.Shape) -> spec.Padding:
 
 
 def _map(layer: spec.Windowed, row: int) -> spec.Shape:
-    """Return a map for four windows or more an axis, with a remainder that changes by the row."""
+    """Return a map whose windows an axis, and what is left over, change by the row."""
     pads = [(0, 0)] * layer.rank if isinstance(layer.padding, str) else layer.padding
+    counts = (row % 7, row // 2 % 8, row % 3)
     sizes = []
     for axis, (extent, stride) in enumerate(zip(layer.extent, layer.stride, strict=True)):
         least = max(1, extent - sum(pads[axis]))
-        sizes.append(least + stride * (3 + axis + row % 2 * 4) + row // (2 + axis) % stride)
+        sizes.append(least + stride * (2 + counts[axis]) + row // (2 + axis) % stride)
     return tuple(sizes)
 
 
-def _kernels() -> Iterator[Sized]:
-    """Yield convolutions in which any three of their options meet.
+_KERNELS = {
+    1: ((1,), (3,), (5,), (7,), (4,)),
+    2: ((1, 1), (3, 3), (5, 5), (7, 7), (4, 4)),
+    3: ((1, 1, 1), (3, 3, 3), (2, 3, 1), (1, 3, 3), (2, 2, 2)),
+}
+_WIDE = ((3, 32), (8, 8), (16, 4), (32, 16), (72, 72))
+_NARROW = ((3, 8), (8, 8), (16, 4), (1, 16), (2, 3))
 
-    But for strides beyond the window, whose padding is half: what ``same`` is then is not judged.
-    """
+
+def _kernels(rank: int) -> Iterator[Sized]:
+    """Yield convolutions in which any three of their options meet."""
     chosen = triples(
-        ((1, 1), (3, 3), (5, 5), (7, 7), (4, 4)),
+        _KERNELS[rank],
         (1, 2, 4),
         ("half", "none", "same", "before"),
         ("one", "each", "four", "doubled"),
-        ((3, 32), (8, 8), (16, 4), (32, 16), (72, 72)),
+        _WIDE if rank == 2 else _NARROW,
         ((True, 1), (False, 1), (True, 2), (False, 2)),
     )
     for row, (window, stride, padding, grouped, (ins, outs), (bias, dilation)) in enumerate(chosen):
@@ -71,9 +78,9 @@ def _kernels() -> Iterator[Sized]:
         half = tuple(n // 2 for n in reach)
         layer = spec.Conv(
             window,
-            stride=(stride,) * 2,
-            padding=_pads("half" if stride > window[0] else padding, half, reach),
-            dilation=(dilation,) * 2,
+            stride=(stride,) * rank,
+            padding=_pads(padding, half, reach),
+            dilation=(dilation,) * rank,
             in_channels=max(ins, groups),
             out_channels={"each": groups, "doubled": 2 * groups}.get(grouped, max(outs, groups)),
             groups=groups,
@@ -82,24 +89,31 @@ def _kernels() -> Iterator[Sized]:
         yield vars(layer), (2, *_map(layer, row), layer.in_channels)
 
 
-def _windows(kind: type[spec.Pool]) -> Iterator[Sized]:
+_POOLED = {
+    1: ((2,), (3,), (7,), (9,), (4,)),
+    2: ((2, 2), (3, 3), (7, 7), (9, 9), (3, 2)),
+    3: ((2, 2, 2), (3, 3, 3), (2, 3, 3), (3, 2, 2), (3, 2, 4)),
+}
+
+
+def _windows(kind: type[spec.Pool], rank: int) -> Iterator[Sized]:
     """Yield poolings in which any three of their options meet.
 
     But for strides beyond the window, and for windows wholly in padding, which are left out.
     """
     chosen = triples(
-        ((2, 2), (3, 3), (7, 7), (9, 9), (3, 2)),
+        _POOLED[rank],
         (2, 1, 3),
         ("none", "half", "same", "before"),
-        ({}, {"ceil_mode": True}, {"count_include_pad": True}, {"dilation": (2, 2)}),
-        (1, 32, 3, 64, 8),
+        ({}, {"ceil_mode": True}, {"count_include_pad": True}, {"dilation": (2,) * rank}),
+        (1, 32, 3, 64, 8) if rank == 2 else (1, 3, 8, 2, 16),
     )
     for row, (window, stride, padding, options, channels) in enumerate(chosen):
         fields = {k: v for k, v in options.items() if k in kind.__dataclass_fields__}
         if padding == "same":
             fields.pop("ceil_mode", None)
         half = tuple(w // 2 for w in window)
-        layer = kind(window, (stride,) * 2, _pads(padding, half, half), **fields)
+        layer = kind(window, (stride,) * rank, _pads(padding, half, half), **fields)
         shape = (2, *_map(layer, row), channels)
         if stride <= min(window) and every_window_reads(layer, shape[1:-1]):
             yield vars(layer), shape
@@ -111,9 +125,16 @@ def _convolution(window: spec.Shape, channels: spec.Shape, shape: spec.Shape, **
     return {**fields, **more}, (*shape, channels[0])
 
 
-def _dense_convolutions() -> Iterator[Sized]:
+def _tiled_convolutions() -> Iterator[Sized]:
+    """Yield those that kernels compute in tiles, the wider by Winograd's algorithm."""
     for size in _MAPS:
         yield _convolution((3, 3), (1, 1), (2, *size), padding=_ONE)
+    for pads in (_ONE, ((0, 0), (0, 0))):
+        for size in ((5, 4), (4, 7), (9, 6), (7, 13), (15, 8), (12, 12)):
+            yield _convolution((3, 3), (16, 16), (2, *size), padding=pads)
+
+
+def _dense_convolutions() -> Iterator[Sized]:
     for size in ((5, 6), (7, 7), (8, 9), (14, 14)):
         yield _convolution((3, 3), (1, 2), (2, *size), padding=_ONE, stride=(2, 2))
         yield _convolution((3, 3), (2, 1), (2, *size), stride=(2, 2))
@@ -137,6 +158,9 @@ def _dense_convolutions() -> Iterator[Sized]:
     yield _convolution((9, 9), (1, 2), (2, 16, 17), padding=((4, 4),) * 2)
     yield _convolution((3, 3), (1, 1), (2, 72, 73), padding=_ONE)
     yield _convolution((1, 1), (128, 130), (2, 4, 5))
+    yield _convolution((260,), (1, 2), (2, 300), padding=((130, 129),))
+    yield _convolution((2, 2), (6, 6), (2, 3, 6))
+    yield _convolution((3, 3), (4, 4), (4, 4, 4), padding=_ONE)
     for apart, size in ((18, (21, 22)), (6, (5, 9)), (12, (7, 30))):
         pads = {"padding": ((apart, apart),) * 2, "dilation": (apart, apart)}
         yield _convolution((3, 3), (2, 2), (2, *size), **pads)
@@ -181,6 +205,10 @@ def _pools() -> Iterator[Sized]:
     yield {"window": (2, 2, 2)}, (2, 3, 4, 3, 65)
     yield {"window": (2,)}, (2, 3, 65)
     yield {"window": (257,)}, (2, 600, 1)
+    yield {"window": (20, 20)}, (2, 20, 41, 2)
+    yield {"window": (260,), "stride": (40,), "padding": ((130, 130),)}, (2, 300, 1)
+    yield {"window": (2, 2)}, (2, 3, 6, 6)
+    yield {"window": (2, 2)}, (4, 4, 4, 4)
     yield {"window": (2, 2, 2)}, (MANY, 2, 2, 2, 1)
     yield {"window": (2, 2)}, (2, 144, 146, 1)
     stem = {"window": (3, 3, 3), "stride": (2, 2, 2), "padding": ((1, 1),) * 3}
@@ -199,7 +227,14 @@ def _whole() -> Iterator[Sized]:
 
 
 POOLS = (*_pools(), *_whole())
-CONVOLUTIONS = (*_kernels(), *_dense_convolutions(), *_grouped_convolutions())
+CONVOLUTIONS = (
+    *_kernels(2),
+    *_kernels(1),
+    *_kernels(3),
+    *_tiled_convolutions(),
+    *_dense_convolutions(),
+    *_grouped_convolutions(),
+)
 DENSE: tuple[Sized, ...] = (
     ({"in_features": 1, "out_features": 1}, (33, 1)),
     ({"in_features": 3, "out_features": 2}, (65, 3)),
@@ -217,6 +252,8 @@ GLOBAL: tuple[Sized, ...] = (
     ({}, (2, 8, 8, 280)),
     ({}, (2, 66, 67, 9)),
     ({"rank": 1}, (2, 2, 65)),
+    ({}, (2, 3, 6, 6)),
+    ({}, (4, 4, 4, 4)),
 )
 ADAPTIVE: tuple[Sized, ...] = (
     ({"output": (7, 7)}, (2, 14, 15, 65)),
@@ -238,5 +275,5 @@ def usual(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
     elif issubclass(kind, spec.Adaptive):
         sized = ADAPTIVE
     elif issubclass(kind, spec.Pool):
-        sized = (*_windows(kind), *POOLS)
+        sized = (*_windows(kind, 2), *_windows(kind, 1), *_windows(kind, 3), *POOLS)
     return sized[::every]

@@ -58,7 +58,7 @@ def format_of(dtype: str) -> Format:
 
 def growth(factors: float, unit: float) -> float:
     """Return ``(1 + u)**k - 1``: how far ``k`` roundings can move a term, relatively."""
-    return math.expm1(factors * math.log1p(unit))
+    return math.expm1(min(factors * math.log1p(unit), 700.0))  # beyond that, an overflow
 
 
 def divides_exactly(layer: spec.Layer, shape: spec.Shape) -> bool:
@@ -343,7 +343,8 @@ def gradient_bounds(
 
     A gradient is the adjoint of a sum, so it is a sum too: of one term for each output that read
     the cell, or for each position that used the weight (``docs/derivations.md``, section h).
-    The input must not tie where the layer selects.
+    The input must not tie where the layer selects. Sums of products of whole numbers are exact, as
+    long as the precision holds them (section d).
     """
     fmt = format_of(x.dtype.name)
     exact = gradients(layer, x, weights, upstream)
@@ -352,6 +353,8 @@ def gradient_bounds(
     places = x if selects else np.abs(x.astype(np.float64))
     sizes = gradients(layer, places, absolute, np.abs(upstream.astype(np.float64)))
     counts = _gradient_terms(layer, x, upstream)
+    operands = (x, upstream, *weights.values()) if layer.has_weights else ()
+    whole = bool(operands) and all((a == np.rint(a)).all() for a in operands)
     bounds = {}
     for name, value in exact.items():
         size = np.abs(sizes[name])
@@ -361,6 +364,8 @@ def gradient_bounds(
         if isinstance(layer, spec.LpPool) and layer.p > 1:
             error = error + 400 * layer.p * fmt.unit * size  # rounded exponents, see _norm
         error = error + fmt.unit * np.abs(value) + 4 * counts[name] * fmt.tiny
+        if whole:
+            error = np.where(size <= 2.0**fmt.bits, 0.0, error)
         judged = size * counts[name] < fmt.largest
         bounds[name] = Bound(value, error, judged | ~np.isfinite(value))
     return bounds
