@@ -10,6 +10,7 @@ from corpus import (
     faults_combined,
     faults_counts,
     faults_gradients,
+    faults_history,
     faults_kernels,
     faults_memory,
     faults_networks,
@@ -35,6 +36,7 @@ _PARTS = (
     faults_combined,
     faults_networks,
     faults_kernels,
+    faults_history,
 )
 
 FAULTS: dict[str, Fault] = {key: fault for part in _PARTS for key, fault in part.FAULTS.items()}
