@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.designed import of_regimes
-from cnnformance.conformance.usual import MANY, Sized, usual
+from cnnformance.conformance.usual import MANY, Sized, beside, usual
 from cnnformance.conformance.usual import POOLS as USUAL_POOLS
 from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
@@ -180,11 +180,14 @@ COUNTED: tuple[Sized, ...] = tuple(
 def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Iterator[Case]:
     """Yield the cases of a kind, in regimes that show a lost tail, a swap and a drowned sum.
 
-    Of the layers that networks have, one in ``every``.
+    Of the layers that networks have, one in ``every``; those of one and three dimensions in float32
+    and float64 alone.
     """
     sized = (*OTHERS.get(kind, (*POOLS, *OPTIONS, *_SPARSE)), *usual(kind, every))
     if issubclass(kind, spec.AveragePool):
         sized = (*sized, *COUNTED[::every])
+    if dtype in ("float32", "float64"):
+        sized = (*sized, *beside(kind, every))
     regimes: tuple[str, ...] = ("negative", "integer")
     if issubclass(kind, spec.StochasticPool):
         regimes = ("positive", "faint")

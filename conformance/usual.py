@@ -229,8 +229,6 @@ def _whole() -> Iterator[Sized]:
 POOLS = (*_pools(), *_whole())
 CONVOLUTIONS = (
     *_kernels(2),
-    *_kernels(1),
-    *_kernels(3),
     *_tiled_convolutions(),
     *_dense_convolutions(),
     *_grouped_convolutions(),
@@ -275,5 +273,15 @@ def usual(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
     elif issubclass(kind, spec.Adaptive):
         sized = ADAPTIVE
     elif issubclass(kind, spec.Pool):
-        sized = (*_windows(kind, 2), *_windows(kind, 1), *_windows(kind, 3), *POOLS)
+        sized = (*_windows(kind, 2), *POOLS)
+    return sized[::every]
+
+
+def beside(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
+    """Return one in ``every`` layers by design of one and of three dimensions."""
+    sized: tuple[Sized, ...] = ()
+    if issubclass(kind, spec.Conv):
+        sized = (*_kernels(1), *_kernels(3))
+    elif issubclass(kind, spec.Pool):
+        sized = (*_windows(kind, 1), *_windows(kind, 3))
     return sized[::every]
