@@ -69,7 +69,8 @@ def names_of(failure: Failure) -> dict[str, Any]:
 
     Every field of every layer type has a name; None where the layer has no such field. Of the
     input: ``dtype``, ``shape``, ``spatial``, ``channels``, ``batch``, ``rank``, ``extent``,
-    ``axes``, ``fits`` (a window fits into the padded input), ``overhangs``, ``memory``,
+    ``axes``, ``fits`` (a window fits into the padded input), ``overhangs``, ``spare`` (the word
+    ``same`` would need less than no padding, so that windows leave out cells), ``memory``,
     ``has_nan``, ``has_inf``, ``has_negative``, ``lowest``, ``largest``, ``tiny``;
     ``expected`` and ``actual`` as numbers; ``message``.
     """
@@ -91,6 +92,7 @@ def names_of(failure: Failure) -> dict[str, Any]:
         "extent": getattr(layer, "extent", None),
         "fits": _fits(layer, shape),
         "overhangs": _overhangs(layer, shape),
+        "spare": _spare(layer, shape),
         "axes": len(shape),
         "memory": failure.case.memory if failure.case else "contiguous",
         "has_nan": bool(np.isnan(values).any()),
@@ -115,6 +117,16 @@ def _fits(layer: spec.Layer | None, shape: spec.Shape) -> bool:
         return True
     triples = zip(shape[1:-1], layer.padding, layer.extent, strict=True)
     return all(size + sum(pads) >= extent for size, pads, extent in triples)
+
+
+def _spare(layer: spec.Layer | None, shape: spec.Shape) -> bool:
+    """Whether the windows of the word ``same`` end before the input does, on some axis."""
+    if not isinstance(layer, spec.Windowed) or len(shape) != layer.rank + 2:
+        return False
+    if not isinstance(layer.padding, str):
+        return False
+    triples = zip(shape[1:-1], layer.stride, layer.extent, strict=True)
+    return any((-(-size // step) - 1) * step + extent < size for size, step, extent in triples)
 
 
 def _overhangs(layer: spec.Layer | None, shape: spec.Shape) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.designed import of_regimes
-from cnnformance.conformance.usual import MANY, Sized, beside, usual
+from cnnformance.conformance.usual import MANY, Sized, of_other_ranks, usual
 from cnnformance.conformance.usual import POOLS as USUAL_POOLS
 from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
@@ -187,7 +187,7 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
     if issubclass(kind, spec.AveragePool):
         sized = (*sized, *COUNTED[::every])
     if dtype in ("float32", "float64"):
-        sized = (*sized, *beside(kind, every))
+        sized = (*sized, *of_other_ranks(kind, every))
     regimes: tuple[str, ...] = ("negative", "integer")
     if issubclass(kind, spec.StochasticPool):
         regimes = ("positive", "faint")

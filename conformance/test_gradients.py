@@ -94,13 +94,9 @@ def repeated(ask: Ask, case: Case) -> None:
     first, again = (differentiated(ask, case, x, upstream) for _ in range(2))
     for name, found in first.items():
         if not np.array_equal(found, again[name], equal_nan=True):
-            raise Failure(
-                "impure",
-                f"an equal backward pass gave another gradient for {name}",
-                arrays={"x": x, **case.weights, "upstream": upstream},
-                layers=(case.layer,),
-                call="gradients",
-            )
+            said = f"an equal backward pass gave another gradient for {name}"
+            broken = _broken(said, case.layer, x, upstream, **case.weights)
+            raise dataclasses.replace(broken, effect="impure")
 
 
 def _broken(said: str, layer: spec.Layer, x: Array, upstream: Array, **weights: Array) -> Failure:

@@ -277,7 +277,7 @@ def usual(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
     return sized[::every]
 
 
-def beside(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
+def of_other_ranks(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
     """Return one in ``every`` layers by design of one and of three dimensions."""
     sized: tuple[Sized, ...] = ()
     if issubclass(kind, spec.Conv):

@@ -58,7 +58,7 @@ def format_of(dtype: str) -> Format:
 
 def growth(factors: float, unit: float) -> float:
     """Return ``(1 + u)**k - 1``: how far ``k`` roundings can move a term, relatively."""
-    return math.expm1(min(factors * math.log1p(unit), 700.0))  # beyond that, an overflow
+    return math.expm1(factors * math.log1p(unit))
 
 
 def divides_exactly(layer: spec.Layer, shape: spec.Shape) -> bool:

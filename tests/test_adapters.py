@@ -348,6 +348,22 @@ def test_equal_seeds_draw_equally(backend: Backend) -> None:
     assert (runs[0] != runs[2]).any()
 
 
+def test_a_built_layer_draws_by_the_seed_in_each_mode(adapter: type[Backend]) -> None:
+    layer, x = StochasticPool((2, 2), training=True), abs(values((64, 4, 4, 2)))
+    for mode in ("", *adapter.modes):
+        backend = adapter(mode)
+        try:
+            call = backend.build(layer, {})
+        except Unsupported:
+            continue
+        given = native(backend, layer, x)
+        runs = []
+        for seed in (1, 2):
+            backend.seed(seed)
+            runs.append(backend.to_numpy(call(backend.from_numpy(given))))
+        assert (runs[0] != runs[1]).any(), mode
+
+
 def test_min_pooling_of_a_framework_without_it_is_called_composed() -> None:
     torch = pytest.importorskip("cnnformance.adapters.torch", reason="torch is not installed")
     assert isinstance(torch.Torch().build(MinPool((2, 2)), {}), Composed)

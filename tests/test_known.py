@@ -38,6 +38,25 @@ def failure(actual: str = "-3.4028234663852886e+38") -> Failure:
     return Failure("special", "m", expected="-inf", actual=actual, arrays={"x": x}, layers=(layer,))
 
 
+@pytest.mark.parametrize(
+    ("layer", "size", "spare"),
+    [
+        (spec.MaxPool((2,), (5,), "same"), 7, False),
+        (spec.MaxPool((2,), (5,), "same"), 8, True),
+        (spec.MaxPool((2,), (5,), "same", (4,)), 10, False),
+        (spec.Conv((1,), stride=(3,), padding="same_lower"), 3, True),
+        (spec.MaxPool((1,), (3,)), 3, False),
+        (spec.ReLU(), 3, False),
+    ],
+)
+def test_windows_of_same_may_end_before_the_input(
+    layer: spec.Layer, size: int, spare: bool
+) -> None:
+    x = np.zeros((1, size, 1), np.float32)
+    found = known.names_of(Failure("value", "m", arrays={"x": x}, layers=(layer,)))
+    assert found["spare"] is spare
+
+
 def test_an_entry_explains_its_own_failure_alone() -> None:
     entries = known.Known(known.parse(ENTRY, "x.toml"))
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from cnnformance.conformance.usual import beside, triples, usual
+from cnnformance.conformance.usual import of_other_ranks, triples, usual
 from cnnformance.reference import output_shape
 from cnnformance.spec import layers as spec
 
@@ -23,7 +23,7 @@ def test_any_options_of_three_axes_meet() -> None:
 
 @pytest.mark.parametrize("kind", spec.TYPES.values())
 def test_each_layer_gives_cells(kind: type[spec.Layer]) -> None:
-    for fields, shape in (*usual(kind), *beside(kind)):
+    for fields, shape in (*usual(kind), *of_other_ranks(kind)):
         assert min(output_shape(kind(**fields), shape)) > 0, (fields, shape)
 
 
