@@ -60,10 +60,13 @@ class Evidence:
 
     ``share`` is the largest part of the allowed error that was used (0 for equality),
     ``grade`` the accumulator that the result is consistent with, where that is in question.
+    ``sharpness`` is the smallest allowed error, over the size of its answer (0 for equality): a
+    comparison whose sharpness is 1 or more would also accept zeros.
     """
 
     share: float = 0.0
     grade: str = ""
+    sharpness: float = math.inf
 
 
 GRADES = ("float32", "pairwise half", "half", "normwise")
