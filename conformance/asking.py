@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -25,18 +24,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Profile:
-    """How much is asked: examples per question, the largest size, seconds to shrink a failure.
+    """How much is asked, in numbers of cases: the same on every machine, however busy.
 
-    Of the layers that networks have (``usual.py``), one in ``every`` is asked. ``seconds`` is the
-    longest that one question goes on; a backend that compiles for every new shape is asked fewer
-    cases, and the record says how many.
+    ``examples`` are the cases that a question draws, ``largest`` bounds their sizes, ``shrinks``
+    are the smaller cases that are asked to make a failing one small. Of the layers that networks
+    have (``usual.py``), one in ``every`` is asked.
     """
 
     name: str
     examples: int
     largest: int
-    shrink_seconds: float
-    seconds: float
+    shrinks: int
     every: int = 1
 
 
@@ -56,9 +54,9 @@ _SETTINGS = hypothesis.settings(
 PROFILES = {
     p.name: p
     for p in (
-        Profile("quick", 10, 1 << 9, 2.0, 3.0, every=7),
-        Profile("default", 50, 1 << 17, 4.0, 10.0),
-        Profile("thorough", 1000, 1 << 17, 60.0, 600.0),
+        Profile("quick", 10, 1 << 9, 100, every=7),
+        Profile("default", 50, 1 << 17, 200),
+        Profile("thorough", 1000, 1 << 17, 2000),
     )
 }
 
@@ -88,12 +86,6 @@ class Ask:
     declined: str = ""
     seen_known: dict[str, Failure] = field(default_factory=dict)
     traits: list[Trait] = field(default_factory=list)
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def over(self) -> bool:
-        """Whether the question has used up its time."""
-        return time.monotonic() - self.started > self.profile.seconds
 
     def run(
         self,
@@ -207,11 +199,11 @@ class Ask:
         examples: int | None = None,
         variants: Callable[[Case], Iterable[Case]] = lambda case: [case],
     ) -> None:
-        """Ask the question of each drawn case's variants; a failing case is shrunk in its time.
+        """Ask the question of each drawn case's variants; a failing case is shrunk.
 
         A case that the subject does not support is drawn again, up to three times as many as are
-        asked. When the time is over, cases that were not seen to fail are passed over unasked, so
-        that a subject which hangs or crashes at every call does not stop the run.
+        asked. When ``Profile.shrinks`` cases were asked after a failing one, others are passed
+        over unasked.
         """
         count = examples or self.profile.examples
         attempt = self._attempt(lambda case: self.each(variants(case), question), count)
@@ -233,22 +225,20 @@ class Ask:
     def _attempt(self, ask: Callable[[Case], None], count: int) -> Callable[[Case], None]:
         """Return what Hypothesis calls with each drawn case of so many."""
         failed: dict[Case, Failure] = {}
-        deadline = [0.0]
-        redraws = [0]
+        redraws = shrinks = 0
 
         def attempt(case: Case) -> None:
-            over = time.monotonic() > deadline[0] if failed else self.over and self.examples
-            if case not in failed and not over:
+            nonlocal redraws, shrinks
+            if case not in failed and shrinks < self.profile.shrinks:
+                shrinks += bool(failed)
                 asked = self.examples
                 try:
                     ask(case)
                 except Failure as failure:
-                    if not failed:
-                        deadline[0] = time.monotonic() + self.profile.shrink_seconds
                     failed[case] = failure
                 else:
-                    if self.examples == asked and redraws[0] < 3 * count:
-                        redraws[0] += 1
+                    if self.examples == asked and redraws < 3 * count:
+                        redraws += 1
                         hypothesis.reject()
             if case in failed:  # raised in one place: Hypothesis tells failures apart by line
                 raise failed[case].with_traceback(None)
@@ -275,8 +265,6 @@ class Ask:
         costs a process, and no more can be learned of them.
         """
         for case in cases:
-            if self.over and self.examples:
-                return
             if self.known.foretold(self.seen_known, Failure("crash", "", case)):
                 continue
             try:
