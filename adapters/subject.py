@@ -444,8 +444,15 @@ class Subject:
         weights: Sequence[Weights],
         x: Array,
         memory: str = "contiguous",
+        weight_memory: str = "contiguous",
+        *,
+        force: bool = False,
     ) -> Result:
-        """Run a model of one or more layers on ``x``, whose memory is laid out as ``memory``."""
+        """Run a model of one or more layers on ``x``, whose memory is laid out as ``memory``.
+
+        ``weight_memory`` is that of the weights, as ``worker.arranged`` names both. With ``force``
+        the framework is asked although the adapter's ``supports`` declines the dtype.
+        """
         answer, (y,) = self._ask(
             "run",
             layers,
@@ -453,6 +460,8 @@ class Subject:
             weights=[list(w) for w in weights],
             dtype=x.dtype.name,
             memory=memory,
+            weight_memory=weight_memory,
+            force=force,
         )
         return Result(y, answer["composed"], answer["modified"], answer["seconds"])
 
@@ -468,14 +477,29 @@ class Subject:
         flags = (answer["modified"], answer["aliases_input"], answer["aliases_output"])
         return Twice(first, later, again, *flags)
 
-    def gradients(self, layer: Layer, weights: Weights, x: Array, upstream: Array) -> Gradients:
-        """Return the gradients of ``sum(layer(x) * upstream)``."""
+    def gradients(
+        self,
+        layer: Layer,
+        weights: Weights,
+        x: Array,
+        upstream: Array,
+        memory: str = "contiguous",
+        *,
+        force: bool = False,
+    ) -> Gradients:
+        """Return the gradients of ``sum(layer(x) * upstream)``.
+
+        All arrays are laid out as ``memory``; ``force`` is that of ``run``.
+        """
         answer, results = self._ask(
             "gradients",
             [layer],
             [*weights.values(), x, upstream],
             weights=[list(weights)],
             dtype=x.dtype.name,
+            memory=memory,
+            weight_memory=memory,
+            force=force,
         )
         return Gradients(dict(zip(answer["names"], results, strict=True)), answer["modified"])
 
@@ -484,7 +508,7 @@ class Subject:
         return int(self._ask("parameters", layers)[0]["count"])
 
     def output_shape(self, layers: Sequence[Layer], shape: Shape) -> Shape:
-        """Return the framework's static answer (canonical)."""
+        """Return the framework's static answer (canonical). No dtype: there is none to force."""
         return tuple(self._ask("output_shape", layers, shape=shape)[0]["shape"])
 
     def script(self, layer: Layer, *, gradients: bool = False) -> str:

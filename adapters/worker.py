@@ -90,26 +90,27 @@ def arranged(x: Array, memory: str) -> Array:  # noqa: PLR0911 - a table, one ca
     ``contiguous``; ``fortran`` order; ``strided`` (every second element of a larger buffer);
     ``sliced`` (every second sample of one); ``narrowed`` (cut from one with a longer last axis);
     ``cropped`` (from one whose axes between the first and last are longer); ``broadcast`` (stride
-    0, if all samples are equal); ``reversed`` (negative strides); ``offset`` (not at the start of
-    its buffer); ``readonly``.
+    0 along each axis on which it is constant); ``reversed`` (negative strides); ``offset`` (not at
+    the start of its buffer); ``readonly``.
     """
+    if x.ndim == 0 and memory != "readonly":  # no axis to lay out
+        return x
     match memory:
         case "fortran":
             return np.asfortranarray(x)
         case "strided":
-            larger = np.repeat(x, 2, axis=-1) if x.ndim else x
-            return larger[..., ::2]
+            return np.repeat(x, 2, axis=-1)[..., ::2]
         case "reversed":
             flip = (slice(None, None, -1),) * x.ndim
             return np.ascontiguousarray(x[flip])[flip]
         case "sliced":
-            return np.repeat(x, 2, axis=0)[::2] if x.ndim else x
+            return np.repeat(x, 2, axis=0)[::2]
         case "narrowed" | "cropped":
             inner = range(1, x.ndim - 1) if memory == "cropped" else range(x.ndim)[-1:]
             more = [(0, int(axis in inner)) for axis in range(x.ndim)]
             return np.pad(x, more, constant_values=1)[tuple(slice(n) for n in x.shape)]
         case "broadcast":
-            return np.broadcast_to(x[:1], x.shape) if (x == x[:1]).all() else x
+            return _broadcast(x)
         case "offset":
             larger = np.concatenate([x.ravel()[:1], x.ravel()]) if x.size else x.ravel()
             return larger[larger.size - x.size :].reshape(x.shape)
@@ -118,7 +119,17 @@ def arranged(x: Array, memory: str) -> Array:  # noqa: PLR0911 - a table, one ca
             x.setflags(write=False)
             return x
         case _:
-            return np.ascontiguousarray(x) if x.ndim else x
+            return np.ascontiguousarray(x)
+
+
+def _broadcast(x: Array) -> Array:
+    """Return an equal array with stride 0 along each axis on which its bits are the same."""
+    cells = x
+    for axis in range(x.ndim):
+        first = cells[(slice(None),) * axis + (slice(1),)]
+        if np.broadcast_to(first, cells.shape).tobytes() == cells.tobytes():
+            cells = first
+    return x if cells.shape == x.shape else np.broadcast_to(cells, x.shape)
 
 
 def _is_dtype(name: object) -> bool:
@@ -184,6 +195,9 @@ class Server:
         start = time.perf_counter()
         before = [array.tobytes() for array in arrays]
         try:
+            weights = sum(map(len, request.get("weights", ())))
+            memory = request.get("weight_memory", "contiguous")
+            arrays[:weights] = [arranged(array, memory) for array in arrays[:weights]]
             header, results = getattr(self, "_" + request["ask"])(request, arrays)
             header.setdefault("seconds", time.perf_counter() - start)
             if [array.tobytes() for array in arrays] != before:
@@ -204,25 +218,30 @@ class Server:
         rest = iter(arrays)
         return [{name: next(rest) for name in names} for names in request["weights"]]
 
+    def _require(self, layer: spec.Layer, request: wire.Header) -> None:
+        """Raise ``Unsupported`` for a dtype that the adapter declines, if it is not forced."""
+        if not request.get("force") and not self.backend.supports(layer, request["dtype"]):
+            raise Unsupported(f"{type(layer).__name__} does not take {request['dtype']}")
+
     def _ops(
         self, request: wire.Header, layers: list[spec.Layer], arrays: list[Array]
     ) -> list[Callable[[Any], Any]]:
         for layer in layers:
-            if not self.backend.supports(layer, request["dtype"]):
-                raise Unsupported(f"{type(layer).__name__} does not take {request['dtype']}")
+            self._require(layer, request)
         ops = []
-        for layer, weights in zip(layers, self._weights(request, arrays), strict=True):
-            key = (repr(layer), *((w.dtype.name, w.tobytes()) for w in weights.values()))
+        for layer, named in zip(layers, self._weights(request, arrays), strict=True):
+            parts = ((w.dtype.name, w.shape, w.tobytes()) for w in named.values())
+            key = (repr(layer), request.get("weight_memory"), *parts)
             op = self.built.get(key)
             if op is None:
-                op = self.backend.build(layer, weights)
+                op = self.backend.build(layer, named)
                 if isinstance(op, Composed) and not isinstance(op.note, str):
                     raise AdapterError(f"the note of Composed is {op.note!r}; it is a string")
                 if not callable(op):
                     raise AdapterError(f"build({layer}) returned {type(op).__name__}, no callable")
                 if len(self.built) >= _CACHED:
                     self.built.clear()
-                if sum(w.nbytes for w in weights.values()) <= _CACHED_BYTES:
+                if sum(w.nbytes for w in named.values()) <= _CACHED_BYTES:
                     self.built[key] = op
             ops.append(op)
         return ops
@@ -326,13 +345,13 @@ class Server:
 
     def _gradients(self, request: wire.Header, arrays: list[Array]) -> Answer:
         (layer,) = self._layers(request)
-        if not self.backend.supports(layer, request["dtype"]):
-            raise Unsupported(f"{type(layer).__name__} does not take {request['dtype']}")
+        self._require(layer, request)
         (weights,) = self._weights(request, arrays)
         x, upstream = arrays[-2], arrays[-1]
         image = _takes_images(layer)
-        native = np.ascontiguousarray(self._native(x, image))
-        native_upstream = np.ascontiguousarray(self._native(upstream, image))
+        memory = request.get("memory", "contiguous")
+        native = arranged(self._native(x, image), memory)
+        native_upstream = arranged(self._native(upstream, image), memory)
         before = native.tobytes(), native_upstream.tobytes()
         found = self.backend.gradients(layer, weights, native, native_upstream)
         modified = (native.tobytes(), native_upstream.tobytes()) != before
