@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import warnings
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
-from corpus.correct import CORRECT, ChannelsFirst, NaNIgnored, NoEmptyBatch
+from corpus.correct import CORRECT, ChannelsFirst, HalfSum, NaNIgnored, NoEmptyBatch
 from corpus.fault import Fault, distance, weights_of, whole
 from corpus.faulty import FAULTS
 from corpus.hostile import HOSTILE
 from corpus.kernels import FLOATS, INTEGERS, SELECTING, Honest
+from corpus.winograd import Matrix, transforms
 
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.spec import layers as spec
@@ -85,7 +87,8 @@ def test_a_correct_backend_agrees_with_the_honest_one(name: str) -> None:
                     except Unsupported:
                         continue
                     expected = asked(honest, layer, special)
-                    allowed = 4 * unit + TERMS * min(unit, UNITS["float32"])
+                    own = 120 * unit if isinstance(backend, HalfSum) else 0
+                    allowed = 4 * unit + TERMS * min(unit, UNITS["float32"]) + own
                     assert distance(found, expected) < allowed, (layer, dtype)
                     agreed += 1
     assert agreed > 100
@@ -137,6 +140,100 @@ def test_honest_selection_takes_integers(dtype: str) -> None:
             assert found.dtype == dtype
             cells = np.isfinite(wide)  # a window that lies in the padding gives the limit
             assert np.array_equal(found[cells], wide[cells])
+
+
+@pytest.mark.parametrize(("outputs", "cells"), [(2, 3), (4, 3), (6, 3), (2, 5), (4, 5), (1, 1)])
+def test_winograd_is_exact_in_fractions(outputs: int, cells: int) -> None:
+    image, kernel, result = transforms(outputs, cells)
+    rng = np.random.default_rng(outputs)
+    x = [Fraction(int(n)) for n in rng.integers(-99, 99, outputs + cells - 1)]
+    w = [Fraction(int(n)) for n in rng.integers(-99, 99, cells)]
+
+    products = [a * b for a, b in zip(times(image, x), times(kernel, w), strict=True)]
+    direct = [sum(w[k] * x[i + k] for k in range(cells)) for i in range(outputs)]
+
+    assert times(result, products) == direct
+
+
+def times(matrix: Matrix, vector: list[Fraction]) -> list[Fraction]:
+    return [sum((a * b for a, b in zip(row, vector, strict=True)), Fraction()) for row in matrix]
+
+
+FAST = {
+    "Winograd": (1e-7, 1e-5),
+    "Winograd4": (1e-7, 1e-4),
+    "Winograd6": (1e-7, 1e-3),
+    "FFTSingle": (1e-7, 1e-5),
+}
+"""How far each may be off, and is, in a sum of 144 products of normal numbers."""
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_fast_convolution_is_used_and_off_by_little(name: str) -> None:
+    layer = spec.Conv((3, 3), in_channels=16, out_channels=2)
+    x = np.random.default_rng(0).standard_normal((2, 14, 15, 16)).astype(np.float32)
+    weights = {n: a / 9 for n, a in weights_of(layer).items()}
+    plain, fast = (CORRECT[n]().build(layer, weights)(x) for n in ("Native", name))
+    honest = Honest().build(layer, weights)(x)
+    least, most = FAST[name]
+
+    assert not np.array_equal(fast, plain)
+    assert least < distance(fast, honest) < most
+
+
+@pytest.mark.parametrize("name", ["Winograd", "Winograd4", "Winograd6", "FFTSingle"])
+def test_a_fast_convolution_is_for_plain_windows(name: str) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 9, 9, 2)).astype(np.float32)
+    layer = spec.Conv((3, 3), in_channels=2, out_channels=2)
+    others = (
+        layer.replace(stride=(2, 2)),
+        layer.replace(dilation=(2, 2)),
+        layer.replace(window=(1, 1)),
+    )
+    for other in (*others, layer.replace(groups=2)):
+        weights = weights_of(other)
+        fast, plain = (CORRECT[n]().build(other, weights)(x) for n in (name, "Native"))
+
+        assert np.array_equal(fast, plain)
+
+
+def test_strassen_multiplies_by_seven_products() -> None:
+    layer = spec.Dense(7, 5)
+    x = np.random.default_rng(0).standard_normal((9, 7)).astype(np.float32)
+    plain, fast = (
+        CORRECT[name]().build(layer, weights_of(layer)) for name in ("Native", "Strassen")
+    )
+
+    assert np.array_equal(fast(np.rint(9 * x)), plain(np.rint(9 * x)))
+    assert 0 < distance(fast(x), plain(x)) < 1e-5
+
+
+@pytest.mark.parametrize("dtype", FLOATS[:2])
+def test_sums_of_halves_in_halves_round_more_and_keep_whole_numbers(dtype: str) -> None:
+    layer = spec.Dense(20, 3)
+    x = np.random.default_rng(0).standard_normal((9, 20)).astype(dtype)
+    weights = {name: w.astype(dtype) for name, w in weights_of(layer).items()}
+    for name in ("PairwiseHalfSum", "ShortHalfSum"):
+        plain, narrow = (CORRECT[n]().build(layer, weights) for n in ("Native", name))
+
+        assert distance(narrow(x), plain(x)) > UNITS[dtype]
+        assert np.array_equal(narrow(np.sign(x)), plain(np.sign(x)))
+
+
+NORMS = ("QuotientNormGradient", "PowerNormGradient", "ChainedNormGradient", "InverseRootNorm")
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_gradients_of_norms_agree_by_any_formula(name: str) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 9, 3)).astype(np.float32)
+    x[0] = 0
+    for p in (1, 2, 3, 5):
+        layer, upstream = spec.LpPool((3,), (2,), p=p), np.ones((2, 4, 3), np.float32)
+        found, honest = (
+            backend.gradients(layer, {}, x, upstream) for backend in (CORRECT[name](), Honest())
+        )
+
+        assert distance(found, honest) < 16 * UNITS["float32"]
 
 
 VARIANTS = ("SequentialSum", "ReversedSum", "LanesSum", "PrescaledMean", "NormFromMean", "Native")

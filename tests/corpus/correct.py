@@ -29,6 +29,7 @@ from cnnformance.spec.layers import Layer, Shape
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from corpus.kernels import Axis, Honest, L
+from corpus.winograd import transforms
 
 # Summation
 
@@ -43,8 +44,12 @@ class Native(Honest):
 class Summing(Native):
     """Adds the terms of every inner product with ``total``."""
 
+    def factors(self, x: Array) -> Array:
+        """Return values in the dtype in which they are multiplied and added."""
+        return self.wide(x)
+
     def inner(self, rows: Array, columns: Array) -> Array:
-        rows, columns = self.wide(rows), self.wide(columns).T
+        rows, columns = self.factors(rows), self.factors(columns).T
         height = max(1, 2**20 // max(1, columns.size))
         parts = [np.zeros((0, len(columns)), rows.dtype)]
         for start in range(0, len(rows), height):
@@ -75,6 +80,50 @@ class PairwiseSum(Summing):
             pairs = terms[..., : n // 2] + terms[..., n // 2 : n - n % 2]
             terms = np.concatenate([pairs, terms[..., n - n % 2 :]], -1)
         return terms[..., 0]
+
+
+class HalfSum(Summing):
+    """Adds halves in halves; in float32 where such a sum overflows."""
+
+    longest: ClassVar[int]
+    half: np.dtype[Any]
+
+    def forward(self, layer: Layer, weights: Weights, x: Array) -> Array:
+        self.half = x.dtype
+        return super().forward(layer, weights, x)
+
+    def narrow(self, cells: int) -> bool:
+        """Whether sums of so many terms are added in halves."""
+        return self.half.itemsize <= 2 and cells <= self.longest
+
+    def factors(self, x: Array) -> Array:
+        return x if self.narrow(0) else self.wide(x)
+
+    def inner(self, rows: Array, columns: Array) -> Array:
+        plain = self.wide(rows) @ self.wide(columns)
+        if not self.narrow(len(columns)):
+            return plain
+        found = super().inner(rows, columns).astype(plain.dtype)
+        return np.where(np.isfinite(found), found, plain)
+
+    def mean(self, terms: Array, divisor: Array) -> Array:
+        plain = super().mean(terms, divisor)
+        if not self.narrow(terms.shape[-1]):
+            return plain
+        found = self.total(terms.astype(self.half)).astype(plain.dtype) / divisor
+        return np.where(np.isfinite(found), found, plain)
+
+
+class PairwiseHalfSum(HalfSum, PairwiseSum):
+    """Adds halves, and halves of halves, in half precision."""
+
+    longest: ClassVar[int] = 2**30
+
+
+class ShortHalfSum(HalfSum, SequentialSum):
+    """Adds sums of up to 32 terms one by one in half precision."""
+
+    longest: ClassVar[int] = 32
 
 
 class LanesSum(Summing):
@@ -134,6 +183,14 @@ class FusedSum(Native):
         return total
 
 
+class FusedLanesSum(FusedSum):
+    """Multiplies and adds with one rounding in four interleaved lanes, then adds the lanes."""
+
+    def inner(self, rows: Array, columns: Array) -> Array:
+        lanes = [super(FusedLanesSum, self).inner(rows[:, n::4], columns[n::4]) for n in range(4)]
+        return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3])
+
+
 class ShuffledSum(Summing):
     """Adds in an order that changes from call to call, as atomic additions do."""
 
@@ -173,14 +230,27 @@ class ConvolvedMean(Native):
 class RunningMean(Honest):
     """Moves the mean towards each new term, in a wider dtype."""
 
+    def held(self, terms: Array) -> Array:
+        """Return terms in the dtype in which the mean is kept."""
+        return terms.astype(np.longdouble)
+
     def mean(self, terms: Array, divisor: Array) -> Array:
+        plain = super().mean(terms, divisor)
         if not np.isfinite(terms).all() or terms.shape[-1] > 4096:
-            return super().mean(terms, divisor)
-        terms = terms.astype(np.longdouble)
+            return plain
+        terms = self.held(terms)
         mean = terms[..., 0]
         for number in range(1, terms.shape[-1]):
             mean = mean + (terms[..., number] - mean) / (number + 1)
-        return mean * (np.longdouble(terms.shape[-1]) / divisor)
+        mean = mean * (terms.shape[-1] / divisor).astype(terms.dtype)
+        return np.where(np.isfinite(mean), mean, plain)
+
+
+class RunningMeanNative(RunningMean, Native):
+    """Moves the mean towards each new term, in float32 for halves and float32."""
+
+    def held(self, terms: Array) -> Array:
+        return terms
 
 
 class SeparableMean(Honest):
@@ -217,10 +287,33 @@ class NaiveIntermediates(Native):
 class HypotNorm(Honest):
     """Folds ``hypot`` over the window, in a wider dtype."""
 
+    def held(self, terms: Array) -> Array:
+        """Return terms in the dtype in which the norm is kept."""
+        return terms.astype(np.longdouble)
+
     def norm(self, terms: Array, p: int) -> Array:
         if p != 2 or terms.shape[-1] > 4096 or np.isnan(terms).any():
             return super().norm(terms, p)
-        return np.hypot.reduce(terms.astype(np.longdouble), axis=-1)
+        return np.hypot.reduce(self.held(terms), axis=-1)
+
+
+class HypotNormNative(HypotNorm, Native):
+    """Folds ``hypot`` over the window, in float32 for halves and float32."""
+
+    def held(self, terms: Array) -> Array:
+        return terms
+
+
+class InverseRootNorm(Native):
+    """Takes a square root as the sum times the reciprocal of its root."""
+
+    def norm(self, terms: Array, p: int) -> Array:
+        if p != 2:
+            return super().norm(terms, p)
+        power, scaled = self.scaled(terms)
+        total = self.total(scaled * scaled)
+        root = total * (1 / np.sqrt(total))
+        return np.ldexp(np.where((total > 0) & (total < np.inf), root, total), power)
 
 
 class NormFromMean(Native):
@@ -239,6 +332,39 @@ class PowerNorm(Honest):
     def norm(self, terms: Array, p: int) -> Array:
         power, scaled = self.scaled(terms)
         return np.ldexp(np.power(self.total(np.power(np.abs(scaled), p)), 1 / p), power)
+
+
+class QuotientNormGradient(Native):
+    """Takes the gradient of the 2-norm as x / y."""
+
+    def norm_gradient(self, terms: Array, p: int) -> Array:
+        if p != 2:
+            return super().norm_gradient(terms, p)
+        norm = self.norm(terms, p)[..., None]
+        return terms / np.where(norm == 0, 1, norm)
+
+
+class PowerNormGradient(Native):
+    """Takes the gradient of a norm as x |x|**(p - 2) y**(1 - p)."""
+
+    def norm_gradient(self, terms: Array, p: int) -> Array:
+        if p == 1:
+            return super().norm_gradient(terms, p)
+        _power, scaled = self.scaled(terms)
+        norm = self.norm(scaled, p)[..., None]
+        norm = np.where(norm == 0, 1, norm)
+        return scaled * np.abs(scaled) ** (p - 2) * norm ** (1 - p)
+
+
+class ChainedNormGradient(Native):
+    """Differentiates power, sum and root one after another, as automatic differentiation does."""
+
+    def norm_gradient(self, terms: Array, p: int) -> Array:
+        _power, scaled = self.scaled(terms)
+        total = self.total(np.abs(scaled) ** p)[..., None]
+        total = np.where(total == 0, 1, total)
+        root = total ** terms.dtype.type(1 / p - 1) / p
+        return np.sign(scaled) * (root * (p * np.abs(scaled) ** (p - 1)))
 
 
 class ExponentNorm(Native):
@@ -271,10 +397,11 @@ class KernelCellLoop(Native):
 
 
 class FFTConvolution(Honest):
-    """Convolves float32 and halves by a Fourier transform in float64."""
+    """Convolves float32 and halves of stride 1 by a Fourier transform in float64."""
 
     def correlate(self, layer: spec.Conv, x: Array, weight: Array) -> Array:
-        plain = layer.groups == 1 and set(layer.dilation) == {1} and x.size
+        plain = layer.groups == 1 and {*layer.stride, *layer.dilation} == {1} and x.size
+        plain = plain and math.prod(layer.window) > 1
         finite = np.isfinite(x).all() and np.isfinite(weight).all()
         if not (plain and finite and x.dtype.itemsize <= 4):
             return super().correlate(layer, x, weight)
@@ -326,30 +453,46 @@ def transposed(layer: spec.Conv, weights: Weights, g: Array) -> tuple[spec.Conv,
 class Winograd(Native):
     """Convolves 3x3 kernels of stride 1 as F(2x2, 3x3) (Lavin & Gray 2016), in float32."""
 
-    image = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
-    kernel = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-    result = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+    tile: ClassVar[int] = 2
 
     def correlate(self, layer: spec.Conv, x: Array, weight: Array) -> Array:
-        plain = (layer.window, layer.stride, layer.dilation) == ((3, 3), (1, 1), (1, 1))
         finite = np.isfinite(x).all() and np.isfinite(weight).all()
-        if not (plain and finite and layer.groups == 1 and x.dtype.itemsize <= 4):
+        if not (square(layer) and finite and layer.groups == 1 and x.dtype.itemsize <= 4):
             return super().correlate(layer, x, weight)
         pads = [self.pads(layer, number, n) for number, n in enumerate(x.shape[1:-1])]
         height, width = (axis.index.shape[0] for axis in self.axes(layer, x.shape[1:-1]))
         padded = np.pad(self.wide(x), [(0, 0), *pads, (0, 0)])
-        padded = np.pad(padded, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)])
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (4, 4), (1, 2))[:, ::2, ::2]
+        whole = [(0, -height % self.tile), (0, -width % self.tile)]
+        padded = np.pad(padded, [(0, 0), *whole, (0, 0)])
+        reach = (self.tile + 2, self.tile + 2)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, reach, (1, 2))
         to_image, to_kernel, to_result = (
-            matrix.astype(np.float32) for matrix in (self.image, self.kernel, self.result)
+            np.array(matrix, np.float32) for matrix in transforms(self.tile, 3)
         )
-        tiles = to_image @ windows @ to_image.T
+        tiles = to_image @ windows[:, :: self.tile, :: self.tile] @ to_image.T
         kernels = to_kernel @ np.moveaxis(self.wide(weight), (0, 1), (2, 3)) @ to_kernel.T
         products = np.einsum("bhwiyx,ioyx->bhwoyx", tiles, kernels)
         y = to_result @ products @ to_result.T
         y = y.transpose(0, 1, 4, 2, 5, 3)
-        y = y.reshape(y.shape[0], y.shape[1] * 2, y.shape[3] * 2, layer.out_channels)
+        y = y.reshape(len(y), y.shape[1] * self.tile, y.shape[3] * self.tile, layer.out_channels)
         return y[:, :height, :width]
+
+
+def square(layer: spec.Conv) -> bool:
+    """Whether a convolution is 3x3, of stride 1 and without dilation."""
+    return (layer.window, layer.stride, layer.dilation) == ((3, 3), (1, 1), (1, 1))
+
+
+class Winograd4(Winograd):
+    """Convolves 3x3 kernels of stride 1 as F(4x4, 3x3)."""
+
+    tile: ClassVar[int] = 4
+
+
+class Winograd6(Winograd):
+    """Convolves 3x3 kernels of stride 1 as F(6x6, 3x3)."""
+
+    tile: ClassVar[int] = 6
 
 
 class WinogradBackward(Winograd):
@@ -359,10 +502,42 @@ class WinogradBackward(Winograd):
         self, layer: spec.Conv, weights: Weights, x: Array, g: Array
     ) -> dict[str, Array]:
         grads = super().conv_gradient(layer, weights, x, g)
-        plain = (layer.window, layer.stride, layer.dilation) == ((3, 3), (1, 1), (1, 1))
-        if plain and layer.unpadded and layer.groups == 1 and x.dtype == np.float32 and x.size:
+        plain = square(layer) and layer.unpadded and layer.groups == 1
+        if plain and x.dtype == np.float32 and x.size:
             grads["input"] = self.correlate(*transposed(layer, weights, g))
         return grads
+
+
+class WinogradBackward4(WinogradBackward):
+    """Does so as F(4x4, 3x3)."""
+
+    tile: ClassVar[int] = 4
+
+
+class Strassen(Native):
+    """Multiplies the float32 matrices of dense layers by one level of Strassen's rule."""
+
+    def inner(self, rows: Array, columns: Array) -> Array:
+        plain = super().inner(rows, columns)
+        if not isinstance(self.layer, spec.Dense) or rows.dtype != np.float32:
+            return plain
+        if min(*rows.shape, *columns.shape) < 2:
+            return plain
+        (a, b), (c, d) = quarters(rows)
+        (e, f), (g, h) = quarters(columns)
+        p, q, r = (a + d) @ (e + h), (c + d) @ e, a @ (f - h)
+        s, t, u, v = d @ (g - e), (a + b) @ h, (c - a) @ (e + f), (b - d) @ (g + h)
+        y = np.block([[p + s - t + v, r + t], [q + s, p - q + r + u]])
+        y = y[: len(rows), : columns.shape[1]]
+        return np.where(np.isfinite(y), y, plain)
+
+
+def quarters(matrix: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """Split a matrix in four of one shape; an odd one gets a row or column of zeros."""
+    height, width = (-(-size // 2) for size in matrix.shape)
+    even = np.pad(matrix, [(0, size % 2) for size in matrix.shape])
+    upper, lower = even[:height], even[height:]
+    return (upper[:, :width], upper[:, width:]), (lower[:, :width], lower[:, width:])
 
 
 class ScaledIntegers(Native):
@@ -840,6 +1015,6 @@ class Threaded(Honest):
 CORRECT: dict[str, type[Honest]] = {
     name: kind
     for name, kind in list(globals().items())
-    if isinstance(kind, type) and issubclass(kind, Honest) and kind is not Summing
+    if isinstance(kind, type) and issubclass(kind, Honest) and kind not in (Summing, HalfSum)
 }
 """Every backend of this file, and ``Honest``, by name."""
