@@ -18,6 +18,7 @@ from tabulate import tabulate
 from cnnformance import __version__
 from cnnformance.adapters import registry
 from cnnformance.reports import records
+from cnnformance.reports.printable import printable
 
 _EXITS = """\
 exit status: 0 when the answer could be given, whatever it says; 2 when the input is unusable.
@@ -249,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except (ValueError, OSError) as error:  # RecordError, SpecError, and files
-        message = " ".join(str(error).split())
+        message = " ".join(printable(str(error)).split())
         sys.stderr.write(f"cnnformance: {message}\n")
         return 2
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import warnings
 import zlib
 from typing import Any
 
@@ -54,7 +55,8 @@ def text(array: Array, most: int = LISTED) -> str:
     """
     head = f"{array.dtype}{list(array.shape)}"
     try:
-        values = unpack(array)
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+            values = unpack(array)
     except (ValueError, TypeError, ArithmeticError, SyntaxError, MemoryError, zlib.error) as error:
         return f"{head}: unreadable ({error})"
     shown = np.array2string(values, separator=", ", floatmode="unique", threshold=most)

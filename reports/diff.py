@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from cnnformance.reports import matrix, render, tables
+from cnnformance.reports.printable import cleaned
 from cnnformance.reports.records import FAILING, RecordError, Run, Verdict
 from cnnformance.reports.tables import Cell, Table
 
@@ -101,7 +102,7 @@ def compare(first: Run, second: Run, between: Pair | None = None) -> Difference:
     Raises:
         RecordError: no subject can be compared.
     """
-    runs = (first, second)
+    runs = (first, second) = (cleaned(first), cleaned(second))
     for run, name in zip(runs, between or (), strict=False):
         if name not in run.subjects:
             raise RecordError(f"{run.path}: no subject {name!r}; it has {', '.join(run.subjects)}")

@@ -6,6 +6,7 @@ Pure functions of a ``Run``: nothing here formats, and nothing is known that was
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from cnnformance.reports.records import (
     FAILING,
     GRADES,
+    KNOWN,
     VERDICTS,
     GradeName,
     Run,
@@ -78,13 +80,28 @@ class Choice:
     """A value that a subject showed for a trait.
 
     ``where`` holds what all its measurements have in common, and not all of the subject's; it is
-    empty where the value is the only one.
+    empty where the value is the only one. Many values that differ in their numbers alone are one
+    choice, with ranges for numbers; ``values`` is how many they are.
     """
 
     value: str
     where: tuple[str, ...]
     measured: int
     shown: str
+    values: int = 1
+
+
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?![\w.])")
+_LISTED = 3
+"""The most values that differ in their numbers alone and are listed one by one."""
+
+
+def _ranged(values: Sequence[str]) -> str:
+    """Return what values have in common that differ in their numbers alone."""
+    columns = zip(*map(_NUMBER.findall, values), strict=True)
+    ends = [(min(column, key=float), max(column, key=float)) for column in columns]
+    ranges = iter(low if float(low) == float(high) else f"{low} to {high}" for low, high in ends)
+    return _NUMBER.sub(lambda _: next(ranges), values[0])
 
 
 def _choices(measured: Sequence[Trait]) -> tuple[Choice, ...]:
@@ -93,10 +110,13 @@ def _choices(measured: Sequence[Trait]) -> tuple[Choice, ...]:
 
     everywhere = set.intersection(*map(facts, measured))
     choices = []
-    for value, same in sorted(_grouped(measured, lambda t: t.value).items()):
-        where = set.intersection(*map(facts, same)) - everywhere
-        choices.append(Choice(value, tuple(sorted(where)), len(same), same[0].shown))
-    return tuple(choices)
+    for like in _grouped(measured, lambda t: _NUMBER.sub("#", t.value)).values():
+        by_value = _grouped(like, lambda t: t.value)
+        for same in [like] if len(by_value) > _LISTED else by_value.values():
+            values = list(dict.fromkeys(t.value for t in same))
+            where = tuple(sorted(set.intersection(*map(facts, same)) - everywhere))
+            choices.append(Choice(_ranged(values), where, len(same), same[0].shown, len(values)))
+    return tuple(sorted(choices, key=lambda choice: choice.value))
 
 
 def traits(run: Run) -> dict[str, dict[str, tuple[Choice, ...]]]:
@@ -109,10 +129,15 @@ def traits(run: Run) -> dict[str, dict[str, tuple[Choice, ...]]]:
 
 @dataclass(frozen=True)
 class Grade:
-    """The loosest grade and the largest share of the bound that a layer showed in a dtype."""
+    """The loosest grade and the largest share of the bound that a layer showed in a dtype.
+
+    Both are of the comparisons that held; ``verdict`` is the worst of the failing and known
+    verdicts on it, None where there is none.
+    """
 
     grade: GradeName | None
     share: float | None
+    verdict: VerdictName | None = None
 
 
 def grades(run: Run) -> dict[tuple[str, str], dict[str, Grade]]:
@@ -122,16 +147,62 @@ def grades(run: Run) -> dict[tuple[str, str], dict[str, Grade]]:
         places = [GRADES.index(v.grade) for v in verdicts if v.grade is not None]
         loosest = GRADES[max(places)] if places else None
         shares = [v.share for v in verdicts if v.share is not None]
-        return Grade(loosest, max(shares, default=None))
+        faulty = worst({v.verdict for v in verdicts} & {*FAILING, *KNOWN})
+        return Grade(loosest, max(shares, default=None), faulty)
 
-    cells: dict[tuple[str, str], list[Verdict]] = {}
-    for v in run.verdicts:
-        if v.dtype and (v.grade is not None or v.share is not None):
-            cells.setdefault((v.layer, v.dtype), []).append(v)
+    def compared(verdict: Verdict) -> bool:
+        return verdict.grade is not None or verdict.share is not None
+
     return {
-        key: {s: grade(same) for s, same in _grouped(cells[key], lambda v: v.subject).items()}
+        cell: {s: grade(same) for s, same in found.items() if any(map(compared, same))}
+        for cell, found in _by_dtype(run).items()
+        if any(compared(v) for same in found.values() for v in same)
+    }
+
+
+def _by_dtype(run: Run) -> dict[tuple[str, str], dict[str, list[Verdict]]]:
+    """Return the verdicts by layer and dtype, where there is one, and by subject."""
+    cells = _grouped([v for v in run.verdicts if v.dtype], lambda v: (v.layer, v.dtype or ""))
+    return {
+        key: _grouped(cells[key], lambda v: v.subject)
         for key in sorted(cells, key=lambda key: (_layer_order(key[0]), key[1]))
     }
+
+
+BLUNT = 0.25
+"""A comparison that allows an error of more than this part of the answer proves little."""
+
+
+def _sharpness(verdict: Verdict) -> float | None:
+    found: float | None = getattr(verdict, "sharpness", None)
+    return found
+
+
+def proves_little(run: Run) -> dict[tuple[str, str], dict[str, float | None]]:
+    """Return by layer, dtype and subject the sharpness of passes of which none is below ``BLUNT``.
+
+    It is that of the sharpest comparison; None where nothing was compared. A run whose verdicts
+    hold no sharpness tells nothing.
+    """
+    if all(_sharpness(v) is None for v in run.verdicts):
+        return {}
+    found: dict[tuple[str, str], dict[str, float | None]] = {}
+    for cell, subjects in _by_dtype(run).items():
+        for subject, same in subjects.items():
+            passed = [_sharpness(v) for v in same if v.verdict == "pass"]
+            sharpest = min((s for s in passed if s is not None), default=None)
+            if passed and (sharpest is None or not sharpest <= BLUNT):
+                found.setdefault(cell, {})[subject] = sharpest
+    return found
+
+
+def cut(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """Return the verdicts that stand on fewer cases than were planned."""
+    return [
+        v
+        for v in verdicts
+        if v.verdict in ("pass", *KNOWN) and v.examples < getattr(v, "planned", 0)
+    ]
 
 
 @dataclass(frozen=True)
@@ -156,7 +227,8 @@ class Finding:
 
         def elements(verdict: Verdict) -> float:
             shape = _case(verdict).get("shape")
-            return math.inf if shape is None else math.prod(shape)
+            sizes = isinstance(shape, list) and all(type(size) is int for size in shape)
+            return math.prod(shape) if shape is not None and sizes else math.inf
 
         return tuple(sorted(self.verdicts, key=elements))
 
@@ -246,7 +318,7 @@ def _holding(predicates: Sequence[Callable[[Fields, Fields], str]], verdict: Ver
     holding = set()
     for layer in layers[:1]:
         for predicate in predicates:
-            with suppress(KeyError, TypeError, ValueError, IndexError):  # no such field or meaning
+            with suppress(LookupError, TypeError, ValueError, AttributeError):  # no such field
                 holding.add(predicate(layer, case))
     return holding - {""}
 
@@ -265,18 +337,42 @@ def _split(verdicts: Sequence[Verdict], holding: Mapping[int, set[str]]) -> list
     return [cause, *_split([v for v in verdicts if first not in holding[id(v)]], holding)]
 
 
+def _test(verdict: Verdict) -> tuple[str, str, str]:
+    """Return what the verdicts of one test on one layer share, whatever their dtypes."""
+    return verdict.subject, verdict.layer, verdict.question.partition("[")[0]
+
+
 def _telling_dtypes(run: Run, chosen: Sequence[Verdict]) -> dict[int, str]:
-    """Return the dtypes that tell: the verdict's test fails in it alone and passes in another."""
+    """Return the dtypes that tell: the verdict's test fails in it alone and passes in another.
 
-    def test(verdict: Verdict) -> tuple[str, str, str]:
-        return verdict.subject, verdict.layer, verdict.question.partition("[")[0]
-
-    passing = _grouped([v for v in run.verdicts if v.verdict == "pass" and v.dtype], test)
+    A pass counts where it stands on as many cases as the failure did.
+    """
+    passing = _grouped([v for v in run.verdicts if v.verdict == "pass" and v.dtype], _test)
     telling = {}
-    for name, same in _grouped([v for v in chosen if v.dtype], test).items():
-        if name in passing and len({v.dtype for v in same}) == 1:
+    for name, same in _grouped([v for v in chosen if v.dtype], _test).items():
+        asked = max(v.examples for v in same)
+        passed = any(v.examples >= asked for v in passing.get(name, ()))
+        if passed and len({v.dtype for v in same}) == 1:
             telling.update({id(v): v.dtype or "" for v in same})
     return telling
+
+
+def _hardly_asked(run: Run, chosen: Sequence[Verdict]) -> set[int]:
+    """Return the verdicts whose test asked fewer cases in every other dtype: theirs tells nothing.
+
+    A question that draws its dtypes names none, and its smallest case departs only as needed.
+    """
+    tests = _grouped([v for v in run.verdicts if v.dtype], _test)
+
+    def asked(verdict: Verdict) -> bool:
+        return any(
+            other.dtype != verdict.dtype
+            and other.verdict not in ("unsupported", "not-run")
+            and other.examples >= verdict.examples
+            for other in tests[_test(verdict)]
+        )
+
+    return {id(v) for v in chosen if v.dtype and not asked(v)}
 
 
 def findings(run: Run, verdicts: Collection[VerdictName] = FAILING) -> list[Finding]:
@@ -286,6 +382,8 @@ def findings(run: Run, verdicts: Collection[VerdictName] = FAILING) -> list[Find
     """
     chosen = [v for v in run.verdicts if v.verdict in verdicts]
     holding = {id(v): _holding(_OPTIONS, v) for v in chosen}
+    for verdict in _hardly_asked(run, chosen):
+        holding[verdict] = {p for p in holding[verdict] if not p.startswith("dtype == ")}
     for verdict, dtype in _telling_dtypes(run, chosen).items():
         holding[verdict].add(f"dtype == {dtype}")
     found = []
@@ -296,6 +394,8 @@ def findings(run: Run, verdicts: Collection[VerdictName] = FAILING) -> list[Find
             return v.subject, v.message, effect, v.known
         if effect == "accepted":  # each question breaks a rule of its own
             return v.subject, v.question, effect, v.known
+        if effect == "trait":  # each test measures a trait of its own
+            return v.subject, _test(v)[-1], effect, v.known
         return v.subject, v.layer, effect, v.known
 
     for (subject, _, effect, _), same in _grouped(chosen, key).items():

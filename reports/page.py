@@ -43,7 +43,7 @@ _PAGE = Template("""\
 <body>
 <h1>Conformance report</h1>
 $banner<p>$closing</p>
-$tables
+$short$tables
 $failures
 </body>
 </html>
@@ -84,6 +84,7 @@ def render(run: Run) -> str:
         style=_STYLE,
         banner=f'<p class="banner">{escape(banner)}</p>\n' if banner else "",
         closing=escape(tables.closing(run)),
+        short=f"<p>{escape(short)}</p>\n" if (short := tables.shortfall(run)) else "",
         tables="\n".join(map(_table, tables.tables(run, tables.both(run)))),
         failures="\n".join(["<h2>Failures</h2>", *failing] if failing else []),
     )

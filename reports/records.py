@@ -265,6 +265,19 @@ def _object(kind: type[Any], value: Any, where: str) -> Any:
     return kind(**{key: _decode(hints[key], v, f"{where}.{key}") for key, v in value.items()})
 
 
+_LARGEST = 10**1000
+"""Sums of numbers as large can still be written in digits."""
+
+
+def _deep(value: Any, levels: int = 100) -> bool:
+    """Whether a JSON value is nested deeper than that: what shows it would run out of stack."""
+    level = [value]
+    for _ in range(levels):
+        holders = [v for v in level if isinstance(v, dict | list)]
+        level = [item for v in holders for item in (v.values() if isinstance(v, dict) else v)]
+    return bool(level)
+
+
 def _scalar(hint: Any, value: Any, where: str) -> Any:
     if typing.get_origin(hint) is Literal and value in typing.get_args(hint):
         return value
@@ -273,6 +286,8 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
             return float(value)
         except OverflowError:
             raise ValueError(f"{where} is beyond the numbers of float64") from None
+    if hint is int and type(value) is int and abs(value) > _LARGEST:
+        raise ValueError(f"{where} is a number of more than 1,000 digits")
     if hint in (str, int, bool) and type(value) is hint:
         return value
     raise ValueError(f"{where} cannot be {value!r:.60}")
@@ -304,6 +319,8 @@ def decode(line: str) -> Record:
         data = json.loads(line)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    if _deep(data):
+        raise ValueError("it is nested too deeply")
     if not isinstance(data, dict) or data.get("record") not in _KINDS:
         raise ValueError(f'"record" is none of {", ".join(_KINDS)}')
     if data["record"] == "header" and data.get("schema") != SCHEMA:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tabulate import tabulate
 
 from cnnformance.reports import matrix, page, tables
+from cnnformance.reports.printable import cleaned
 from cnnformance.reports.records import KNOWN, Run, encode
 from cnnformance.reports.tables import Table
 
@@ -65,17 +66,22 @@ def _explained(finding: matrix.Finding) -> str:
 def _terminal(run: Run) -> str:
     parts = [tables.banner(run), *map(terminal_table, tables.tables(run)), *_findings(run)]
     parts += [_explained(finding) for finding in matrix.findings(run)]
-    return "\n".join(filter(None, [*parts, tables.closing(run)])) + "\n"
+    return "\n".join(filter(None, [*parts, *_closing(run)])) + "\n"
+
+
+def _closing(run: Run) -> list[str]:
+    return list(filter(None, [tables.closing(run), tables.shortfall(run)]))
 
 
 def _escape(text: str) -> str:
     plain = " ".join(text.split()).replace("\\", "\\\\")
-    return re.sub(r"([|*`\[\]])", r"\\\1", plain).replace("&", "&amp;").replace("<", "&lt;")
+    marked = re.sub(r"([|*`\[\]~$]|(?<!\w)_|_(?!\w))", r"\\\1", plain)
+    return marked.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def markdown_table(table: Table) -> str:
     """Return a table under a heading, in Markdown."""
-    lines = [table.head, tuple("---" for _ in table.head)]
+    lines = [tuple(map(_escape, table.head)), tuple("---" for _ in table.head)]
     lines += [tuple(_escape(cell.text) for cell in row) for row in table.rows]
     head, *rest = (f"| {' | '.join(line)} |" for line in lines)
     return "\n".join([f"## {table.title}", "", head, *rest, ""])
@@ -91,7 +97,7 @@ def _markdown(run: Run) -> str:
     parts = ["# Conformance report", ""]
     if banner := tables.banner(run):
         parts += [f"**{_escape(banner)}**", ""]
-    parts += [_escape(tables.closing(run)), ""]
+    parts += [text for line in _closing(run) for text in (_escape(line), "")]
     parts += [markdown_table(table) for table in tables.tables(run, tables.both(run))]
     failing = tables.failures(run)
     parts += ["## Failures", ""] if failing else []
@@ -140,6 +146,19 @@ def _json(run: Run) -> str:
             {"layer": layer, "dtype": dtype, "subjects": cells}
             for (layer, dtype), cells in matrix.grades(run).items()
         ],
+        "proves_little": [
+            {"layer": layer, "dtype": dtype, "sharpest": cells}
+            for (layer, dtype), cells in matrix.proves_little(run).items()
+        ],
+        "cut_short": [
+            {
+                "subject": v.subject,
+                "question": v.question,
+                "asked": v.examples,
+                "planned": getattr(v, "planned", 0),
+            }
+            for v in matrix.cut(run.verdicts)
+        ],
         "findings": [_finding(f) for f in matrix.findings(run)],
         "known": [_finding(f) for f in matrix.findings(run, KNOWN)],
         "failures": tables.failures(run),
@@ -148,10 +167,10 @@ def _json(run: Run) -> str:
 
 
 FORMATS: Mapping[str, Callable[[Run], str]] = {
-    "table": _terminal,
-    "markdown": _markdown,
-    "json": _json,
-    "html": page.render,
+    "table": lambda run: _terminal(cleaned(run)),
+    "markdown": lambda run: _markdown(cleaned(run)),
+    "json": _json,  # which escapes all that is not ASCII, and keeps every text as it was recorded
+    "html": lambda run: page.render(cleaned(run)),
 }
 """Every format of a report by its name: a function from a run to the text."""
 
@@ -163,12 +182,13 @@ def render(run: Run, form: str = "table") -> str:
 
 def summary(run: Run) -> str:
     """Return what the end of a run shows: the matrix of layers, and a line for each finding."""
+    run = cleaned(run)
     parts = [tables.banner(run), terminal_table(tables.layers(run)), *_findings(run)]
     torn = [
         f"{name}, {subject}: {tables.chosen(choices).text}"
         for name, cells in matrix.traits(run).items()
         for subject, choices in cells.items()
-        if len(choices) > 1
+        if sum(choice.values for choice in choices) > 1
     ]
     parts.append(_lines("Traits", torn))
-    return "\n".join(filter(None, [*parts, tables.closing(run)])) + "\n"
+    return "\n".join(filter(None, [*parts, *_closing(run)])) + "\n"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from textwrap import shorten
 from typing import Any
@@ -85,14 +84,25 @@ def closing(run: Run) -> str:
     )
 
 
+def shortfall(run: Run) -> str:
+    """Return one line on the verdicts that stand on fewer cases than planned; empty if none do."""
+    if not (short := matrix.cut(run.verdicts)):
+        return ""
+    asked, planned = sum(v.examples for v in short), sum(getattr(v, "planned", 0) for v in short)
+    n = f"{len(short)} question{'s' if len(short) > 1 else ''}"
+    return f"CUT SHORT: {n} asked fewer cases than planned, {asked:,} of {planned:,}"
+
+
 def counted(verdicts: Collection[Verdict]) -> Cell:
     """Return the counts of some verdicts, coloured by the worst; a dash for none."""
     found = matrix.counts(verdicts)
     if not found:
         return Cell(NOTHING)
     text = ", ".join(f"{n} {name}" for name, n in found.items())
-    composed = any(v.composed for v in verdicts)
-    return Cell(f"{text} (composed)" if composed else text, matrix.worst(found))
+    short = len(matrix.cut(verdicts))
+    notes = [f"{short} cut short"] if short else []
+    notes += ["composed"] if any(v.composed for v in verdicts) else []
+    return Cell(f"{text} ({', '.join(notes)})" if notes else text, matrix.worst(found))
 
 
 def subjects(run: Run) -> Table:
@@ -129,7 +139,7 @@ def clauses(run: Run) -> Table:
 
 def chosen(choices: Sequence[matrix.Choice]) -> Cell:
     """Return the choices of one subject for one trait."""
-    if len(choices) > 1:
+    if sum(c.values for c in choices) > 1:
         each = (f"{c.value} ({', '.join(c.where) or f'{c.measured} times'})" for c in choices)
         return Cell(f"INCONSISTENT: {'; '.join(each)}", "fail")
     return Cell(choices[0].value if choices else NOTHING)
@@ -145,13 +155,22 @@ def traits(run: Run) -> Table:
 
 
 def graded(grade: matrix.Grade | None) -> Cell:
-    """Return a precision grade and the share of the bound used."""
+    """Return a precision grade and the share of the bound used; of a faulty cell, its verdict."""
     if grade is None:
         return Cell(NOTHING)
-    if grade.grade is None and grade.share == 0:
-        return Cell("exact")
-    share = "" if grade.share is None else f"{grade.share:.2g} of the bound"
-    return Cell(", ".join(filter(None, [grade.grade, share])))
+    exact = grade.grade is None and grade.share == 0
+    share = "" if grade.share is None or exact else f"{part(grade.share)} of the bound"
+    text = ", ".join(filter(None, [grade.verdict, grade.grade, share]))
+    return Cell(text or "exact", grade.verdict)
+
+
+def part(share: float) -> str:
+    """Return a share of a bound in the fewest digits, two or more, that keep its side of 1."""
+    digits = 2
+    while share > 1 >= float(f"{share:.{digits}g}"):
+        digits += 1
+    text = f"{share:.{digits}g}"
+    return "1.00 (within)" if share < 1 <= float(text) else text
 
 
 def precision(run: Run) -> Table:
@@ -163,19 +182,41 @@ def precision(run: Run) -> Table:
     return _table("Precision", ["layer", "dtype", *run.subjects], rows)
 
 
+def proves_little(run: Run) -> Table:
+    """Return where a pass proves little: the sharpest comparison of each subject."""
+    rows: list[list[Cell | str]] = [
+        [layer, dtype, *(blunt(cells, subject) for subject in run.subjects)]
+        for (layer, dtype), cells in matrix.proves_little(run).items()
+    ]
+    head = ["layer", "dtype", *run.subjects]
+    return _table("Where a pass proves little: the error allowed, over the answer", head, rows)
+
+
+def blunt(cells: Mapping[str, float | None], subject: str) -> Cell:
+    """Return how sharp the sharpest comparison was; a dash where a pass proves something."""
+    if subject not in cells:
+        return Cell(NOTHING)
+    sharpest = cells[subject]
+    return Cell("no value compared" if sharpest is None else f"{sharpest:.2g} at best")
+
+
+def short(run: Run) -> Table:
+    """Return the verdicts that stand on fewer cases than planned, by layer and subject."""
+    rows: list[list[Cell | str]] = []
+    for layer, cells in matrix.by_layer(run).items():
+        for subject, verdicts in cells.items():
+            if found := matrix.cut(verdicts):
+                asked = sum(v.examples for v in found)
+                planned = sum(getattr(v, "planned", 0) for v in found)
+                rows.append([layer, subject, str(len(found)), f"{asked:,}", f"{planned:,}"])
+    return _table("Cut short", ["layer", "subject", "questions", "asked", "planned"], rows)
+
+
 def composed(run: Run) -> Table:
     """Return the layers that a framework lacks, and what they were made of."""
     found = {(v.layer, v.subject, v.composed): None for v in run.verdicts if v.composed}
     rows = [[layer, subject, note or ""] for layer, subject, note in sorted(found)]
     return _table("Composed layers", ["layer", "subject", "made of"], rows)
-
-
-_CONTROLS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
-
-
-def _clean(text: str) -> str:
-    """Return what a framework wrote without colours and other control characters."""
-    return _CONTROLS.sub("", text)
 
 
 def happened(verdict: Verdict) -> str:
@@ -185,7 +226,7 @@ def happened(verdict: Verdict) -> str:
         text = f"expected {failure.expected}, got {failure.actual}"
     elif failure and not text:
         text = (failure.detail.strip().splitlines() or [""])[-1]
-    return " ".join(_clean(text).split())
+    return " ".join(text.split())
 
 
 def sentence(finding: matrix.Finding) -> str:
@@ -237,6 +278,8 @@ def tables(run: Run, found: Sequence[Table] = ()) -> list[Table]:
         *found,
         traits(run),
         precision(run),
+        proves_little(run),
+        short(run),
         composed(run),
         clauses(run),
     ]
@@ -258,8 +301,9 @@ def _layer(fields: Mapping[str, Any]) -> str:
     """Return a layer as its call, without what is absent: padding, dilation, options."""
 
     def absent(key: str, value: Any) -> bool:
-        zero = key == "padding" and value == [[0, 0]] * len(value)
-        one = key == "dilation" and value == [1] * len(value)
+        sizes = value if isinstance(value, list) else ()
+        zero = key == "padding" and value == [[0, 0]] * len(sizes)
+        one = key == "dilation" and value == [1] * len(sizes)
         usual = value is (key == "bias")  # an option that is off; a layer has a bias unless told
         return value is None or usual or value == [] or zero or one
 
@@ -271,7 +315,7 @@ def _layer(fields: Mapping[str, Any]) -> str:
 
 
 def _told(details: Sequence[Detail]) -> list[Detail]:
-    return [replace(d, text=_clean(d.text)) for d in details if d.text]
+    return [detail for detail in details if detail.text]
 
 
 def details(verdict: Verdict) -> list[Detail]:
@@ -291,7 +335,7 @@ def details(verdict: Verdict) -> list[Detail]:
         Detail("expected", failure.expected),
         Detail("actual", failure.actual),
         Detail("bound", failure.bound or ""),
-        Detail("error", "" if failure.share is None else f"{failure.share:.4g} times the bound"),
+        Detail("error", "" if failure.share is None else f"{part(failure.share)} of the bound"),
         Detail("alone", "" if failure.alone is None else _alone(again=failure.alone)),
         Detail("detail", failure.detail.rstrip(), block=True),
         Detail("script", (failure.script or "").rstrip(), block=True),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import math
+import unicodedata
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import fields, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +21,7 @@ import numpy as np
 import pytest
 
 from cnnformance.reports import arrays, diff, matrix, records, render, tables
+from cnnformance.reports.printable import cleaned, printable
 from cnnformance.reports.records import (
     Array,
     Failure,
@@ -30,7 +34,7 @@ from cnnformance.reports.records import (
     VerdictName,
     Writer,
 )
-from cnnformance.spec.layers import Dense, Layer, MaxPool, to_json
+from cnnformance.spec.layers import Conv, Dense, Layer, MaxPool, to_json
 
 SCRIPT = "import torch\nprint('<b>' & \"```\")  # https://example.org/?a=1&b=2"
 
@@ -278,6 +282,65 @@ def test_an_array_that_cannot_be_is_shown_as_unreadable(array: Array) -> None:
     assert "unreadable" in arrays.text(array)
 
 
+WRONG: tuple[Any, ...] = (
+    True, None, "", "x", -1, 10**400, 1e308, [], [[1], [2]], ["x", True], {}, [{"type": [1]}],
+    json.loads("[" * 90 + "]" * 90),
+)  # fmt: skip
+
+
+def _places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield where a JSON value holds others; of a list, its first two places."""
+    yield at
+    lists = isinstance(value, list)
+    keys = range(len(value[:2])) if lists else value if isinstance(value, dict) else ()
+    for key in keys:
+        yield from _places(value[key], (*at, key))
+
+
+def _with(value: Any, at: tuple[Any, ...], new: Any) -> Any:
+    if not at:
+        return new
+    copied = copy(value)
+    copied[at[0]] = _with(value[at[0]], at[1:], new)
+    return copied
+
+
+def _read_or_refused(path: Path) -> Run | None:
+    """Return a run; None where it is refused in one line that names the file."""
+    try:
+        return records.read(path)
+    except records.RecordError as error:
+        said = str(error)
+    assert said.startswith(f"{path}")
+    assert len(said.splitlines()) == 1
+    return None
+
+
+@pytest.mark.parametrize("number", range(4), ids=["header", "verdict", "trait", "footer"])
+def test_a_malformed_field_is_named_or_shown(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_clauses", dict)  # which fill most of a report, and stay the same
+    made = run(failed(Conv((2, 2), in_channels=1, out_channels=2)), traits=[trait("a", rank=1)])
+    path = write(tmp_path / "verdicts.jsonl", made)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    shown = 0
+    for at in _places(lines[number]):
+        for wrong in WRONG:
+            changed = [*lines[:number], _with(lines[number], at, wrong), *lines[number + 1 :]]
+            path.write_text("".join(f"{json.dumps(line)}\n" for line in changed))
+            if (again := _read_or_refused(path)) is None:
+                continue
+            shown += 1
+            for form in render.FORMATS:
+                assert render.render(again, form)
+            assert render.summary(again)
+            for form in diff.FORMATS:
+                with suppress(records.RecordError):  # no subject in common
+                    assert diff.text(diff.compare(made, again), form)
+    assert shown
+
+
 def test_headers_are_first_once_and_of_this_schema(tmp_path: Path) -> None:
     path = write(tmp_path / "verdicts.jsonl", run(verdict()))
     text = path.read_text()
@@ -346,6 +409,54 @@ def test_grades_are_the_loosest_and_shares_the_largest() -> None:
     assert matrix.grades(made) == {("MaxPool", "float32"): {"torch": matrix.Grade("half", 0.9)}}
 
 
+def test_a_faulty_cell_is_not_graded_exact() -> None:
+    made = run(verdict(share=0.0), failed(question="q2", share=0.0))
+    (grade,) = matrix.grades(made)["MaxPool", "float32"].values()
+    assert tables.graded(grade) == tables.Cell("fail", "fail")
+    made = run(verdict(share=0.0), failed(name="known", question="q2", share=0.5, grade="half"))
+    (grade,) = matrix.grades(made)["MaxPool", "float32"].values()
+    assert tables.graded(grade) == tables.Cell("known, half, 0.5 of the bound", "known")
+    (grade,) = matrix.grades(run(verdict(share=0.0)))["MaxPool", "float32"].values()
+    assert tables.graded(grade) == tables.Cell("exact")
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        (0.0, "0"),
+        (0.25, "0.25"),
+        (0.9949, "0.99"),
+        (0.9967, "1.00 (within)"),
+        (math.nextafter(1, 0), "1.00 (within)"),
+        (1.0, "1"),
+        (math.nextafter(1, 2), "1.0000000000000002"),
+        (1.0000004, "1.0000004"),
+        (1.04, "1.04"),
+        (1.06, "1.1"),
+        (math.inf, "inf"),
+        (math.nan, "nan"),
+    ],
+)
+def test_a_share_keeps_its_side_of_one(share: float, said: str) -> None:
+    assert tables.part(share) == said
+
+
+def test_many_numbers_of_a_trait_are_a_range() -> None:
+    def measured(*values: str) -> list[tuple[str, int, int]]:
+        choices = matrix.traits(run(traits=[trait(v, at=v) for v in values]))["max_pool.nan"]
+        return [(c.value, c.values, c.measured) for c in choices["torch"]]
+
+    many = [f"shares [{n / 8}, 0.5, {-n}e-05]" for n in range(8)]
+    assert measured(*many, "one takes all") == [
+        ("one takes all", 1, 1),
+        ("shares [0.0 to 0.875, 0.5, -7e-05 to 0e-05]", 8, 8),
+    ]
+    few = ["gives float32", "gives float64", "NaN gives 1.0", "NaN gives 2.0"]
+    assert [value for value, _, _ in measured(*few)] == sorted(few)
+    (choice,) = matrix.traits(run(traits=[trait(v) for v in many]))["max_pool.nan"]["torch"]
+    assert tables.chosen([choice]).text.startswith("INCONSISTENT: shares [0.0 to 0.875, 0.5,")
+
+
 def test_a_trait_with_two_values_is_inconsistent_and_says_where() -> None:
     choices = matrix.traits(everything())["max_pool.nan"]
     assert [c.value for c in choices["jax"]] == ["propagated"]
@@ -406,11 +517,30 @@ def test_a_dtype_is_named_if_the_same_test_passes_in_another() -> None:
 
 
 def test_a_dtype_is_a_departure_that_parts_causes() -> None:
-    half = failed(question="q1")
+    half = failed(question="q1", dtype=None)  # a question that draws its dtypes
     assert half.failure
     half = replace(half, failure=failure(case={**(half.failure.case or {}), "dtype": "float16"}))
     ceil = failed(MaxPool((2, 2), ceil_mode=True))
     assert _where(half, ceil) == [(("ceil_mode",), 1), (("dtype == float16",), 1)]
+
+
+def test_a_dtype_tells_nothing_where_the_others_were_hardly_asked() -> None:
+    single = failed(examples=600, question="a.py::t[float32]")
+    double = verdict(dtype="float64", examples=20, question="a.py::t[float64]")
+    (finding,) = matrix.findings(run(single, double))
+    assert finding.where == ()
+    (finding,) = matrix.findings(run(single, replace(double, examples=600)))
+    assert finding.where == ("dtype == float32",)
+
+
+def test_a_dtype_of_which_a_test_was_asked_alone_is_no_departure() -> None:
+    half = failed(dtype="float16", question="a.py::t[float16]")
+    assert half.failure
+    half = replace(half, failure=failure(case={**(half.failure.case or {}), "dtype": "float16"}))
+    assert _where(half) == [((), 1)]
+    declined = verdict("unsupported", question="a.py::t[float32]", examples=0)
+    (finding,) = matrix.findings(run(half, declined))
+    assert finding.where == ()
 
 
 def test_each_rule_whose_breach_is_accepted_is_a_finding() -> None:
@@ -441,6 +571,12 @@ def test_effects_and_subjects_are_different_findings_and_known_ones_apart() -> N
     (known,) = matrix.findings(made, records.KNOWN)
     assert known.known == ("torch-nan",)
     assert "known as torch-nan" in tables.sentence(known)
+
+
+def test_each_torn_trait_is_a_finding() -> None:
+    named = ("test_nan_in_selections", "test_subnormals_in_selections")
+    torn = [failed(effect="trait", question=f"a.py::{name}", message=name) for name in named]
+    assert [tables.happened(f.shortest) for f in matrix.findings(run(*torn))] == list(named)
 
 
 def test_a_subject_that_did_not_start_is_one_finding() -> None:
@@ -545,6 +681,13 @@ def test_markdown_keeps_cells_and_code_whole() -> None:
     assert f"\n````\n{SCRIPT}\n````\n" in text
 
 
+def test_markdown_heads_are_escaped() -> None:
+    hostile = "a|b*`[x](y)~~<i>\n# c"
+    text = render.render(run(verdict(subject=hostile), verdict(subject="jax")), "markdown")
+    (head,) = (line for line in text.splitlines() if line.startswith("| layer | a"))
+    assert head == r"| layer | a\|b\*\`\[x\](y)\~\~&lt;i> # c | jax |"
+
+
 def test_the_terminal_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     subjects = [f"subject{n}" for n in range(5)]
@@ -564,12 +707,65 @@ def test_the_summary_has_the_matrix_and_a_line_for_each_finding() -> None:
     assert "No findings." in render.summary(run(verdict()))
 
 
+REPLACED = "\N{REPLACEMENT CHARACTER}"
+HOSTILE = "\x1b[1mred\x1b[0m\x9b31m\x1b]0;title\x07 a\x07\x85\u202e\u2066\u200b\u2028\udc80lert\r\n"
+"""A colour, a window's title, and controls: C0, C1, bidirectional, invisible, a lone surrogate."""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (HOSTILE, "red a" + 7 * REPLACED + "lert\n"),
+        ("plain\ttext é 漢 \N{GRINNING FACE}\n", "plain\ttext é 漢 \N{GRINNING FACE}\n"),
+        ("\x1b[38;2;1;2;3mx\x1bP1$r\x1b\\y\x9d8;;u\x9cz", "xyz"),
+        ("50 %\r100 %\r\n", "50 %\n100 %\n"),
+        ("\x1b]0;never ended", f"{REPLACED}]0;never ended"),
+        ("\x1b", REPLACED),
+    ],
+)
+def test_what_acts_instead_of_being_read_is_not_printed(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
 def test_control_characters_of_frameworks_stay_out() -> None:
-    message = "\x1b[1mred\x1b[0m\x07 alert"
-    made = run(replace(failed(), message=message))
-    assert "red alert" in render.summary(made)
-    for form in ("table", "markdown", "html"):
-        assert not set("\x1b\x07\x00") & set(render.render(made, form))
+    """Every text of a record is one that somebody else may have written."""
+
+    def spoiled(value: Any) -> Any:
+        match value:
+            case dict():
+                return {f"{k}{HOSTILE}": spoiled(v) for k, v in value.items()}
+            case tuple() | list():
+                return type(value)(map(spoiled, value))
+            case str():
+                return f"{value}{HOSTILE}"
+        return value
+
+    made = everything()
+    verdicts = []
+    for v in made.verdicts:
+        failure = v.failure and replace(
+            v.failure,
+            **{
+                f.name: spoiled(getattr(v.failure, f.name))
+                for f in fields(v.failure)
+                if f.name not in ("effect", "arrays")
+            },
+            arrays={f"x{HOSTILE}": Array(f"float32{HOSTILE}", (1,), [HOSTILE])},
+        )
+        names = ("subject", "question", "layer", "clauses", "level", "dtype", "composed", "known")
+        texts = {name: spoiled(getattr(v, name)) for name in (*names, "message")}
+        verdicts.append(replace(v, **texts, failure=failure))
+    torn = [replace(t, **{n: spoiled(getattr(t, n)) for n in vars(t)}) for t in made.traits]
+    named = tuple(Subject(s.subject + HOSTILE, s.version + HOSTILE) for s in made.header.subjects)
+    head = replace(made.header, subjects=named, profile=HOSTILE)
+    hostile = replace(made, header=head, verdicts=tuple(verdicts), traits=tuple(torn))
+    pair = (cleaned(named[0].subject), cleaned(named[1].subject))
+    compared = diff.compare(hostile, hostile, pair)
+    shown = [render.render(hostile, form) for form in render.FORMATS]
+    shown += [render.summary(hostile), *(diff.text(compared, form) for form in diff.FORMATS)]
+    for text in shown:
+        assert not {c for c in text if unicodedata.category(c) in ("Cf", "Cs", "Zl", "Zp")}
+        assert {c for c in text if unicodedata.category(c) == "Cc"} <= {"\n"}
 
 
 def test_findings_stay_on_one_short_line() -> None:
