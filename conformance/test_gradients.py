@@ -66,7 +66,7 @@ def differentiated(ask: Ask, case: Case, x: Array, upstream: Array) -> Mapping[s
     """
     layer, weights = case.layer, case.weights
     call = lambda: ask.subject.gradients(layer, weights, x, upstream)  # noqa: E731 - a thunk
-    with _shown(layer, x, upstream, **weights):
+    with shown(layer, x, upstream, **weights):
         found = ask.asked(call, [layer], what="gradients")
         for name, operand in {"input": x, **weights}.items():
             judge.real(found.arrays[name], f"the gradient for {name}")
@@ -78,7 +78,7 @@ def differentiated(ask: Ask, case: Case, x: Array, upstream: Array) -> Mapping[s
 
 
 @contextmanager
-def _shown(layer: spec.Layer, x: Array, upstream: Array, **weights: Array) -> Iterator[None]:
+def shown(layer: spec.Layer, x: Array, upstream: Array, **weights: Array) -> Iterator[None]:
     """Give a failure the operands of the backward pass that shows it."""
     try:
         yield
@@ -191,7 +191,7 @@ def _judged(ask: Ask, case: Case) -> None:
         bounds.fast_gradients(layer, x, weights, upstream) if isinstance(layer, spec.Conv) else {}
     )
     for name, allowed in bounds.gradient_bounds(layer, x, weights, upstream).items():
-        with _shown(layer, x, upstream, **weights):
+        with shown(layer, x, upstream, **weights):
             try:
                 ask.note(_evidence(found[name], allowed, fast.get(name), x.dtype))
             except Failure as failure:

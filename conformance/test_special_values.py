@@ -59,7 +59,7 @@ def test_sum_keeps_nan_and_infinities(ask: Ask, kind: type[spec.Layer]) -> None:
         ask.trait(f"NaN and infinities in Conv of {dtype}", "spread over their sample", dtype, "")
 
 
-def _whole_windows(kind: type[spec.Layer]) -> Iterator[Window]:
+def whole_windows(kind: type[spec.Layer]) -> Iterator[Window]:
     """Yield layers whose one window is the whole map, for several ranks, sizes and channels."""
     small = ((2,), (7,), (9,), (17,), (2, 2), (3, 3), (1, 8), (8, 1), (5, 4), (2, 3, 2))
     for spatial in (*small, (40,), (6, 6), (3, 4, 3)):
@@ -118,7 +118,7 @@ def test_nan_in_selections(ask: Ask) -> None:
     choices = Choices()
     for kind in _selection_kinds("nan-trait-consistent"):
         for dtype in FLOATS if ask.profile.name != "quick" else ("float32",):
-            for row, (layer, shape) in enumerate(_whole_windows(kind)):
+            for row, (layer, shape) in enumerate(whole_windows(kind)):
                 x = _placed(shape, dtype, 1.0, -np.nan if row % 2 else np.nan)
                 try:
                     y = ask.run(layer, x)
@@ -182,7 +182,7 @@ def _subnormals_in_selections(ask: Ask, dtype: str) -> None:
     choices = Choices()
     for kind in _selection_kinds("nan-trait-consistent"):
         for layer, shape in itertools.islice(
-            _whole_windows(kind), None if dtype == "float32" else 9
+            whole_windows(kind), None if dtype == "float32" else 9
         ):
             x = np.full((1, *shape), bounds.format_of(dtype).tiny / 8).astype(dtype_named(dtype))
             try:
@@ -235,7 +235,7 @@ def test_signed_zero(ask: Ask, kind: type[spec.Layer]) -> None:
     """
     choices = Choices()
     for dtype in FLOATS:
-        for layer, shape in _whole_windows(kind):
+        for layer, shape in whole_windows(kind):
             x = np.full((1, *shape), -0.0).astype(dtype_named(dtype))
             try:
                 y = ask.run(layer, x)

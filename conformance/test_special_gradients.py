@@ -1,0 +1,214 @@
+"""NaN, infinities and maps of one value in the backward pass."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from cnnformance.adapters.backend import Array
+from cnnformance.adapters.wire import dtype_named
+from cnnformance.conformance import designed, judge
+from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.judge import Failure, Index
+from cnnformance.conformance.kinds import FLOATS, law
+from cnnformance.conformance.models import given
+from cnnformance.conformance.test_gradients import differentiated, distinct, shown, upstream_of
+from cnnformance.conformance.test_special_values import Choices, whole_windows
+from cnnformance.reference import bounds, gradients, maximal, output_shape, scatter, windows
+from cnnformance.reference.windows import Located
+from cnnformance.spec import layers as spec
+
+
+def _padded(kind: type[spec.Layer]) -> Iterator[Case]:
+    """Yield layers at each rank with padding on all sides, and on one."""
+    if not issubclass(
+        kind, spec.MaxPool | spec.MinPool | spec.AveragePool | spec.LpPool | spec.Conv
+    ):
+        return
+    weights = {"in_channels": 2, "out_channels": 3} if issubclass(kind, spec.Conv) else {}
+    for rank, spatial in ((1, (5,)), (2, (5, 4)), (3, (4, 3, 5))):
+        for pads, step in (((1, 1), 1), ((1, 0), 2), ((0, 1), 2)):
+            fields: dict[str, Any] = {"window": (2,) * rank, "stride": (step,) * rank, **weights}
+            yield Case(kind(**fields, padding=(pads,) * rank), (2, *spatial, 2))
+
+
+def _cases(ask: Ask, kind: type[spec.Layer]) -> Iterator[Case]:
+    """Yield plain and padded layers of a kind, in whole numbers; a third of them in ``quick``.
+
+    A third, too, in the dtypes other than float32, which ``quick`` leaves out.
+    """
+    quick = ask.profile.name == "quick"
+    for dtype in ("float32",) if quick else FLOATS:
+        every = 3 if quick or dtype != "float32" else 1
+        for cases in (designed.plain(kind, dtype), _padded(kind)):
+            for case in itertools.islice(cases, 0, None, every):
+                yield case.with_(dtype=dtype, regimes=("integer",))
+
+
+def _reads(case: Case, place: Index) -> Array:
+    """Return which elements of the input one element of the output depends on.
+
+    In a layer with weights that is its sample: fast algorithms join all cells and channels.
+    """
+    reads = np.zeros(case.shape, np.bool_)
+    if case.layer.has_weights:
+        reads[place[0]] = True
+    elif isinstance(case.layer, Located):
+        cells = np.zeros_like(windows(case.layer, reads, 0)[0])
+        window: Any = (*place[:-1], slice(None), place[-1])
+        cells[window] = 1
+        reads = scatter(case.layer, case.shape, cells) > 0
+    else:
+        reads = _derivative(case, np.ones(case.shape), place)["input"] != 0
+    return reads
+
+
+def _derivative(case: Case, x: Array, place: Index) -> dict[str, Array]:
+    """Return the derivatives of one element of the output, by input and weights."""
+    one = np.zeros(output_shape(case.layer, case.shape))
+    one[place] = 1
+    return gradients(case.layer, x, case.weights, one)
+
+
+@law("gradient-keeps-specials")
+def test_special_upstream(ask: Ask, kind: type[spec.Layer]) -> None:
+    """A NaN or an infinity in the upstream gradient reaches all that its output depends on.
+
+    It may reach what its output read without effect, for zero times either is NaN; but no other
+    window, and no other sample.
+    """
+
+    def question(case: Case) -> None:
+        x = distinct(case)
+        x = np.abs(x) if isinstance(case.layer, spec.StochasticPool) else x
+        upstream = upstream_of(case)
+        place = tuple(int(i) for i in np.unravel_index(case.seed % upstream.size, upstream.shape))
+        for special in (np.nan, np.inf):
+            upstream[place] = special
+            found = differentiated(ask, case, x, upstream)
+            derivatives = _derivative(case, x, place)
+            for name, derivative in derivatives.items():
+                wrong = (derivative != 0) & np.isfinite(found[name].astype(np.float64))
+                if np.isnan(special):
+                    wrong |= (derivative != 0) & ~np.isnan(found[name].astype(np.float64))
+                if name == "input":
+                    wrong |= ~_reads(case, place) & ~np.isfinite(found[name].astype(np.float64))
+                with shown(case.layer, x, upstream, **case.weights):
+                    said = f"upstream {special} at {place}: the gradient for {name}"
+                    _none(wrong, said, found[name])
+
+    seeds = (0,) if ask.profile.name == "quick" else (0, 3)
+    numbered = itertools.product(enumerate(_cases(ask, kind)), seeds)
+    ask.sweep((case.with_(seed=1 + 7 * n + seed) for (n, case), seed in numbered), question)
+
+
+def _none(wrong: Array, why: str, found: Array) -> None:
+    """Require no element of a gradient to be wrong."""
+    if wrong.any():
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+        value = judge.text(found[index])
+        many = f"{int(wrong.sum())} of {wrong.size} elements are wrong"
+        raise Failure("special", f"{why} at {index} is {value}; {many}", index=index, actual=value)
+
+
+def _shares(case: Case, upstream: Array, mask: Array | float) -> tuple[Array, float]:
+    """Return the sum of the upstream gradients of the windows over each cell, times a mask.
+
+    Also how much larger rounding can make it, in any order.
+    """
+    layer: Any = case.layer  # it has windows
+    cells = np.zeros_like(windows(layer, case.x, 0)[0], np.float64)
+    spread = np.expand_dims(upstream.astype(np.float64), -2)
+    over = int(scatter(layer, case.shape, cells + 1).max())
+    rounded = bounds.growth(over + 8, bounds.format_of(case.dtype).unit)
+    return scatter(layer, case.shape, cells + spread * mask), float(rounded)
+
+
+def _wrong(case: Case, upstream: Array, found: Array) -> Array:
+    """Return which elements of the gradient for maps of one value cannot be right."""
+    x, nan = case.x, np.isnan(case.x)
+    match case.layer:
+        case spec.Conv() | spec.Dense() | spec.Flatten():
+            return ~np.isfinite(found)
+        case spec.AveragePool() | spec.GlobalAveragePool() | spec.AdaptiveAveragePool():
+            value = gradients(case.layer, np.zeros(case.shape), {}, upstream)["input"]
+            _, rounded = _shares(case, upstream, 0)
+            return np.asarray(~(np.abs(found - value) <= rounded * value))
+        case spec.ReLU():
+            passed = np.where(np.nan_to_num(x.astype(np.float64)) > 0, upstream, 0)
+            return np.asarray((found != passed) & ~nan & (x != 0))
+        case spec.MaxPool() | spec.MinPool() | spec.GlobalMaxPool() | spec.AdaptiveMaxPool():
+            chosen = maximal(case.layer, np.where(nan, 0, x).astype(x.dtype))
+            most, rounded = _shares(case, upstream, chosen)
+            fits = (found >= 0) & (found <= most * (1 + rounded))
+            return np.asarray(~(fits | (nan & np.isnan(found))))
+    return np.zeros(case.shape, np.bool_)
+
+
+@law("gradient-of-one-value")
+def test_map_of_one_value(ask: Ask, kind: type[spec.Layer]) -> None:
+    """Maps of infinities, of NaN, or of one number have gradients too, in padded windows as well.
+
+    Those of means are what they are anywhere, and those of linear layers finite; ReLU is open to
+    what is positive; a selection gives each of its largest cells a share of 0 to 1, and no other
+    cell any. Of a norm it is asked that the call ends well.
+    """
+
+    def question(case: Case) -> None:
+        largest = bounds.format_of(case.dtype).largest
+        values = (np.nan, np.inf, -np.inf, largest, -largest, 0.0)  # one a sample
+        x = np.multiply.outer(values, np.ones(case.shape[1:])).astype(dtype_named(case.dtype))
+        maps = given(case.layer, x, **case.weights)
+        upstream = np.abs(upstream_of(maps)) + np.ones((), x.dtype)
+        found = differentiated(ask, maps, x, upstream)["input"]
+        with shown(case.layer, x, upstream, **case.weights):
+            wrong = _wrong(maps, upstream, found.astype(np.float64))
+            _none(wrong, "maps of one value: the gradient", found)
+
+    ask.sweep(_cases(ask, kind), question)
+
+
+def _receiver(found: Array, nan: int, largest: int) -> str:
+    """Name where the gradient of a window with a NaN went."""
+    if np.isnan(found).any():
+        return "NaN"
+    places = np.flatnonzero(found).tolist()
+    names = {(): "lost", (nan,): "to the NaN", (largest,): "to the largest number"}
+    return names.get(tuple(places), "to another cell" if len(places) == 1 else "shared")
+
+
+@law("gradient-at-nan-trait")
+def test_gradient_at_nan(ask: Ask, kind: type[spec.Layer]) -> None:
+    """Where the gradient of a window with a NaN goes is the same at every cell, size and rank."""
+    choices = Choices()
+
+    def question(case: Case) -> None:
+        cells = case.shape[0]
+        order = np.random.default_rng(cells).permutation(cells) + 1.0
+        x = np.empty((cells, cells, case.shape[-1]))
+        x[:] = (-order if isinstance(case.layer, spec.MinPool) else order)[:, None]
+        x[np.arange(cells), np.arange(cells)] = np.nan
+        x = x.reshape(case.shape).astype(dtype_named(case.dtype))
+        upstream = np.ones(output_shape(case.layer, case.shape), x.dtype)
+        found = differentiated(ask, case, x, upstream)["input"].astype(np.float64)
+        best = order.copy()
+        for cell, share in enumerate(found.reshape(cells, cells, -1)):
+            best = np.where(np.arange(cells) == cell, 0, order)
+            for channel in range(share.shape[1]):
+                said = _receiver(share[:, channel], cell, int(best.argmax()))
+                where = f"{case.dtype} {case.shape[1:]}, NaN in cell {cell}"
+                choices.add(said, where, x[cell : cell + 1], case.layer)
+
+    for dtype in FLOATS if ask.profile.name != "quick" else ("float32",):
+        every = 4 if ask.profile.name == "quick" or dtype != "float32" else 1
+        sized = itertools.islice(whole_windows(kind), 0, None, every)
+        ask.sweep(
+            (Case(layer, (math.prod(shape[:-1]), *shape), dtype) for layer, shape in sized),
+            question,
+        )
+    choices.settle(ask, f"gradient of {kind.__name__} at NaN")
