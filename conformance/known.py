@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import math
-import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 from cnnformance.adapters import registry
 from cnnformance.conformance.predicates import PredicateError, holds
@@ -147,29 +148,23 @@ def _number(text: str) -> float | None:
 
 
 def in_range(version: str, ranges: str) -> bool:
-    """Whether a version fits bounds such as ``>=2.13,<3``; an empty text fits all."""
-    own = _parts(version)
-    for bound in filter(None, (part.strip() for part in ranges.split(","))):
-        match = re.fullmatch(r"(>=|<=|==|<|>)\s*(\d[\w.+]*)", bound)
-        if match is None:
-            raise ValueError(f"{bound!r} is no bound such as '>=2.13'")
-        other = _parts(match[2])
-        size = max(len(own), len(other))
-        left, right = (p + (0,) * (size - len(p)) for p in (own, other))
-        fits = {
-            ">=": left >= right,
-            "<=": left <= right,
-            "==": left == right,
-            "<": left < right,
-            ">": left > right,
-        }
-        if not fits[match[1]]:
-            return False
-    return True
+    """Whether a version fits bounds such as ``>=2.13,<3``, as PEP 440 compares them.
 
+    A release candidate comes before its release. An empty text fits all, and a version that
+    PEP 440 does not know fits nothing else.
 
-def _parts(version: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in re.findall(r"\d+", re.split(r"[+ ]", version, maxsplit=1)[0]))
+    Raises:
+        ValueError: the text holds no bounds.
+    """
+    try:
+        accepted = SpecifierSet(ranges)
+    except InvalidSpecifier as error:
+        raise ValueError(f"{ranges!r} holds no bounds such as '>=2.13,<3'") from error
+    try:
+        own = Version(version.partition(" ")[0])
+    except InvalidVersion:
+        return not accepted
+    return accepted.contains(own, prereleases=True)
 
 
 @dataclass(frozen=True)

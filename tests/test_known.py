@@ -66,6 +66,28 @@ def test_an_entry_explains_its_own_failure_alone() -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "ranges", "fits"),
+    [
+        ("2.14.0rc1", ">=2.14.0", False),
+        ("2.14.0rc1", ">=2.13,<2.15", True),
+        ("3.0.dev20260101", ">=2.13,<3", False),
+        ("2.14.0-rc0", ">=2.14.0rc0", True),
+        ("2.13.0+cpu", "==2.13.0", True),
+        ("2.13.0+cpu", "<=2.13", True),
+        ("2.13.0.post1", ">2.13.0", False),
+        ("2.9", ">=2.10", False),
+        ("3.15.1 on tensorflow 2.21.0", ">=3.15,<3.16", True),
+        ("unknown", ">=0", False),
+        ("unknown", "", True),
+        ("", "", True),
+        ("2.13", "~=2.12", True),
+    ],
+)
+def test_versions_are_compared_as_pep_440_says(version: str, ranges: str, fits: bool) -> None:
+    assert known.in_range(version, ranges) is fits
+
+
+@pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ('id = "x.lowest"', 'id = "x.lowest"\nname = "x"', "name"),
