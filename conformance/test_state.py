@@ -13,7 +13,8 @@ from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import law, one_window
+from cnnformance.conformance.kinds import by_kind, law, laws, one_window
+from cnnformance.conformance.memories import MEMORIES, laid_out
 from cnnformance.conformance.models import given
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.test_gradients import repeated
@@ -21,16 +22,12 @@ from cnnformance.conformance.usual import usual
 from cnnformance.reference import ShapeError, bounds, output_shape
 from cnnformance.spec import layers as spec
 
-MEMORIES = (
-    "fortran", "strided", "sliced", "narrowed", "cropped", "reversed", "offset", "readonly",
-)  # fmt: skip
-
 
 @law("memory-layout")
 def test_memory_layout(ask: Ask, kind: type[spec.Layer]) -> None:
     """An input that lies in memory in another way gives the same output."""
 
-    def laid_out(case: Case) -> Iterator[Case]:
+    def in_memories(case: Case) -> Iterator[Case]:
         yield from (case.with_(memory=memory) for memory in MEMORIES)
         x = np.repeat(case.x[:1], 3, axis=0)
         yield given(case.layer, x, **case.weights).with_(memory="broadcast")
@@ -48,9 +45,23 @@ def test_memory_layout(ask: Ask, kind: type[spec.Layer]) -> None:
 
     for dtype in ("float32", "float64"):
         drawn = cases(kind, dtype, plain=False)
-        ask.explore(drawn, question, max(3, ask.profile.examples // 8), laid_out)
+        ask.explore(drawn, question, max(3, ask.profile.examples // 8), in_memories)
     sized = (Case(kind(**fields), shape) for fields, shape in usual(kind, 9 * ask.profile.every))
     ask.sweep((case.with_(memory=memory) for case in sized for memory in MEMORIES), ask.output)
+
+
+@by_kind({kind: laws("memory-layout")[kind.__name__] for kind in (spec.Conv, spec.Dense)})
+def test_weight_memory(ask: Ask, kind: type[spec.Layer]) -> None:
+    """Weights that lie in memory in another way give the same output."""
+
+    def question(case: Case) -> None:
+        weights = case.weights
+        if case.memory == "broadcast":
+            weights = {n: np.repeat(w[:1], len(w), axis=0) for n, w in weights.items()}
+        y = ask.run(case.layer, case.x, weights, weight_memory=case.memory)
+        ask.note(judge.output(given(case.layer, case.x, **weights), y))
+
+    ask.sweep(laid_out(kind, 13 if ask.profile.name == "quick" else None), question)
 
 
 @law("pure")
