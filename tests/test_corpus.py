@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from fractions import Fraction
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from corpus.correct import CORRECT, ChannelsFirst, HalfSum, NaNIgnored, NoEmptyBatch
 from corpus.fault import Fault, distance, weights_of, whole
+from corpus.faults_precision import LONG
 from corpus.faulty import FAULTS
 from corpus.hostile import HOSTILE
 from corpus.kernels import FLOATS, INTEGERS, SELECTING, Honest
@@ -267,6 +269,9 @@ def test_the_corpora_are_large_and_varied() -> None:
     names = [fault.make().__name__ for fault in FAULTS.values()]
     assert len(set(names)) == len(names)
     assert {fault.layer for fault in FAULTS.values()} == set(spec.TYPES)
+    precise = Counter(f.layer for f in FAULTS.values() if f.fault_class == "precision")
+    assert precise.total() >= 200
+    assert min(precise[kind.__name__] for kind in LONG) >= 10
 
 
 def test_nan_is_ignored_but_where_there_is_nothing_else() -> None:

@@ -15,6 +15,8 @@ from corpus import (
     faults_memory,
     faults_networks,
     faults_pool,
+    faults_precision,
+    faults_precision_gradients,
     faults_refusals,
     faults_sizes,
     faults_stochastic,
@@ -37,6 +39,8 @@ _PARTS = (
     faults_networks,
     faults_kernels,
     faults_history,
+    faults_precision,
+    faults_precision_gradients,
 )
 
 FAULTS: dict[str, Fault] = {key: fault for part in _PARTS for key, fault in part.FAULTS.items()}
