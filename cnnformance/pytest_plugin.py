@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime as dt
 import json
 import math
@@ -11,6 +12,7 @@ import platform
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +26,7 @@ from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.subject import AdapterBroke, Stopped, Subject, Unknown
 from cnnformance.conformance import reproduction
-from cnnformance.conformance.asking import PROFILES, Ask
+from cnnformance.conformance.asking import PROFILES, Ask, Cut, compiles
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.known import KnownError, load_known
 from cnnformance.reports import arrays, records, render
@@ -34,8 +36,11 @@ from cnnformance.spec import layers as spec
 _TARGETS = pytest.StashKey[dict[str, registry.Target]]()
 _SUBJECTS = pytest.StashKey[dict[str, Subject]]()
 _ASK = pytest.StashKey[Ask]()
+_COMPILES = pytest.StashKey[dict[str, bool]]()
+_DEADLINE = pytest.StashKey[float]()
 _RECORDER = pytest.StashKey["_Recorder"]()
 _PROPERTY = "cnnformance"
+_BEGUN = "cnnformance begun"
 _LEVELS: tuple[clauses.Level, ...] = get_args(clauses.Level)
 _OWN = {"exception", "crash", "hang", "shape", "dtype"}
 """Effects on the layer that was called, in a question that may be about another one too."""
@@ -43,6 +48,10 @@ _PATIENCE = 20.0
 """Seconds that a subject may take to start before the questions are collected."""
 _LARGEST = 2.0**33
 """The GiB that a 64-bit size holds."""
+_LONGEST = 2000
+"""The characters of a message that are recorded."""
+_MOST_CLOSING = 12
+"""The most closing lines on what was not run."""
 _EFFECT_VERDICTS = {"crash": "crash", "hang": "hang", "adapter": "error"}
 
 
@@ -72,6 +81,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--memory-limit", type=_size, default=8.0, metavar="GIB", help="of a worker; 0: none (8)"
+    )
+    group.addoption(
+        "--budget",
+        type=_seconds,
+        metavar="S",
+        help="seconds of the whole run, after which questions are not run; default: no limit",
     )
     group.addoption("--seed", type=_seed, default=0, help="seed of all drawn cases (0)")
     group.addoption("--record", metavar="FILE", help="where the verdicts go")
@@ -132,6 +147,8 @@ def pytest_configure(config: pytest.Config) -> None:
         )
         for name, target in config.stash[_TARGETS].items()
     }
+    config.stash[_COMPILES] = {}
+    config.stash[_DEADLINE] = time.monotonic() + (_option(config, "--budget") or math.inf)
     if not hasattr(config, "workerinput"):
         _try_names(config)
         config.stash[_RECORDER] = _Recorder(config)
@@ -168,11 +185,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         subject.close()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Put every question to every subject."""
+    """Put every question to every subject, whose name comes first in the id."""
     if "ask" in metafunc.fixturenames:
-        targets: dict[str, registry.Target] = metafunc.config.stash[_TARGETS]
-        metafunc.parametrize("subject", list(targets), scope="session", indirect=True)
+        subjects: dict[str, Subject] = metafunc.config.stash[_SUBJECTS]
+        names, ids = list(subjects), [_id(name) for name in subjects]
+        metafunc.parametrize("subject", names, ids=ids, scope="session", indirect=True)
+
+
+def _id(subject: str) -> str:
+    """Return a subject's name as it stands in the ids of pytest, which are ASCII."""
+    return subject.encode("unicode_escape").decode("ascii")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -196,9 +220,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def subject(request: pytest.FixtureRequest) -> Subject:
     """The backend under test."""
-    found: Subject = request.config.stash[_SUBJECTS][request.param]
-    with contextlib.suppress(AdapterBroke):  # every question that is asked raises it again
-        found.start()  # the time that it takes is no question's
+    config = request.config
+    found: Subject = config.stash[_SUBJECTS][request.param]
+    if time.monotonic() < config.stash[_DEADLINE]:
+        with contextlib.suppress(AdapterBroke):  # every question that is asked raises it again
+            found.start()  # the time that it takes is no question's
+            config.stash[_COMPILES][found.name] = compiles(found)
     return found
 
 
@@ -211,8 +238,13 @@ def ask(request: pytest.FixtureRequest, subject: Subject) -> Ask:
         PROFILES[_option(config, "--profile")],
         _option(config, "--seed"),
         load_known(subject.target.name),
+        question=_question(request.node, subject.name),
+        compiles=config.stash[_COMPILES].get(subject.name, False),
+        deadline=config.stash[_DEADLINE],
     )
     request.node.stash[_ASK] = made
+    if made.over:
+        raise Cut
     return made
 
 
@@ -223,9 +255,14 @@ def pytest_runtest_makereport(
     """Turn the outcome of a question into a verdict, and show failures in the suite's words."""
     report = yield
     asked = item.stash.get(_ASK, None)
-    if asked is None or (call.when != "call" and not report.failed):
+    if asked is None:
         return report
-    verdict, message, failure = _verdict(asked, call)
+    if call.when != "call" and not report.failed:
+        if call.when == "setup":
+            report.user_properties.append((_BEGUN, _transport(_died(item, asked), asked)))
+        return report
+    verdict, message, failures = _verdict(asked, call, _option(item.config, "--budget"))
+    failure = failures[0] if failures else None
     if verdict in records.FAILING:
         report.outcome = "failed"
     elif verdict == "known":
@@ -234,73 +271,97 @@ def pytest_runtest_makereport(
     elif verdict in {"unsupported", "not-run"}:
         report.outcome = "skipped"
         report.longrepr = (str(item.path), item.location[1] or 0, f"{verdict}: {message}")
-    record = _record(item, asked, (verdict, message, failure), call.duration)
+    record = _record(item, asked, (verdict, message, failures), call.duration)
     if verdict in records.FAILING:
         report.longrepr = _shown(record, failure, call)
     report.user_properties.append((_PROPERTY, _transport(record, asked)))
     return report
 
 
-def _verdict(  # noqa: PLR0911 - one return for each verdict
-    asked: Ask, call: pytest.CallInfo[None]
-) -> tuple[str, str, Failure | None]:
+def _verdict(
+    asked: Ask, call: pytest.CallInfo[None], budget: float | None
+) -> tuple[str, str, list[Failure]]:
+    """Return the verdict, what it says, and the failures that it stands on, the worst first."""
     error = call.excinfo.value if call.excinfo else None
+    failures = list(asked.failures)
     match error:
-        case None:
-            pass
-        case Failure() if asked.divergence(error):
+        case None | Unsupported() | Stopped() | pytest.skip.Exception() | Cut():
             pass
         case Failure():
-            return _EFFECT_VERDICTS.get(error.effect, "fail"), error.message, error
-        case Unsupported():
-            return "unsupported", str(error), None
-        case Stopped():
-            return "not-run", str(error), None
-        case pytest.skip.Exception():
-            return "unsupported", str(error), None
+            if not asked.divergence(error):
+                failures.append(error)
         case AdapterBroke():
-            return "error", str(error), Failure("adapter", str(error), detail=error.traceback)
+            failures.append(Failure("adapter", str(error), detail=error.traceback))
         case _:
-            return "error", f"{type(error).__name__}: {error}", None
+            return "error", f"{type(error).__name__}: {error}", []
+    if failures:
+        verdicts = [_EFFECT_VERDICTS.get(failure.effect, "fail") for failure in failures]
+        worst = min(range(len(failures)), key=lambda i: records.FAILING.index(verdicts[i]))
+        first = failures.pop(worst)
+        return verdicts[worst], first.message, [first, *failures]
     if asked.seen_known:
-        first = next(iter(asked.seen_known.values()))
-        return "known", f"{', '.join(asked.seen_known)}: {first.message}", first
-    if asked.examples == 0:
-        return ("unsupported", asked.declined, None) if asked.declined else (
-            "not-run", "the question asked nothing", None)  # fmt: skip
-    return "pass", "", None
+        seen = list(asked.seen_known.values())
+        return "known", f"{', '.join(asked.seen_known)}: {seen[0].message}", seen[:1]
+    return *_unfailed(asked, error, budget), []
+
+
+def _unfailed(asked: Ask, error: BaseException | None, budget: float | None) -> tuple[str, str]:
+    """Return the verdict of a question that nothing failed, and what it says."""
+    if isinstance(error, Cut):
+        asked.left = max(asked.left, 1)
+        count = f"{asked.examples} of {asked.planned} cases were asked, and none failed"
+        over = f"the budget of {budget:g} s was over"
+        return "not-run", f"cut by the budget: {count}" if asked.examples else over
+    if isinstance(error, Stopped):
+        return "not-run", str(error)
+    if asked.left:
+        return "not-run", asked.stopped or f"{asked.left} cases were not asked"
+    if error is not None or (asked.declined and not asked.examples):
+        return "unsupported", str(error or asked.declined)
+    return ("pass", "") if asked.examples else ("not-run", "the question asked nothing")
 
 
 def _record(
     item: pytest.Item,
     asked: Ask,
-    outcome: tuple[str, str, Failure | None],
+    outcome: tuple[str, str, list[Failure]],
     seconds: float,
 ) -> records.Verdict:
     params = _params(item)
     kind = params.get("kind") or getattr(getattr(item, "module", None), "LAYER", None)
-    ids = _clauses(item)
-    verdict, message, failure = outcome
+    verdict, message, failures = outcome
     layer = kind.__name__ if isinstance(kind, type) else str(kind or "Model")
-    if failure and failure.effect in _OWN and len({type(each) for each in failure.layers}) == 1:
-        layer = type(failure.layers[0]).__name__
+    if failures and failures[0].effect in _OWN:
+        kinds = {type(each) for each in failures[0].layers}
+        layer = kinds.pop().__name__ if len(kinds) == 1 else layer
+    shown = [_failure(asked, failure) for failure in failures]
     return records.Verdict(
         subject=asked.subject.name,
-        question=_question(item, asked.subject.name),
+        question=asked.question,
         layer=layer,
-        clauses=ids,
+        clauses=_clauses(item),
         level=_level(item),
         dtype=params.get("dtype"),
         verdict=verdict,  # type: ignore[arg-type] # one of the names, by construction
         examples=asked.examples,
+        planned=asked.planned,
         seconds=round(seconds, 4),
         composed=asked.composed.get(layer),
         grade=max(asked.grades, key=records.GRADES.index) if asked.grades else None,  # type: ignore[arg-type] # likewise
         share=asked.share,
-        message=message[:2000],
+        sharpness=asked.sharpness if math.isfinite(asked.sharpness) else None,
+        compiles=asked.compiles,
+        message=message[:_LONGEST],
         known=tuple(asked.seen_known),
-        failure=_failure(asked, failure) if failure else None,
+        failure=dataclasses.replace(shown[0], message="") if shown else None,
+        others=tuple(shown[1:]),
     )
+
+
+def _died(item: pytest.Item, asked: Ask) -> records.Verdict:
+    """Return the verdict on a question of which no more is heard."""
+    died = Failure("crash", "the process that asked the question died")
+    return _record(item, asked, ("crash", died.message, [died]), 0.0)
 
 
 def _clauses(item: pytest.Item) -> tuple[str, ...]:
@@ -325,8 +386,9 @@ def _params(item: pytest.Item) -> dict[str, Any]:
 def _question(item: pytest.Item, subject: str) -> str:
     """Return the test's id without the subject and without the folder."""
     place, _, name = item.nodeid.replace("\\", "/").partition("::")
-    for part in (f"[{subject}]", f"{subject}-", f"-{subject}"):
-        name = name.replace(part, "", 1)
+    parameters: str = getattr(getattr(item, "callspec", None), "id", "")
+    others = parameters.removeprefix(_id(subject)).removeprefix("-")
+    name = name.removesuffix(f"[{parameters}]") + (f"[{others}]" if others else "")
     return f"{Path(place).name}::{name}"
 
 
@@ -346,6 +408,7 @@ def _failure(asked: Ask, failure: Failure) -> records.Failure:
         alone=failure.alone,
         detail=failure.detail,
         script=script,
+        message=failure.message[:_LONGEST],
     )
 
 
@@ -365,6 +428,7 @@ def _shown(record: records.Verdict, failure: Failure | None, call: pytest.CallIn
     if failure is None:
         return f"{record.message}\n{call.excinfo.getrepr() if call.excinfo else ''}"
     lines = [f"{record.subject}: {record.verdict} ({failure.effect}): {record.message}"]
+    lines += [f"  also      {other.effect}: {other.message}" for other in record.others]
     lines += [f"  clauses   {', '.join(record.clauses)}"]
     if failure.layers:
         lines += [f"  layer     {', '.join(map(str, failure.layers))}"]
@@ -407,6 +471,8 @@ class _Recorder:
         self.start = time.monotonic()
         self.writer: records.Writer | None = None
         self.recorded = 0
+        self.begun: dict[str, str] = {}
+        """The verdicts on questions that are being asked, should no more be heard of them."""
         self.planned = 0
         parts = [a for a in config.args if "::" in a or a.endswith(".py")]
         self.selected = bool(config.getoption("keyword") or _option(config, "--level") or parts)
@@ -452,8 +518,9 @@ class _Recorder:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
-        names = self.config.stash[_TARGETS]
-        self.planned = sum(any(name in i for name in names) for i in ids)
+        names = [_id(name) for name in self.config.stash[_SUBJECTS]]
+        asked = (i.partition("[")[2] for i in ids)
+        self.planned = sum(any(i.startswith((f"{n}-", f"{n}]")) for n in names) for i in asked)
 
     def pytest_runtest_logstart(self) -> None:
         """Open the record with the first question: what asks none leaves an older one alone."""
@@ -462,11 +529,21 @@ class _Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for name, value in report.user_properties:
-            if name == _PROPERTY and self.writer is not None:
-                for line in json.loads(str(value)):
-                    self._write(line)
-                self.recorded += 1
-        report.user_properties = [p for p in report.user_properties if p[0] != _PROPERTY]
+            if name == _BEGUN:
+                self.begun[report.nodeid] = str(value)
+            elif name == _PROPERTY:
+                self._verdict(report.nodeid, str(value))
+        if str(report.when) == "???" and report.nodeid in self.begun:  # xdist: its process is gone
+            self._verdict(report.nodeid, self.begun[report.nodeid])
+        ours = (_PROPERTY, _BEGUN)
+        report.user_properties = [p for p in report.user_properties if p[0] not in ours]
+
+    def _verdict(self, question: str, lines: str) -> None:
+        self.begun.pop(question, None)
+        if self.writer is not None:
+            for line in json.loads(lines):
+                self._write(line)
+            self.recorded += 1
 
     def pytest_sessionfinish(self) -> None:
         if self.writer is not None and self.recorded >= self.planned:
@@ -486,7 +563,7 @@ class _Recorder:
             return
         terminalreporter.section("conformance")
         terminalreporter.write(render.summary(run))
-        for line in self._unseen(run):
+        for line in (*_passed_over(run), *self._unseen(run)):
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"verdicts: {self.path}")
 
@@ -500,6 +577,21 @@ class _Recorder:
             for divergence in applying:
                 if divergence.id not in seen:
                     yield f"{name}: recorded divergence {divergence.id} was not seen: is it fixed?"
+
+
+def _passed_over(run: records.Run) -> Iterator[str]:
+    """Yield what a reader of the counts must know: questions not run, and subjects asked less."""
+    reasons = Counter(
+        (v.subject, v.message.partition(":")[0] if v.examples else v.message)
+        for v in run.verdicts
+        if v.verdict == "not-run"
+    )
+    for (name, reason), count in reasons.most_common(_MOST_CLOSING):
+        yield f"{name}: {count} question{'s' * (count > 1)} not run: {reason}"
+    if (rest := len(reasons) - _MOST_CLOSING) > 0:
+        yield f"and {rest} more reasons why questions were not run: cnnformance report has them"
+    for name in sorted({v.subject for v in run.verdicts if v.compiles}):
+        yield f"{name} compiles for each new shape, and was asked many values in few shapes"
 
 
 def _now() -> str:

@@ -92,7 +92,8 @@ class Failure:
 
     ``case`` holds the layers (as ``spec.layers.to_json`` gives them), shape, dtype, regimes, seed
     and memory layout; ``share`` is the part of the bound that the error used (above 1: broken);
-    ``alone`` says whether the case failed again in a fresh process.
+    ``alone`` says whether the case failed again in a fresh process. ``message`` says what is wrong;
+    that of a verdict's own failure is the verdict's.
     """
 
     effect: Effect
@@ -106,14 +107,19 @@ class Failure:
     alone: bool | None = None
     detail: str = ""
     script: str | None = None
+    message: str = ""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """The answer of one subject to one question.
 
-    ``composed`` tells how a layer was made that the framework lacks; ``grade`` and ``share`` are
-    the loosest precision grade and the largest share of the bound over all examples.
+    ``examples`` cases were asked of the ``planned`` ones, which leave out what the subject
+    declined (0 where a record does not say). ``composed`` tells how a layer was made that the
+    framework lacks; ``grade`` and ``share`` are the loosest precision grade and the largest share
+    of the bound over all examples, ``sharpness`` the smallest allowed error over the size of its
+    answer. ``compiles``: the subject compiles for each new shape, so that fewer were planned.
+    ``others`` are failures of other causes than ``failure``.
     """
 
     record: ClassVar[str] = "verdict"
@@ -125,13 +131,17 @@ class Verdict:
     dtype: str | None
     verdict: VerdictName
     examples: int = 0
+    planned: int = 0
     seconds: float = 0.0
     composed: str | None = None
     grade: GradeName | None = None
     share: float | None = None
+    sharpness: float | None = None
+    compiles: bool = False
     message: str = ""
     known: tuple[str, ...] = ()
     failure: Failure | None = None
+    others: tuple[Failure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -328,15 +338,18 @@ def decode(line: str) -> Record:
         raise ValueError(f"the format is schema {found!r}, and this version reads {SCHEMA}")
     kind = data.pop("record")
     record: Record = _object(_KINDS[kind], data, kind)
-    case = record.failure.case if isinstance(record, Verdict) and record.failure else None
-    layers = case.get("layers", []) if case else []
-    if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
-        raise ValueError("verdict.failure.case.layers is no list of objects")
+    failures = [record.failure, *record.others] if isinstance(record, Verdict) else []
+    for case in (failure.case for failure in failures if failure and failure.case):
+        layers = case.get("layers", [])
+        if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
+            raise ValueError("verdict.failure.case.layers is no list of objects")
     return record
 
 
 def read(path: Path) -> Run:
     """Read a run. A last line that was cut off is left out, and the run is then partial.
+
+    Of several verdicts of one subject on one question, the last holds.
 
     Raises:
         RecordError: the file cannot be read, has no header, or has a malformed line.
@@ -366,10 +379,11 @@ def read(path: Path) -> Run:
     if not records or not isinstance(records[0], Header):
         raise RecordError(f"{path}: no header, the run ended before it began; run again")
     footers = [r for r in records if isinstance(r, Footer)]
+    verdicts = {(r.subject, r.question): r for r in records if isinstance(r, Verdict)}
     return Run(
         path=path,
         header=records[0],
-        verdicts=tuple(r for r in records if isinstance(r, Verdict)),
+        verdicts=tuple(verdicts.values()),
         traits=tuple(r for r in records if isinstance(r, Trait)),
         footer=footers[-1] if footers else None,
         truncated=truncated,
