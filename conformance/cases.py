@@ -33,7 +33,7 @@ class Case:
 
     @cached_property
     def terms(self) -> int:
-        """The number of roundings that a sum of this layer can meet; 1 for a selection."""
+        """The number of terms of an output of this layer; 1 for a selection."""
         if isinstance(self.layer, bounds.SELECTIONS):
             return 1
         return bounds.terms(self.layer, np.empty(self.shape, dtype=np.bool_))
@@ -57,6 +57,8 @@ class Case:
         for name, shape in spec.weight_shapes(self.layer).items():
             if self.seed == 0:
                 made[name] = self._ramp(shape)
+            elif self.weight_regime == "sparse" and len(shape) > 2:
+                made[name] = families.one_tap(rng, shape, self.dtype)
             else:
                 row = families.fill(
                     rng, (1, *shape), self.dtype, (self.weight_regime,), self.terms, weighted=True
@@ -70,20 +72,6 @@ class Case:
         if not families.is_integer(self.dtype):
             values = values % (2 ** bounds.format_of(self.dtype).bits) + 1
         return values.reshape(shape).astype(dtype_named(self.dtype))
-
-    @cached_property
-    def exact_rows(self) -> Array:
-        """Which rows of the batch must come out exactly, in any order of summation."""
-        rows = np.zeros(self.shape[0] if self.shape else 0, dtype=np.bool_)
-        if self.seed == 0 or families.is_integer(self.dtype):
-            return rows
-        if self.layer.has_weights and self.weight_regime != "integer":
-            return rows
-        if self.terms > 2 ** bounds.format_of(self.dtype).bits:
-            return rows
-        for row in range(len(rows)):
-            rows[row] = self.regimes[row % len(self.regimes)] in families.EXACT
-        return rows
 
     def with_(self, **changes: Any) -> Case:
         """Return a copy with some fields changed."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from cnnformance.conformance.cases import Case
-from cnnformance.conformance.regimes import is_integer
+from cnnformance.conformance.regimes import SPARSE, is_integer
+from cnnformance.reference import bounds, fast
 from cnnformance.spec import layers as spec
 
 _SPATIAL = {1: (9,), 2: (7, 8), 3: (4, 6, 7)}
@@ -23,12 +24,24 @@ def of_regimes(
     *pairs: tuple[spec.Layer, spec.Shape],
     regimes: tuple[str, ...] = ("integer", "negative"),
 ) -> Iterator[Case]:
-    """Yield a case of each layer and shape, in these regimes if the layer and dtype take them."""
+    """Yield a case of each layer and shape, in these regimes if the layer and dtype take them.
+
+    Sums of two samples get a third one with few values that are not zero, where the bounds are
+    sharp whatever the number of terms; and where Winograd's algorithm exists, float32 is asked such
+    weights too, in which it can be told from short factors.
+    """
     if is_integer(dtype):
         regimes = ("integer", "ends")
-    for layer, shape in pairs:
-        own = ("positive",) if isinstance(layer, spec.StochasticPool) else regimes
-        yield Case(layer, shape, dtype, own)
+    for number, (layer, shape) in enumerate(pairs):
+        if isinstance(layer, spec.StochasticPool):
+            yield Case(layer, shape, dtype, ("positive",))
+        elif isinstance(layer, bounds.SELECTIONS) or shape[0] != 2:
+            yield Case(layer, shape, dtype, regimes)
+        else:
+            few = SPARSE[number % len(SPARSE)]
+            yield Case(layer, (3, *shape[1:]), dtype, (*regimes, few))
+            if dtype == "float32" and fast.winograd_tiles(layer):
+                yield Case(layer, shape, dtype, SPARSE, "sparse")
 
 
 def plain(kind: type[spec.Layer], dtype: str = "float32") -> Iterator[Case]:

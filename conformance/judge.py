@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from cnnformance.adapters.backend import Array
-from cnnformance.adapters.wire import dtype_named
-from cnnformance.reference import Weights, bounds, forward
+from cnnformance.reference import Weights, bounds, fast, forward
+from cnnformance.reference.gradient_bounds import gradient_bounds
 from cnnformance.spec import layers as spec
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ class Failure(AssertionError):  # noqa: N818 - pytest's word
 
     ``effect`` names the kind: ``value``, ``shape``, ``dtype``, ``special``, ``exception``,
     ``accepted``, ``crash``, ``hang``, ``adapter``, ``impure``, ``count``, ``statistics``,
-    ``law``, ``trait``. ``share`` is the error as a multiple of what is allowed. ``call`` is what
-    was asked of the layers.
+    ``law``, ``trait``, ``precision`` (a shorter format or accumulator explains the result).
+    ``share`` is the error as a multiple of what is allowed. ``call`` is what was asked of the
+    layers.
     """
 
     effect: str
@@ -67,10 +69,6 @@ class Evidence:
     share: float = 0.0
     grade: str = ""
     sharpness: float = math.inf
-
-
-GRADES = ("float32", "pairwise half", "half", "normwise")
-"""Precision grades of half-precision and fast kernels, best first; others are ``own``."""
 
 
 def text(value: object) -> str:
@@ -184,78 +182,123 @@ def within(actual: Array, allowed: bounds.Bound, dtype: np.dtype[Any]) -> float:
 
 
 def output(case: Case, actual: Array) -> Evidence:
-    """Judge the output of a case's layer.
+    """Judge the output of a case's layer (see ``met``)."""
+    return met(case.layer, case.x, case.weights, actual)[0]
 
-    Selections are compared for equality, sums by their proven bound. Rows of the integer regime
-    must come out exactly, but for the last rounding.
+
+def met(
+    layer: spec.Layer, x: Array, weights: Weights, actual: Array
+) -> tuple[Evidence, bounds.Bound]:
+    """Judge an output, and return the evidence and the bound that it met.
+
+    Selections are compared for equality, sums by their proven bound, and those that miss it by the
+    bounds of other algorithms that exist for the layer, whose name is then the grade.
 
     Raises:
-        Failure: the result is one that no correct implementation can return.
+        Failure: the result is one that no correct implementation can return, or one of a shorter
+            format than the layer's (effect ``precision``).
     """
-    layer, x, weights = case.layer, case.x, case.weights
     if isinstance(layer, bounds.SELECTIONS):
-        equal(actual, forward(layer, x, weights))
-        return Evidence()
+        expected = forward(layer, x, weights)
+        equal(actual, expected)
+        everywhere = np.ones(expected.shape, np.bool_)
+        exact = bounds.Bound(expected, np.zeros(expected.shape), everywhere)
+        return Evidence(sharpness=0.0), exact
     allowed = bounds.bound(layer, x, weights)
-    exact = case.exact_rows
-    if exact.any() and bounds.divides_exactly(layer, case.shape):
-        allowed = _exactly(case, allowed, exact)
     try:
         share = within(actual, allowed, x.dtype)
     except Failure as failure:
-        if failure.effect == "value" and isinstance(layer, spec.Conv | spec.Dense):
-            fast = np.array(np.broadcast_to(bounds.normwise(layer, x, weights), actual.shape))
-            if isinstance(layer, spec.Dense):
-                fast[exact] = 0.0  # in whole numbers such an algorithm is exact too
-            within(
-                actual, bounds.Bound(allowed.value, allowed.error + fast, allowed.judged), x.dtype
-            )
-            return Evidence(1.0, "normwise")
+        if failure.effect != "value":
+            raise
+        for grade, error in fast.alternatives(layer, x, weights):
+            other = dataclasses.replace(allowed, error=allowed.error + error)
+            if _lies_within(actual, other, x.dtype):
+                return Evidence(1.0, grade, sharpness(other)), other
+        if cause := shortened(layer, x, weights, actual, allowed):
+            failure.effect, failure.message = "precision", f"{cause}: {failure.message}"
         raise
-    grade = graded(layer, x, weights, actual) if case.dtype in bounds.HALVES else ""
-    return Evidence(share, grade)
+    grade = graded(layer, x, weights, actual) if x.dtype.name in bounds.HALVES else ""
+    return Evidence(share, grade, sharpness(allowed)), allowed
 
 
-def _exactly(case: Case, allowed: bounds.Bound, rows: Array) -> bounds.Bound:
-    """Return the bound with no error but the last rounding in the rows whose sums are exact.
+def gradients(
+    layer: spec.Layer,
+    x: Array,
+    weights: Weights,
+    upstream: Array,
+    found: Mapping[str, Array],
+) -> Iterator[Evidence]:
+    """Judge the gradients of a layer by name, as ``met`` does its output; yield the evidence.
 
-    A mean may be kept in float64 by a rule that rounds there, such as a running mean.
+    Raises:
+        Failure: a gradient is one that no correct implementation can return.
     """
-    layer, x, value = case.layer, case.x, allowed.value[rows]
-    exact = 2 * bounds.format_of(case.dtype).unit * np.abs(value) * _inexact(value, case.dtype)
-    if not layer.has_weights:
-        size = forward(layer, np.abs(x[rows].astype(np.float64)), {})
-        exact += bounds.growth(2 * bounds.terms(layer, x), 2.0**-53) * size
-    error = allowed.error.copy()
-    error[rows] = np.minimum(error[rows], exact)
-    return bounds.Bound(allowed.value, error, allowed.judged)
+    others = (
+        fast.fast_gradients(layer, x, weights, upstream) if isinstance(layer, spec.Conv) else {}
+    )
+    for name, allowed in gradient_bounds(layer, x, weights, upstream).items():
+        actual = found[name]
+        try:
+            yield Evidence(within(actual, allowed, x.dtype), "", sharpness(allowed))
+        except Failure as failure:
+            other = dataclasses.replace(allowed, error=allowed.error + others.get(name, 0.0))
+            if failure.effect == "value" and _lies_within(actual, other, x.dtype):
+                yield Evidence(1.0, "normwise", sharpness(other))
+                continue
+            loose = gradient_bounds(layer, x, weights, upstream, judged=False)[name]
+            if failure.effect == "value" and _lies_within(actual, loose, x.dtype):
+                failure.effect = "precision"
+                failure.message = f"long sums are not guaranteed in {x.dtype}: {failure.message}"
+            failure.message = f"the gradient for {name}: {failure.message}"
+            raise
 
 
-def _inexact(values: Array, dtype: str) -> Array:
-    """Return 1 where a value needs rounding to the dtype, 0 where it is representable."""
-    with np.errstate(over="ignore"):
-        rounded = values.astype(dtype_named(dtype)).astype(np.float64)
-    changed: Array = (rounded != values).astype(np.float64)
-    return changed
+def sharpness(allowed: bounds.Bound) -> float:
+    """Return the smallest allowed error over the size of its answer, of those that are judged."""
+    told = allowed.judged & (allowed.value != 0) & np.isfinite(allowed.value)
+    return float((allowed.error[told] / np.abs(allowed.value[told])).min(initial=math.inf))
 
 
-def accumulators(layer: spec.Layer, x: Array) -> dict[str, tuple[str, int | None]]:
-    """Return the accumulators of half precision, best first: format, and factors per term."""
-    count = bounds.terms(layer, x)
-    pairwise = math.ceil(math.log2(max(count, 2))) + 4
-    return {
-        "float32": ("float32", None),
-        "pairwise half": (x.dtype.name, pairwise),
-        "half": (x.dtype.name, None),
-    }
+def _lies_within(actual: Array, allowed: bounds.Bound, dtype: np.dtype[Any]) -> bool:
+    try:
+        within(actual, allowed, dtype)
+    except Failure:
+        return False
+    return True
 
 
 def graded(layer: spec.Layer, x: Array, weights: Weights, actual: Array) -> str:
     """Return the best accumulator of half precision that a result is consistent with."""
-    for grade, (accumulator, factors) in accumulators(layer, x).items():
-        try:
-            within(actual, bounds.bound(layer, x, weights, accumulator, factors), x.dtype)
-        except Failure:
-            continue
-        return grade
+    for grade, allowed in bounds.by_accumulator(layer, x, weights).items():
+        if _lies_within(actual, allowed, x.dtype):
+            return grade
     return "half"
+
+
+SHORT_FACTORS = (24, 11, 8)
+"""The bits to which factors get rounded on the way: float32, TF32 and float16, bfloat16."""
+
+
+def shortened(
+    layer: spec.Layer, x: Array, weights: Weights, actual: Array, allowed: bounds.Bound
+) -> str:
+    """Return what explains a result that is not precise enough, or nothing.
+
+    A half-precision accumulator whose bound is vacuous, or factors rounded to fewer bits.
+    """
+    output = bounds.format_of(x.dtype.name)
+    if output.bits < 24:
+        loose = bounds.by_accumulator(layer, x, weights)["half"]
+        if _lies_within(actual, loose, x.dtype):
+            most = int(math.log1p(bounds.MOST_GROWTH) / math.log1p(output.unit))
+            return f"sums of more than {most} terms are not guaranteed in {x.dtype.name}"
+    if not layer.has_weights:
+        return ""
+    size = bounds.sums(layer, x, weights).size
+    for bits in SHORT_FACTORS:
+        error = allowed.error + bounds.growth(2, 2.0**-bits) * size
+        if bits < output.bits and _lies_within(
+            actual, dataclasses.replace(allowed, error=error), x.dtype
+        ):
+            return f"as with factors of {bits} bits"
+    return ""

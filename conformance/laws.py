@@ -26,8 +26,8 @@ Weights = Mapping[str, Array]
 class Answer:
     """A subject's output, and how far that of a correct kernel may be off.
 
-    ``error`` is 0 for a selection and the proven bound for a sum, that of fast convolution
-    included; where ``judged`` is false some order of summation overflows. The three have one shape.
+    ``error`` is 0 for a selection and for a sum the proven bound that it met; where ``judged`` is
+    false some order of summation overflows. The three have one shape.
     """
 
     layers: tuple[spec.Layer, ...]
@@ -67,20 +67,23 @@ class Answer:
 
 
 def answer(ask: Ask, layer: spec.Layer, x: Array, weights: Weights | None = None) -> Answer:
-    """Run a layer. Raises ``Failure`` as ``Ask.run`` does, and for another shape or dtype."""
+    """Run a layer, and judge its output by the reference.
+
+    So a law between two answers books the one that is wrong.
+
+    Raises:
+        Failure: as ``Ask.run`` does, for another shape or dtype, and for a wrong output.
+    """
     weights = weights or {}
     y = ask.run(layer, x, weights)
     shape = output_shape(layer, x.shape)
     none = Answer((layer,), x, weights, y, np.zeros(shape), np.ones(shape, np.bool_))
     with none.shown():
         judge.same_form(y, shape, x.dtype)
-    if isinstance(layer, bounds.SELECTIONS):
-        return none
-    allowed = bounds.bound(layer, x, weights)
-    error = allowed.error
-    if isinstance(layer, spec.Conv | spec.Dense):
-        error = error + bounds.normwise(layer, x, weights)
-    return dataclasses.replace(none, error=error, judged=allowed.judged)
+    with none.shown():
+        evidence, allowed = judge.met(layer, x, weights, y)
+    ask.note(evidence)
+    return dataclasses.replace(none, error=allowed.error, judged=allowed.judged)
 
 
 def chained(

@@ -19,7 +19,7 @@ from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
-from cnnformance.reference import bounds, forward, model_shapes
+from cnnformance.reference import bounds, fast, forward, model_shapes
 from cnnformance.spec import layers as spec
 
 _IMAGES = (spec.Windowed, spec.Global, spec.Adaptive)
@@ -155,13 +155,13 @@ def steps(ask: Ask, layers: spec.Model, weights: Sequence[Weights], x: Array) ->
 
 
 def bound(
-    layers: spec.Model, weights: Sequence[Weights], x: Array, *, fast: bool = False
+    layers: spec.Model, weights: Sequence[Weights], x: Array, *, others: bool = False
 ) -> bounds.Bound:
     """Return what a correct model may compute (``docs/derivations.md``, section g).
 
     The error of each layer's input is carried through the layer, element by element, and the
     layer's own bound is added, taken where the absolute input is as large as the error lets it be.
-    With ``fast``, layers with weights may keep the normwise bound only.
+    With ``others``, layers may be computed by the algorithms of ``reference.fast``.
 
     Raises:
         TypeError: a layer has no rule: stochastic pooling.
@@ -171,7 +171,7 @@ def bound(
     judged = True
     for layer, held in zip(layers, weights, strict=True):
         largest = _rounded_up(np.abs(value) + error, x.dtype.name)
-        own, judged_here = _own(layer, held, largest, fast=fast)
+        own, judged_here = _own(layer, held, largest, others=others)
         value = np.asarray(forward(layer, value, held), dtype=np.float64)
         error = _carried(layer, held, error) + own
         judged = judged and judged_here
@@ -191,7 +191,7 @@ def _absolute(weights: Weights) -> dict[str, Array]:
 
 
 def _own(
-    layer: spec.Layer, weights: Weights, x: Array, *, fast: bool
+    layer: spec.Layer, weights: Weights, x: Array, *, others: bool
 ) -> tuple[Array | float, bool]:
     """Bound a layer's own rounding for every input whose absolute values do not exceed ``x``."""
     if isinstance(layer, bounds.SELECTIONS):
@@ -201,8 +201,8 @@ def _own(
     # An input below its bound may be subnormal where the bound is not, and count as zero.
     heaviest = max((float(array.max(initial=0.0)) for array in absolute.values()), default=1.0)
     error = found.error + bounds.terms(layer, x) * bounds.format_of(x.dtype.name).tiny * heaviest
-    if fast and isinstance(layer, spec.Conv | spec.Dense):
-        error = error + bounds.normwise(layer, x, absolute)
+    if others:
+        error = error + fast.normwise(layer, x, absolute)
     return error, bool(found.judged.all())
 
 
@@ -222,19 +222,19 @@ def judged(
 ) -> bounds.Bound:
     """Require a model's output to lie within its bound; note the evidence, return the bound.
 
-    A model with weights may fall back on their layers' normwise bounds: a grade.
+    A model may fall back on the bounds of its layers' other algorithms: a grade.
     """
     allowed = bound(layers, weights, x)
     grade = ""
     try:
         share = judge.within(actual, allowed, x.dtype)
     except Failure as failure:
-        if failure.effect != "value" or not any(layer.has_weights for layer in layers):
+        if failure.effect != "value":
             raise
-        allowed, grade = bound(layers, weights, x, fast=True), "normwise"
+        allowed, grade = bound(layers, weights, x, others=True), "normwise"
         judge.within(actual, allowed, x.dtype)
         share = 1.0
-    ask.note(judge.Evidence(share, grade))
+    ask.note(judge.Evidence(share, grade, judge.sharpness(allowed)))
     return allowed
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
+from cnnformance.reference import fast as fast_bounds
 from cnnformance.reference import bounds, forward
 from cnnformance.reference.windows import Array
 from cnnformance.spec import clauses
@@ -38,7 +39,7 @@ def allowed(trial: clauses.Trial, dtype: str) -> bounds.Bound:
             factors += bounds.terms(layer, x) + 8
         absolute = {name: np.abs(w.astype(np.float64)) for name, w in weights.items()}
         if isinstance(layer, spec.Conv):
-            fast = bounds.fast_convolution(layer, x.astype(dtype), absolute)
+            fast = fast_bounds.normwise(layer, x.astype(dtype), absolute)
         with np.errstate(invalid="ignore"):
             x = np.asarray(forward(layer, x, absolute), dtype=np.float64)
     value = np.asarray(trial.output, dtype=np.float64)

@@ -20,8 +20,10 @@ from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law, one_window
 from cnnformance.conformance.large import large
+from cnnformance.conformance.memories import laid_out
 from cnnformance.conformance.strategies import cases
-from cnnformance.reference import bounds, forward, maximal, output_shape, scatter, windows
+from cnnformance.reference import bounds, fast, forward, maximal, output_shape, scatter, windows
+from cnnformance.reference.gradient_bounds import gradient_bounds
 from cnnformance.spec import layers as spec
 
 REGIMES = ("integer", "normal", "negative")
@@ -30,9 +32,12 @@ REGIMES = ("integer", "normal", "negative")
 def upstream_of(case: Case) -> Array:
     """Return the upstream gradient of a case: drawn from its seed, in its output's shape.
 
-    In whole numbers, if the case is.
+    In whole numbers, if the case is; one number throughout, as that of a sum is, for the memory
+    ``broadcast``.
     """
     shape = output_shape(case.layer, case.shape)
+    if case.memory == "broadcast":
+        return np.full(shape, 3, dtype_named(case.dtype))
     rng = np.random.default_rng([case.seed, 2])
     values = 4 * rng.standard_normal(shape)
     whole = case.regimes == ("integer",)
@@ -61,11 +66,14 @@ def _few_enough(case: Case) -> bool:
 def differentiated(ask: Ask, case: Case, x: Array, upstream: Array) -> Mapping[str, Array]:
     """Return the subject's gradients, each of the shape of its operand.
 
+    All operands lie in the case's memory.
+
     Raises:
         Failure: as ``Ask.run``; it shows the operands.
     """
     layer, weights = case.layer, case.weights
-    call = lambda: ask.subject.gradients(layer, weights, x, upstream)  # noqa: E731 - a thunk
+    memory = case.memory
+    call = lambda: ask.subject.gradients(layer, weights, x, upstream, memory)  # noqa: E731 - a thunk
     with shown(layer, x, upstream, **weights):
         found = ask.asked(call, [layer], what="gradients")
         for name, operand in {"input": x, **weights}.items():
@@ -149,6 +157,13 @@ def test_gradient_of_options(ask: Ask, kind: type[spec.Layer]) -> None:
         ask.explore(drawn, question, _examples(ask) // 3)
 
 
+@gradient
+def test_gradient_in_other_memory(ask: Ask, kind: type[spec.Layer]) -> None:
+    """So they do for operands that lie in memory in other ways; that of a sum is broadcast."""
+    most = 9 if ask.profile.name == "quick" else None
+    ask.sweep(laid_out(kind, most), partial(_judged, ask))
+
+
 def _examples(ask: Ask) -> int:
     return max(6, ask.profile.examples // 3)
 
@@ -187,29 +202,9 @@ def _input(case: Case) -> Array:
 def _judged(ask: Ask, case: Case) -> None:
     layer, weights, x, upstream = case.layer, case.weights, _input(case), upstream_of(case)
     found = differentiated(ask, case, x, upstream)
-    fast = (
-        bounds.fast_gradients(layer, x, weights, upstream) if isinstance(layer, spec.Conv) else {}
-    )
-    for name, allowed in bounds.gradient_bounds(layer, x, weights, upstream).items():
-        with shown(layer, x, upstream, **weights):
-            try:
-                ask.note(_evidence(found[name], allowed, fast.get(name), x.dtype))
-            except Failure as failure:
-                failure.message = f"the gradient for {name}: {failure.message}"
-                raise
-
-
-def _evidence(
-    found: Array, allowed: bounds.Bound, fast: Array | None, dtype: np.dtype[Any]
-) -> judge.Evidence:
-    """Judge a gradient by its bound, or by the normwise one of fast convolutions."""
-    try:
-        return judge.Evidence(judge.within(found, allowed, dtype))
-    except Failure as failure:
-        if fast is None or failure.effect != "value":
-            raise
-    judge.within(found, dataclasses.replace(allowed, error=allowed.error + fast), dtype)
-    return judge.Evidence(1.0, "normwise")
+    with shown(layer, x, upstream, **weights):
+        for evidence in judge.gradients(layer, x, weights, upstream, found):
+            ask.note(evidence)
 
 
 @law("gradient-mass")
@@ -327,14 +322,14 @@ def test_adjoint(ask: Ask, kind: type[spec.Layer]) -> None:
         found = differentiated(ask, case, x, upstream)["input"].astype(np.float64)
         y = ask.run(layer, x, weights).astype(np.float64)
         forward = bounds.bound(layer, x, weights)
-        backward = bounds.gradient_bounds(layer, x, weights, upstream)["input"]
+        backward = gradient_bounds(layer, x, weights, upstream)["input"]
         g, v = upstream.astype(np.float64), x.astype(np.float64)
         left, right = float((y * g).sum()), float((v * found).sum())
         most = float((forward.error * np.abs(g)).sum() + (backward.error * np.abs(v)).sum())
         if isinstance(layer, spec.Conv):
-            fast = bounds.fast_convolution(layer, x, weights)
-            back = bounds.fast_gradients(layer, x, weights, upstream)["input"]
-            most += float((fast * np.abs(g)).sum() + (back * np.abs(v)).sum())
+            more = fast.normwise(layer, x, weights)
+            back = fast.fast_gradients(layer, x, weights, upstream).get("input", np.zeros(1))
+            most += float((more * np.abs(g)).sum() + (back * np.abs(v)).sum())
         size = float((np.abs(forward.value) * np.abs(g)).sum() + (np.abs(v) * np.abs(found)).sum())
         most += bounds.growth(g.size + v.size, 2.0**-53) * size  # of the two sums here
         if not abs(left - right) <= most:

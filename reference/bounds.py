@@ -1,8 +1,9 @@
 """Proven bounds on the rounding error of a correct kernel, element by element.
 
 Every bound holds for any order of summation, with or without fused multiply-add, with gradual
-underflow or with flush to zero. Each computed sum is the exact one with every term multiplied by
-at most ``k`` factors ``1 + d``, ``|d| <= u``, where ``u`` is the unit roundoff; so it is off by at
+underflow or with flush to zero. Adding an exact zero rounds nothing, so each computed sum is the
+exact one with every term multiplied by at most ``k`` factors ``1 + d``, ``|d| <= u``, where ``u``
+is the unit roundoff and ``k`` counts the terms *of this output* that are not zero; it is off by at
 most ``((1 + u)**k - 1) * sum(|terms|)`` (Higham, *Accuracy and Stability of Numerical
 Algorithms*, 2nd ed., ch. 3 and 4). ``docs/derivations.md`` has the derivations.
 """
@@ -10,16 +11,16 @@ Algorithms*, 2nd ed., ch. 3 and 4). ``docs/derivations.md`` has the derivations.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from cnnformance.reference.forward import Weights, forward
-from cnnformance.reference.gradients import gradients
-from cnnformance.reference.windows import Array, scatter, windows
+from cnnformance.reference.windows import Array, over_windows, windows
 from cnnformance.spec import layers as spec
 
 HALVES = ("float16", "bfloat16")
@@ -33,8 +34,11 @@ SELECTIONS = (
 )
 """The layers whose results are elements of their input: bitwise equality, no bound."""
 
-_LIBRARY = 8
-"""Units that a library's power, root or reciprocal may be off by (glibc: 1; SIMD libraries: 4)."""
+MOST_GROWTH = 0.25
+"""The growth of a half-precision sum past which its bound excuses too much to be evidence."""
+
+_DOUBLE = 2.0**-53
+"""The unit of the oracle, which sums in float64 and is off as any other sum may be."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,19 @@ def format_of(dtype: str) -> Format:
     )
 
 
-def growth(factors: float, unit: float) -> float:
-    """Return ``(1 + u)**k - 1``: how far ``k`` roundings can move a term, relatively."""
-    return math.expm1(factors * math.log1p(unit))
+def accumulator(output: Format) -> Format:
+    """Return the format that fast kernels, and careful ones, compute in: float32 for halves."""
+    return format_of("float32") if output.bits < 24 else output
+
+
+def growth(factors: Any, unit: float) -> Any:
+    """Return ``(1 + u)**k - 1``: how far ``k`` roundings can move a term; ``k`` may be an array."""
+    return np.expm1(np.multiply(factors, math.log1p(unit)))
+
+
+def pairwise(factors: Any) -> Array:
+    """Return the roundings of a term when as many are added in pairs, and pairs of pairs."""
+    return np.asarray(np.ceil(np.log2(np.maximum(factors, 2))) + 4)
 
 
 def divides_exactly(layer: spec.Layer, shape: spec.Shape) -> bool:
@@ -78,12 +92,24 @@ def _power_of_two(number: int) -> bool:
     return number > 0 and number & (number - 1) == 0
 
 
-def terms(layer: spec.Layer, x: Array) -> int:
-    """Return how many roundings a term of one output element can meet, for a sum layer.
+def cells(layer: spec.Layer, shape: spec.Shape) -> int:
+    """Return how many cells the largest window of a pooling layer has."""
+    match layer:
+        case spec.AdaptiveAveragePool():
+            sizes = zip(shape[1:-1], layer.output, strict=True)
+            return math.prod(-(-n // m) + 1 for n, m in sizes)
+        case spec.GlobalAveragePool():
+            return math.prod(shape[1:-1])
+        case spec.Windowed():
+            return math.prod(layer.window)
+    raise TypeError(f"{type(layer).__name__} has no window")
 
-    A product of n terms: one multiplication, n - 1 additions, and the bias. A mean of n terms:
-    n - 1 additions and, unless the divisor is a power of two, up to four more (the divisor, its
-    reciprocal, the product, and the correction of a window at the border).
+
+def terms(layer: spec.Layer, x: Array) -> int:
+    """Return how many terms an output element has: products and the bias, or cells.
+
+    Raises:
+        TypeError: the layer is no sum.
     """
     match layer:
         case spec.Conv():
@@ -91,17 +117,7 @@ def terms(layer: spec.Layer, x: Array) -> int:
             return int(products) + layer.bias
         case spec.Dense():
             return int(layer.in_features) + layer.bias
-        case spec.AveragePool() | spec.GlobalAveragePool() if divides_exactly(layer, x.shape):
-            window = getattr(layer, "window", x.shape[1:-1])
-            return int(math.prod(window)) - 1
-        case spec.GlobalAveragePool():
-            return int(math.prod(x.shape[1:-1])) + 3
-        case spec.AdaptiveAveragePool():
-            cells = [-(-n // m) + 1 for n, m in zip(x.shape[1:-1], layer.output, strict=True)]
-            return int(math.prod(cells)) + 3
-        case spec.Windowed():
-            return math.prod(layer.window) + 3
-    raise TypeError(f"{type(layer).__name__} is no sum")
+    return cells(layer, x.shape)
 
 
 @dataclass(frozen=True)
@@ -118,44 +134,82 @@ class Bound:
     judged: Array
 
 
-def bound(
-    layer: spec.Layer,
-    x: Array,
-    weights: Weights,
-    accumulator: str | None = None,
-    factors: int | None = None,
-) -> Bound:
-    """Return the bound for one of the sum layers.
+@dataclass(frozen=True)
+class Sums:
+    """The sums that a layer's outputs are, or are made of.
 
-    ``accumulator`` names the format that sums are kept in (default: the input's own); the result
-    is rounded to the input's. ``factors`` overrides how many roundings a term can meet, for
-    kernels that sum in a known shape.
+    Attributes:
+        value: the exact outputs, up to float64 rounding.
+        size: the same of absolute values.
+        count: how many terms of each output are not zero.
+        whole: where all terms are whole numbers that are divided by none, or by a power of two.
     """
-    output = format_of(x.dtype.name)
-    inner = format_of(accumulator or x.dtype.name)
-    with np.errstate(all="ignore"):
-        value = np.asarray(forward(layer, x, weights), dtype=np.float64)
-        count = terms(layer, x) if factors is None else factors
-        match layer:
-            case spec.LpPool():
-                error, largest = _norm(layer, value, count, inner)
-                error = error + output.unit * (np.abs(value) + error)
-            case spec.StochasticPool():
-                error, largest = _weighted(layer, x, value, count, inner)
-                error = error + output.unit * (np.abs(value) + error)
-            case _:
-                error, largest = _sum(layer, x, weights, count, inner)
-                last = output.unit * np.abs(value)
-                if accumulator is None:  # its last rounding is counted; a wider one rounds once
-                    wide = _sum(layer, x, weights, count + 2, _wider(output))[0]
-                    error = np.maximum(error, wide * (1 + output.unit) + last)
-                else:
-                    error = error * (1 + output.unit) + last
-        error = error + output.tiny
-        overflow = np.nan_to_num(largest, nan=np.inf) * (1 + growth(count, inner.unit))
-        in_range = (overflow < inner.largest) & (np.abs(value) + error < output.largest)
-        judged = in_range | ~np.isfinite(value)
-    return Bound(value, error, judged)
+
+    value: Array
+    size: Array
+    count: Array
+    whole: Array
+
+
+def nonzero(layer: spec.Layer, x: Array, weights: Weights) -> Array:
+    """Return how many terms of each output are not zero; it broadcasts to the output's shape."""
+    if x.size and x.all() and all(w.all() for w in weights.values()):
+        channels = x.shape[-1] if layer.has_weights else 1
+        return _all_nonzero(layer, (1, *x.shape[1:-1], channels))
+    some = {name: (w != 0).astype(np.float64) for name, w in weights.items()}
+    return _counted(layer, (x != 0).astype(np.float64), some)
+
+
+@lru_cache(maxsize=64)
+def _all_nonzero(layer: spec.Layer, shape: spec.Shape) -> Array:
+    ones = {name: np.ones(size) for name, size in spec.weight_shapes(layer).items()}
+    counts = _counted(layer, np.ones(shape), ones)
+    counts.flags.writeable = False
+    return counts
+
+
+def _counted(layer: Any, ones: Array, weights: Weights) -> Array:
+    if layer.has_weights:
+        return np.asarray(forward(layer, ones, weights))
+    return over_windows(layer, ones, 0.0, lambda block: block.sum(axis=-2))
+
+
+def _whole(layer: spec.Layer, x: Array, weights: Weights, axes: int) -> Array:
+    """Return which samples hold whole numbers alone, and meet such weights."""
+    if not divides_exactly(layer, x.shape) or not all(_is_whole(w).all() for w in weights.values()):
+        return np.zeros((1,) * axes, np.bool_)
+    rows = _is_whole(x).all(axis=tuple(range(1, x.ndim)))
+    return rows.reshape(-1, *(1,) * (axes - 1))
+
+
+def _is_whole(array: Array) -> Array:
+    return np.asarray(np.rint(array) == array)
+
+
+def sums(layer: spec.Layer, x: Array, weights: Weights) -> Sums:
+    """Return the sums of a sum layer."""
+    value = np.asarray(forward(layer, x, weights), dtype=np.float64)
+    absolute = {name: np.abs(np.asarray(w, dtype=np.float64)) for name, w in weights.items()}
+    if isinstance(layer, spec.LpPool | spec.StochasticPool):
+        size = np.abs(value)  # all terms are positive
+    else:
+        size = forward(layer, np.abs(np.asarray(x, dtype=np.float64)), absolute)
+    count = nonzero(layer, x, weights)
+    return Sums(value, size, count, _whole(layer, x, weights, value.ndim))
+
+
+def _roundings(layer: spec.Layer, shape: spec.Shape, count: Array) -> Array:
+    """Return how many roundings a term of each output can meet.
+
+    A sum of n products: one multiplication and n - 1 additions; of a bias too, n. A mean of n
+    terms: n - 1 additions and, unless the divisor is a power of two, up to four more (the divisor,
+    its reciprocal, the product, and the correction of a window at the border), or two an axis.
+    """
+    match layer:
+        case spec.Conv() | spec.Dense() | spec.LpPool() | spec.StochasticPool():
+            return count
+    divided = 0 if divides_exactly(layer, shape) else max(4, 2 * (len(shape) - 2))
+    return np.asarray(np.maximum(count - 1, 0) + divided)
 
 
 def _wider(narrow: Format) -> Format:
@@ -166,206 +220,207 @@ def _wider(narrow: Format) -> Format:
     return Format(unit, narrow.tiny, math.inf, 0)
 
 
-def _sum(
-    layer: spec.Layer, x: Array, weights: Weights, count: int, inner: Format
-) -> tuple[Array, Array]:
-    """Bound a sum of products by the same sum over absolute values."""
-    x64 = np.abs(np.asarray(x, dtype=np.float64))
-    absolute = {name: np.abs(np.asarray(w, dtype=np.float64)) for name, w in weights.items()}
-    size = forward(layer, x64, absolute)
-    error = (growth(count, inner.unit) + growth(count, 2.0**-53)) * size
-    lost: float = 2 * count * inner.tiny
-    for ours, theirs in ((x64, absolute.get("weight")), (absolute.get("weight"), x64)):
-        if theirs is not None and ours is not None and ((ours > 0) & (ours < inner.tiny)).any():
-            lost += (
-                count * inner.tiny * float(theirs.max(initial=0.0))
-            )  # subnormals may count as zero
-    largest = size * count if not weights else size  # a mean is divided after it was summed
-    return error + lost, largest
+Rounded = Callable[[Format, Any], Array]
+"""The error of a result in an accumulator's format, for so many roundings of a term."""
 
 
-def _norm(layer: spec.LpPool, value: Array, count: int, inner: Format) -> tuple[Array, Array]:
+@dataclass(frozen=True)
+class Accumulated:
+    """The bounds of one result by the accumulator that its sums are kept in.
+
+    Attributes:
+        wide: in the next wider format (float32 for halves), rounded once at the end.
+        pairwise: in a half, terms added in pairs; zero for other dtypes.
+        own: in the output's own format, one by one or in any other order.
+        sharp: where the growth of ``own`` is small enough to be evidence.
+    """
+
+    wide: Array
+    pairwise: Array
+    own: Array
+    sharp: Array
+
+    @property
+    def judged(self) -> Array:
+        """The error that is judged: of ``own`` only where that is evidence."""
+        best = np.maximum(self.wide, self.pairwise)
+        return np.asarray(np.maximum(best, np.where(self.sharp, self.own, 0.0)))
+
+
+def accumulated(output: Format, value: Array, roundings: Array, rounded: Rounded) -> Accumulated:
+    """Return a result's bounds by accumulator; the last rounding of ``own`` is among its own."""
+    wide = rounded(_wider(output), roundings + 2) * (1 + output.unit)
+    wide = wide + output.unit * np.abs(value)
+    own = rounded(output, roundings)
+    if output.bits >= 24:
+        return Accumulated(wide, np.zeros_like(wide), own, np.ones(own.shape, np.bool_))
+    sharp = np.broadcast_to(growth(roundings, output.unit) <= MOST_GROWTH, own.shape)
+    return Accumulated(wide, rounded(output, pairwise(roundings)), own, sharp)
+
+
+def _rounded(layer: spec.Layer, x: Array, weights: Weights, found: Sums) -> Rounded:
+    """Return the error of a layer by the format of its sums, short of the last rounding."""
+
+    def rounded(inner: Format, roundings: Array) -> Array:
+        match layer:
+            case spec.LpPool():
+                return _norm(layer, found, inner, roundings)
+            case spec.StochasticPool():
+                return _weighted(layer, x, found, inner, roundings)
+        error = (growth(roundings, inner.unit) + growth(roundings, _DOUBLE)) * found.size
+        return np.asarray(error + _lost(x, weights, found.count, inner))
+
+    return rounded
+
+
+def _lost(x: Array, weights: Weights, count: Array, inner: Format) -> Array:
+    """Return what flushing to zero loses: of products and sums, and of subnormal operands."""
+    lost = np.asarray(2.0 * count * inner.tiny)
+    weight = weights.get("weight")
+    for ours, theirs in ((x, weight), (weight, x)):
+        if ours is not None and theirs is not None and ours.size and theirs.size:
+            size = np.abs(np.asarray(ours, dtype=np.float64))
+            if ((size > 0) & (size < inner.tiny)).any():
+                most = float(np.abs(np.asarray(theirs, dtype=np.float64)).max())
+                lost = lost + count * inner.tiny * most
+    return lost
+
+
+def _norm(layer: spec.LpPool, found: Sums, inner: Format, roundings: Array) -> Array:
     """Bound a p-norm: powers, their sum, and a root that divides relative errors by p.
 
-    A power by ``exp(p * log x)`` is off by ``|p log x|`` units more, and so is a root whose
-    exponent ``1 / p`` was rounded; the cube root of a sum is the usual case.
+    A square root is rounded once; any other power or root is right to one unit in the last place,
+    and a root's exponent ``1 / p`` is rounded unless p is a power of two.
     """
-    p = layer.p
-    finite = np.abs(np.where(np.isfinite(value) & (value > 0), value, 1.0))
-    logarithm = 4 * p * np.abs(np.log(finite)) + 4 * p * math.log(max(count, 2))
-    relative = growth(count + p + _LIBRARY, inner.unit) / p + inner.unit * (
-        2 * _LIBRARY + logarithm
-    )
-    lost = (2 * count * inner.tiny) ** (1 / p)
-    return value * (relative + 2.0**-45) + lost, np.abs(value) ** p * count
+    p, value = layer.p, found.value
+    relative = norm_growth(p, roundings, inner.unit, value, layer.window)
+    oracle = growth(roundings + 4 * p + 8, _DOUBLE) * (1 + _logarithm(value))
+    with np.errstate(all="ignore"):
+        power = value**p
+        below = value - np.maximum(power - 2 * roundings * inner.tiny, 0.0) ** (1 / p)
+        above = (power + 2 * roundings * inner.unit * inner.tiny) ** (1 / p) - value
+        error = value * (relative + oracle) + np.maximum(below, above)
+    return np.asarray(np.where(np.isfinite(power), error, value))
+
+
+def _logarithm(value: Array) -> Array:
+    return np.abs(np.log(np.where(np.isfinite(value) & (value > 0), value, 1.0)))
+
+
+def norm_growth(p: int, count: Array, unit: float, value: Array, window: spec.Shape) -> Array:
+    """Return the relative error of a norm of so many cells that are not zero (section c)."""
+    powers = 0 if p == 1 else 1 if p == 2 else max(p - 1, 2)
+    by_mean = 0 if _power_of_two(math.prod(window)) else 2
+    meets = powers + np.maximum(count - 1, 0) + by_mean
+    if p == 1:
+        return np.asarray(growth(meets, unit))
+    under = growth(np.maximum(meets, p), unit) / p
+    root = growth(1 if p == 2 else 2, unit)
+    exponent = 0.0 if _power_of_two(p) else np.expm1(unit * _logarithm(value))
+    return np.asarray((1 + under) * (1 + root) * (1 + exponent) - 1)
 
 
 def _weighted(
-    layer: spec.StochasticPool, x: Array, value: Array, count: int, inner: Format
-) -> tuple[Array, Array]:
+    layer: spec.StochasticPool, x: Array, found: Sums, inner: Format, roundings: Array
+) -> Array:
     """Bound ``sum(x**2) / sum(x)``, also as ``sum((x / sum(x)) * x)``; all terms are positive."""
-    cells, _ = windows(layer, np.asarray(x, dtype=np.float64), 0.0)
-    total = cells.sum(axis=-2)
-    lost = 2 * count * inner.tiny
-    error = value * (growth(3 * count + _LIBRARY, inner.unit) + 2.0**-45)
+    values, _ = windows(layer, np.asarray(x, dtype=np.float64), 0.0)
+    total = values.sum(axis=-2)
+    meets = 3 * roundings + 3
+    lost = 2 * roundings * inner.tiny
+    error = found.value * (growth(meets, inner.unit) + growth(meets, _DOUBLE))
     share = np.divide(lost, total, out=np.zeros_like(total), where=total > 0)
-    return error + lost + share, (cells**2).sum(axis=-2)
+    return np.asarray(error + lost + share)
 
 
-_WINOGRAD = 40.0**2
-"""How much larger than that of the plain sum the error of a Winograd kernel may be."""
-
-
-def _accumulator(output: Format) -> Format:
-    return format_of("float32") if output.bits < 24 else output
-
-
-def _transformed(layer: spec.Conv, x: Array) -> float:
-    """Return the roundings of a Fourier transform of the padded input, its inverse and product."""
-    cells = math.prod(2 * (n + e) for n, e in zip(x.shape[1:-1], layer.extent, strict=True))
-    return 15 * math.log2(max(cells, 2)) + 3
-
-
-def _winograd(layer: spec.Conv) -> bool:
-    return layer.window == (3, 3) and layer.stride == layer.dilation == (1, 1)
-
-
-def fast_convolution(layer: spec.Conv, x: Array, weights: Weights) -> Array:
-    """Return the normwise bound that FFT and Winograd kernels keep, of shape ``(batch, ..., out)``.
-
-    The error of such a kernel follows the largest inputs of the sample and not the own window's:
-    ``(15 log2 N + 3) u ||x||_2 ||w||_1`` for a transform of N cells, and for 3x3 kernels of stride
-    1 up to ``(356/9)**2`` times the error of the sum (``docs/derivations.md``, section f). Half
-    precision accumulates in float32.
-    """
-    output = format_of(x.dtype.name)
-    inner = _accumulator(output)
-    axes = tuple(range(1, x.ndim))
-    x64 = np.asarray(x, dtype=np.float64)
-    kernel = np.abs(np.asarray(weights["weight"], dtype=np.float64))
-    total = kernel.sum(axis=tuple(range(kernel.ndim - 1)))
-    factors = _transformed(layer, x) + layer.in_channels
-    error = growth(factors, inner.unit) * np.sqrt((x64**2).sum(axis=axes, keepdims=True)) * total
-    if _winograd(layer):
-        count = layer.in_channels // layer.groups + 35
-        largest = np.abs(x64).max(axis=axes, initial=0.0, keepdims=True)
-        error = np.maximum(error, _WINOGRAD * growth(count, inner.unit) * largest * total)
-    if "bias" in weights:
-        error = error + inner.unit * np.abs(np.asarray(weights["bias"], dtype=np.float64))
-    return np.asarray(error + factors * output.tiny)
-
-
-def normwise(layer: spec.Conv | spec.Dense, x: Array, weights: Weights) -> Array:
-    """Return the normwise bound of a layer's fast algorithms; it broadcasts to the output's shape.
-
-    A dense layer that is computed in scaled integers, or by Strassen's rule within a sample, is off
-    by the growth of its sum times the largest input of the row and the weights' absolute sum.
-    """
-    if isinstance(layer, spec.Conv):
-        return fast_convolution(layer, x, weights)
-    inner = _accumulator(format_of(x.dtype.name))
-    largest = np.abs(np.asarray(x, dtype=np.float64)).max(axis=-1, initial=0.0, keepdims=True)
-    total = np.abs(np.asarray(weights["weight"], dtype=np.float64)).sum(axis=-1)
-    return np.asarray(growth(terms(layer, x) + 2, inner.unit) * largest * total)
-
-
-def fast_gradients(
-    layer: spec.Conv, x: Array, weights: Weights, upstream: Array
-) -> dict[str, Array]:
-    """Return the normwise bounds that FFT and Winograd kernels keep in the backward pass.
-
-    The gradient for the input is a convolution of the upstream gradient with the kernel, and that
-    for the weight one of the input with the upstream gradient, summed over the batch
-    (``docs/derivations.md``, section f). Each has its gradient's shape, or broadcasts to it.
-    """
-    output = format_of(x.dtype.name)
-    unit = _accumulator(output).unit
-    samples = tuple(range(1, x.ndim))
-    given, sent = (np.abs(np.asarray(a, dtype=np.float64)) for a in (x, upstream))
-    kernel = np.abs(np.asarray(weights["weight"], dtype=np.float64))
-    taps = kernel.sum(axis=tuple(range(layer.rank)))  # (in // groups, out)
-    outputs = layer.out_channels // layer.groups
-    reads = taps.reshape(-1, layer.groups, outputs).sum(axis=-1).T.ravel()
-    sums = sent.sum(axis=samples[:-1], keepdims=True)
-    roundings = _transformed(layer, x)
-
-    def norm(a: Array) -> Array:
-        return np.asarray(np.sqrt((a**2).sum(axis=samples, keepdims=True)))
-
-    passed = growth(roundings + layer.out_channels, unit) * norm(sent) * reads
-    used = growth(roundings + len(x), unit) * (norm(given) * sums).sum(axis=0)
-    if _winograd(layer):
-        largest = sent.max(axis=samples, initial=0.0, keepdims=True)
-        passed = np.maximum(passed, _WINOGRAD * growth(outputs + 35, unit) * largest * reads)
-        largest = given.max(axis=samples, initial=0.0, keepdims=True)
-        count = math.prod(upstream.shape[:-1]) + 35
-        used = np.maximum(used, _WINOGRAD * growth(count, unit) * (largest * sums).sum(axis=0))
-    lost = (roundings + layer.out_channels + len(x)) * output.tiny
-    return {"input": passed + lost, "weight": used + lost}
-
-
-def _gradient_terms(layer: spec.Layer, x: Array, upstream: Array) -> dict[str, int]:
-    """Return how many roundings a term of each gradient can meet."""
-    positions = math.prod(upstream.shape[:-1])
-    match layer:
-        case spec.Conv():
-            reads = math.prod(layer.window) * (layer.out_channels // layer.groups)
-            return {"input": reads + 2, "weight": positions + 2, "bias": positions + 2}
-        case spec.Dense():
-            counts = {"input": layer.out_features + 2}
-            return counts | {"weight": positions + 2, "bias": positions + 2}
-        case spec.LpPool():
-            terms = 4 * math.prod(layer.window) + 4 * layer.p + 4 * _LIBRARY
-        case spec.StochasticPool():
-            terms = 6 * math.prod(layer.window) + 16
-        case spec.Windowed():
-            terms = math.prod(layer.window) + 4
-        case spec.Adaptive():
-            terms = math.prod(layer.output) + 4
-        case _:
-            terms = math.prod(x.shape[1:-1]) + 4
-    return {"input": terms}
-
-
-def _gradient_parts(layer: spec.StochasticPool, x: Array, upstream: Array) -> Array:
-    """Return the gradient of the evaluation with the parts of ``(2 x - y) / sum x`` added up."""
-    values, _ = windows(layer, x, 0.0)
+def _largest(layer: spec.Layer, x: Array, found: Sums) -> Array:
+    """Return the largest partial result that a plain way of computing can meet."""
     with np.errstate(all="ignore"):
-        shares = np.nan_to_num(upstream / values.sum(axis=-2), posinf=0.0, neginf=0.0)
-    parts = 2 * values + forward(layer, x)[..., None, :]
-    return scatter(layer, x.shape, parts * shares[..., None, :])
+        match layer:
+            case spec.LpPool():
+                return np.abs(found.value) ** layer.p * cells(layer, x.shape)
+            case spec.StochasticPool():
+                values, _ = windows(layer, np.asarray(x, dtype=np.float64), 0.0)
+                return np.asarray((values**2).sum(axis=-2))
+    if layer.has_weights:
+        return found.size
+    return found.size * cells(layer, x.shape)  # a mean is divided after it was summed
 
 
-def gradient_bounds(
-    layer: spec.Layer, x: Array, weights: Weights, upstream: Array
-) -> dict[str, Bound]:
-    """Return the bound for each gradient of ``sum(layer(x) * upstream)``, by name.
+def _in_range(value: Array, error: Array, largest: Array, inner: Format, output: Format) -> Array:
+    """Return where no order overflows, or the result itself is not finite."""
+    overflow = np.nan_to_num(largest, nan=np.inf)
+    fits = (overflow < inner.largest) & (np.abs(value) + error < output.largest)
+    return np.asarray(fits | ~np.isfinite(value))
 
-    A gradient is the adjoint of a sum, so it is a sum too: of one term for each output that read
-    the cell, or for each position that used the weight (``docs/derivations.md``, section h).
-    The input must not tie where the layer selects. Sums of products of whole numbers are exact, as
-    long as the precision holds them (section d).
+
+def _all(layer: spec.Layer, x: Array, weights: Weights) -> tuple[Sums, Accumulated, Array, Array]:
+    """Return a layer's sums, its errors by accumulator, and its partial results with growth."""
+    output = format_of(x.dtype.name)
+    with np.errstate(all="ignore"):
+        found = sums(layer, x, weights)
+        roundings = _roundings(layer, x.shape, found.count)
+        by = accumulated(output, found.value, roundings, _rounded(layer, x, weights, found))
+        largest = _largest(layer, x, found)
+    return found, by, largest, roundings
+
+
+def bound(layer: spec.Layer, x: Array, weights: Weights) -> Bound:
+    """Return the bound that a sum layer is judged by.
+
+    Sums may be kept in the input's own format or a wider one. Halves may add in pairs, and one by
+    one as long as the growth of that is at most ``MOST_GROWTH``; past it they need float32. Whole
+    numbers whose absolute sum the format holds come out exactly, in any order (section d).
     """
-    fmt = format_of(x.dtype.name)
-    exact = gradients(layer, x, weights, upstream)
-    selects = isinstance(layer, SELECTIONS)
-    absolute = {name: np.abs(w.astype(np.float64)) for name, w in weights.items()}
-    places = x if selects else np.abs(x.astype(np.float64))
-    sizes = gradients(layer, places, absolute, np.abs(upstream.astype(np.float64)))
-    counts = _gradient_terms(layer, x, upstream)
-    operands = (x, upstream, *weights.values()) if layer.has_weights else ()
-    whole = bool(operands) and all((a == np.rint(a)).all() for a in operands)
-    bounds = {}
-    for name, value in exact.items():
-        size = np.abs(sizes[name])
-        if isinstance(layer, spec.StochasticPool):
-            size = _gradient_parts(layer, places, np.abs(upstream.astype(np.float64)))
-        error = (growth(counts[name], fmt.unit) + growth(counts[name], 2.0**-53)) * size
-        if isinstance(layer, spec.LpPool) and layer.p > 1:
-            error = error + 400 * layer.p * fmt.unit * size  # rounded exponents, see _norm
-        error = error + fmt.unit * np.abs(value) + 4 * counts[name] * fmt.tiny
-        if whole:
-            error = np.where(size <= 2.0**fmt.bits, 0.0, error)
-        judged = size * counts[name] < fmt.largest
-        bounds[name] = Bound(value, error, judged | ~np.isfinite(value))
+    output = format_of(x.dtype.name)
+    found, by, largest, roundings = _all(layer, x, weights)
+    with np.errstate(all="ignore"):
+        error = by.judged + output.tiny
+        exact = found.whole & (found.size * _divisor(layer, x) <= 2.0**output.bits)
+        error = np.where(exact, 0.0, error)
+        sharp = np.broadcast_to(by.sharp, found.value.shape)
+        judged = np.where(
+            sharp,
+            _in_range(found.value, error, _grown(largest, roundings, output), output, output),
+            _in_range(
+                found.value,
+                error,
+                _grown(largest, roundings, accumulator(output)),
+                accumulator(output),
+                output,
+            ),
+        )
+    return Bound(found.value, error, judged)
+
+
+def _grown(largest: Array, roundings: Array, inner: Format) -> Array:
+    return np.asarray(largest * (1 + growth(roundings, inner.unit)))
+
+
+def _divisor(layer: spec.Layer, x: Array) -> int:
+    """Return by what a layer that divides exactly divides its sums."""
+    return 1 if layer.has_weights or not divides_exactly(layer, x.shape) else cells(layer, x.shape)
+
+
+def by_accumulator(layer: spec.Layer, x: Array, weights: Weights) -> dict[str, Bound]:
+    """Return what halves may return by the accumulator of their sums, the best first.
+
+    ``half``, any order in the half itself, may be vacuous: where its growth is large it excuses
+    anything. Where float32 does not overflow, ``float32`` and ``pairwise half`` are judged.
+    """
+    output = format_of(x.dtype.name)
+    found, by, largest, roundings = _all(layer, x, weights)
+    errors = {
+        "float32": by.wide,
+        "pairwise half": np.maximum(by.wide, by.pairwise),
+        "half": np.maximum(by.wide, by.own),
+    }
+    with np.errstate(all="ignore"):
+        bounds = {}
+        for name, error in errors.items():
+            inner = output if name == "half" else accumulator(output)
+            grown = _grown(largest, roundings, inner)
+            most = error + output.tiny
+            fits = _in_range(found.value, most, grown, inner, output)
+            bounds[name] = Bound(found.value, most, fits)
     return bounds
