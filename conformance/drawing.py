@@ -18,6 +18,8 @@ P = ParamSpec("P")
 
 Choices = tuple[int, ...]
 
+_AXES = 3
+"""The choices that an option takes, and an absent one does not: one for each axis."""
 _TRIES = 100
 """How often a filtered strategy draws again."""
 
@@ -133,6 +135,7 @@ def _simpler(choices: Choices, place: int) -> Iterator[Choices]:
     if not value:
         return
     yield (*before, *after)
+    yield (*before, 0, *after[_AXES:])
     for less in sorted({0, 1, 2, value // 2, value - 1}):
         if less < value:
             yield (*before, less, *after)
