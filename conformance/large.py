@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.designed import of_regimes
-from cnnformance.conformance.usual import MANY, Sized, of_other_ranks, usual
+from cnnformance.conformance.kinds import HALVES
+from cnnformance.conformance.sized import Sized, first, interleaved, spread
+from cnnformance.conformance.usual import MANY, families, of_other_ranks
 from cnnformance.conformance.usual import POOLS as USUAL_POOLS
 from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
@@ -170,31 +173,59 @@ OTHERS: dict[type[spec.Layer], tuple[Sized, ...]] = {
     ),
     spec.ReLU: (({}, (2, 5003)), ({}, (2, 70001)), ({}, (2, 7, 11, 5))),
 }
-COUNTED: tuple[Sized, ...] = tuple(
+COUNTED = spread(
     ({**fields, "count_include_pad": True}, shape)
     for fields, shape in (*OPTIONS, *USUAL_POOLS)
     if fields.keys() & {"padding", "ceil_mode"}
 )
 
 
+def _positions(kind: type[spec.Layer], most: int) -> Iterator[Sized]:
+    """Yield layers over more places than ``most``, along each axis and in all."""
+    more, side = most + 44, math.isqrt(most) + 3
+    lines = ((more,), (3, more), (more, 2), (side, side), (2, more, 2))
+    if issubclass(kind, spec.Adaptive):
+        yield {"output": (more // 3,)}, (2, more, 1)
+        yield {"output": (3, 2)}, (2, 4, more, 1)
+        yield {"output": (more, 2)}, (2, 7, 3, 1)
+        return
+    if issubclass(kind, spec.Global):
+        yield from (({"rank": len(line)}, (2, *line, 1)) for line in lines[:2])
+        return
+    if not issubclass(kind, spec.Pool | spec.Conv):
+        return
+    channels = {"in_channels": 1, "out_channels": 2} if issubclass(kind, spec.Conv) else {}
+    for number, line in enumerate(lines):
+        stride = 2 if number % 2 else 1
+        fields = {"window": (2,) * len(line), "stride": (stride,) * len(line)}
+        yield {**fields, **channels}, (2, *line, 1)
+
+
 def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Iterator[Case]:
     """Yield the cases of a kind, in regimes that show a lost tail, a swap and a drowned sum.
 
     Of the layers that networks have, one in ``every``; those of one and three dimensions in float32
-    and float64 alone.
+    and float64 alone. Each prefix holds its share of every family of them, halves begin with maps
+    of more places than their numbers can count.
     """
-    sized = (*OTHERS.get(kind, (*POOLS, *OPTIONS, *_SPARSE)), *usual(kind, every))
+    sized = [*families(kind, every), spread(OTHERS.get(kind, (*POOLS, *OPTIONS, *_SPARSE)))]
     if issubclass(kind, spec.AveragePool):
-        sized = (*sized, *COUNTED[::every])
+        sized.append(first(COUNTED, every))
+    if dtype in HALVES:
+        sized.insert(0, tuple(_positions(kind, 2 ** bounds.format_of(dtype).bits)))
     if dtype in ("float32", "float64"):
-        sized = (*sized, *of_other_ranks(kind, every))
+        sized += of_other_ranks(kind, every)
     regimes: tuple[str, ...] = ("negative", "integer")
+    batch = 2
     if issubclass(kind, spec.StochasticPool):
         regimes = ("positive", "faint")
     elif issubclass(kind, bounds.SELECTIONS):  # the extreme value at either end, or in no padding
         regimes = ("rising", "falling", "negative")
-        sized = tuple((fields, (3 if n == 2 else n, *rest)) for fields, (n, *rest) in sized)
-    pairs = ((kind(**fields), shape) for fields, shape in sized)
+        batch = 3
+    pairs = (
+        (kind(**fields), (batch if n == 2 else n, *rest))
+        for fields, (n, *rest) in interleaved(*sized)
+    )
     yield from of_regimes(dtype, *pairs, regimes=regimes)
     if issubclass(kind, spec.AveragePool):  # a running sum loses what larger neighbours drown
         running = (kind(window=(3,), stride=(1,)), (2, 40, 2))

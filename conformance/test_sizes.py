@@ -114,6 +114,6 @@ def test_sizes(ask: Ask, kind: type[spec.Layer]) -> None:
 def test_large(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
     """So it does where several sizes or options are large at once, in every dtype."""
     asked = large(kind, dtype, ask.profile.every)
-    if ask.profile.name == "quick" and dtype != "float32":
-        asked = itertools.islice(asked, 2)
+    if ask.profile.name == "quick" and dtype != "float32":  # the first of each family
+        asked = itertools.islice(asked, 8)
     ask.sweep(asked, ask.output)

@@ -7,11 +7,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cnnformance.conformance import edges
+from cnnformance.conformance.sized import Sized, first, interleaved, spread
 from cnnformance.conformance.strategies import every_window_reads
 from cnnformance.spec import layers as spec
-
-Sized = tuple[dict[str, Any], spec.Shape]
-"""The fields of a layer, and the shape of its input."""
 
 MANY = 65537
 """Samples, or channels: more than fit into 16 bits."""
@@ -27,8 +26,10 @@ def triples(*axes: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
     For up to six axes of up to five options: an orthogonal array of strength three (K. A. Bush,
     Orthogonal arrays of index unity, Annals of Mathematical Statistics 23, 1952). Its rows are the
     polynomials of degree two modulo 5, by their values at each point and their leading coefficient.
+    They come in fives that have each option of each axis.
     """
-    for a, b, c in itertools.product(range(5), repeat=3):
+    for i, j, a in itertools.product(range(5), repeat=3):
+        b, c = (a + j) % 5, (a + i) % 5
         levels = [*((a + b * t + c * t * t) % 5 for t in range(5)), c]
         yield tuple(axis[n % len(axis)] for axis, n in zip(axes, levels, strict=False))
 
@@ -227,12 +228,6 @@ def _whole() -> Iterator[Sized]:
 
 
 POOLS = (*_pools(), *_whole())
-CONVOLUTIONS = (
-    *_kernels(2),
-    *_tiled_convolutions(),
-    *_dense_convolutions(),
-    *_grouped_convolutions(),
-)
 DENSE: tuple[Sized, ...] = (
     ({"in_features": 1, "out_features": 1}, (33, 1)),
     ({"in_features": 3, "out_features": 2}, (65, 3)),
@@ -261,27 +256,52 @@ ADAPTIVE: tuple[Sized, ...] = (
 )
 
 
-def usual(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
-    """Return one in ``every`` layers of a kind with its input; none for layers without options."""
-    sized: tuple[Sized, ...] = ()
+def families(kind: type[spec.Layer], every: int = 1) -> list[tuple[Sized, ...]]:
+    """Return the first one in ``every`` of each family of layers; none for layers without options.
+
+    Each family is in an order in which a prefix covers as much as it can.
+    """
+    found: list[tuple[Sized, ...]] = []
     if issubclass(kind, spec.Conv):
-        sized = CONVOLUTIONS
+        found = [
+            tuple(edges.narrow(kind)),
+            tuple(edges.long_groups()),
+            spread(edges.grouped()),
+            tuple(edges.single(kind)),
+            tuple(edges.borders(kind)),
+            tuple(_kernels(2)),
+            spread(_grouped_convolutions()),
+            spread(_tiled_convolutions()),
+            spread(_dense_convolutions()),
+        ]
     elif issubclass(kind, spec.Dense):
-        sized = DENSE
+        found = [spread(DENSE)]
     elif issubclass(kind, spec.Global):
-        sized = GLOBAL
+        found = [GLOBAL]
     elif issubclass(kind, spec.Adaptive):
-        sized = ADAPTIVE
+        found = [spread(ADAPTIVE)]
     elif issubclass(kind, spec.Pool):
-        sized = (*_windows(kind, 2), *POOLS)
-    return sized[::every]
+        found = [
+            tuple(edges.narrow(kind)),
+            tuple(edges.single(kind)),
+            tuple(edges.borders(kind)),
+            tuple(_windows(kind, 2)),
+            spread(_pools()),
+            spread(_whole()),
+        ]
+    return [first(family, every) for family in found]
 
 
-def of_other_ranks(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
-    """Return one in ``every`` layers by design of one and of three dimensions."""
-    sized: tuple[Sized, ...] = ()
+def usual(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
+    """Return the layers of all families, the first of each first."""
+    return interleaved(*families(kind, every))
+
+
+def of_other_ranks(kind: type[spec.Layer], every: int = 1) -> list[tuple[Sized, ...]]:
+    """Return likewise the layers by design of one and of three dimensions."""
+    found: list[tuple[Sized, ...]] = []
     if issubclass(kind, spec.Conv):
-        sized = (*_kernels(1), *_kernels(3))
+        found = [tuple(_kernels(1)), tuple(_kernels(3))]
     elif issubclass(kind, spec.Pool):
-        sized = (*_windows(kind, 1), *_windows(kind, 3))
-    return sized[::every]
+        found = [tuple(_windows(kind, 1)), tuple(_windows(kind, 3))]
+    return [first(family, every) for family in found]

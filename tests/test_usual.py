@@ -1,4 +1,4 @@
-"""The layers as networks have them: which options meet, and that each layer has an answer."""
+"""The layers as networks have them: which options meet, in which order, and that each has cells."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from cnnformance.conformance.usual import of_other_ranks, triples, usual
+from cnnformance.conformance.sized import first, interleaved, spread
+from cnnformance.conformance.usual import families, of_other_ranks, triples, usual
 from cnnformance.reference import output_shape
 from cnnformance.spec import layers as spec
 
@@ -21,11 +22,44 @@ def test_any_options_of_three_axes_meet() -> None:
         assert met == set(itertools.product(*(AXES[axis] for axis in three)))
 
 
+def test_five_rows_have_each_option() -> None:
+    rows = list(triples(*AXES))
+    for start in range(0, 125, 5):
+        for axis, options in enumerate(zip(*rows[start : start + 5], strict=True)):
+            assert set(options) == set(AXES[axis])
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 8, 100])
+def test_each_prefix_is_spread_over_the_whole(size: int) -> None:
+    order = spread(range(size))
+    assert sorted(order) == list(range(size))
+    for length in range(1, size + 1):
+        ends = [-1, *sorted(order[:length]), size]
+        widest = max(after - before for before, after in itertools.pairwise(ends))
+        assert widest <= 4 * size / length + 1
+
+
+def test_families_are_taken_in_equal_parts() -> None:
+    order = interleaved(tuple("aaaaaaaa"), tuple("bbbb"), tuple("cc"))
+    assert order[:3] == ("a", "b", "c")
+    for length in range(3, len(order) + 1):
+        shares = [order[:length].count(name) / order.count(name) for name in "abc"]
+        assert max(shares) - min(shares) <= 1 / 2
+
+
+def test_a_part_is_rounded_up() -> None:
+    assert first((), 7) == ()
+    assert first((1, 2, 3), 7) == (1,)
+    assert first(tuple(range(15)), 7) == (0, 1, 2)
+
+
 @pytest.mark.parametrize("kind", spec.TYPES.values())
 def test_each_layer_gives_cells(kind: type[spec.Layer]) -> None:
-    for fields, shape in (*usual(kind), *of_other_ranks(kind)):
+    for fields, shape in (*usual(kind), *interleaved(*of_other_ranks(kind))):
         assert min(output_shape(kind(**fields), shape)) > 0, (fields, shape)
 
 
-def test_one_in_seven_is_taken() -> None:
-    assert usual(spec.Conv, 7) == usual(spec.Conv)[::7] != usual(spec.Conv)
+def test_one_in_seven_of_each_family_is_taken() -> None:
+    for some, whole in zip(families(spec.Conv, 7), families(spec.Conv), strict=True):
+        assert some == whole[: len(some)]
+        assert len(some) == -(-len(whole) // 7)

@@ -1,0 +1,114 @@
+"""Cases by design, of windows at edges: few of them, one cell each, across the ends of blocks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from cnnformance.conformance.sized import Sized
+from cnnformance.spec import layers as spec
+
+_RANKS = (3, 2, 1)
+_PAIRS = ((4, 8), (1, 1), (3, 2), (16, 16), (2, 3))
+"""Channels of convolutions, in and out."""
+
+
+def _sized(kind: type[spec.Layer], number: int, spatial: spec.Shape, **fields: Any) -> Sized:
+    """Return a layer of windows and two samples for it; the channels change with the number."""
+    ins, outs = _PAIRS[number % len(_PAIRS)]
+    if issubclass(kind, spec.Conv):
+        fields = {"in_channels": ins, "out_channels": outs, **fields}
+    return fields, (2, *spatial, ins)
+
+
+def narrow(kind: type[spec.Layer]) -> Iterator[Sized]:
+    """Yield layers whose result is one or two cells wide along one axis, and four along others."""
+    number = itertools.count()
+    for stride, count, rank in itertools.product((2, 1, 3), (1, 2), _RANKS):
+        for axis in reversed(range(rank)):
+            counts = [count if n == axis else 4 for n in range(rank)]
+            left_over = int(stride > 1)
+            spatial = tuple(3 + (n - 1) * stride + left_over for n in counts)
+            yield _sized(kind, next(number), spatial, window=(3,) * rank, stride=(stride,) * rank)
+
+
+_POOLED: tuple[dict[str, Any], ...] = (
+    {"stride": (2, 3, 2), "ceil_mode": True},
+    {"stride": (2, 1, 3), "dilation": (2, 3, 2)},
+    {"stride": (1, 1, 1), "dilation": (3, 1, 2)},
+    {"stride": (1, 1, 1), "padding": "same"},
+    {"stride": (2, 3, 2)},
+)
+_CONVOLVED: tuple[dict[str, Any], ...] = (
+    {"stride": (2, 1, 2), "padding": ((1, 0), (0, 2), (2, 1))},
+    {"stride": (2, 3, 2), "dilation": (2, 3, 2), "padding": ((1, 1), (1, 1), (1, 1))},
+    {"padding": ((0, 2), (2, 1), (0, 3))},
+    {"stride": (2, 3, 2)},
+    {"dilation": (3, 1, 2), "padding": ((3, 3), (2, 2), (1, 1))},
+    {"dilation": (3, 1, 2), "padding": "same"},
+    {"groups": 2, "in_channels": 4, "out_channels": 6, "padding": ((1, 2), (0, 1), (1, 1))},
+)
+
+
+def single(kind: type[spec.Layer]) -> Iterator[Sized]:
+    """Yield windows of one cell with the options that they can have, which differ by the axis."""
+    options = _CONVOLVED if issubclass(kind, spec.Conv) else _POOLED
+    for (number, option), rank in itertools.product(enumerate(options), (2, 1, 3)):
+        fields = {k: v[:rank] if isinstance(v, tuple) else v for k, v in option.items()}
+        layer, (batch, *spatial, channels) = _sized(
+            kind, number, (6, 7, 5)[:rank], window=(1,) * rank, **fields
+        )
+        yield layer, (batch, *spatial, layer.get("in_channels", channels))
+
+
+def borders(kind: type[spec.Layer]) -> Iterator[Sized]:
+    """Yield windows that overlap across cells 32, 64, 128 and 256 of each axis."""
+    for stride, axis in itertools.product((1, 2), range(3)):
+        for rank in (rank for rank in _RANKS if axis < rank):
+            window = tuple(3 if n == axis else 2 for n in range(rank))
+            spatial = tuple(270 if n == axis else 3 for n in range(rank))
+            strides = tuple(stride if n == axis else 1 for n in range(rank))
+            yield _sized(kind, 2 + axis, spatial, window=window, stride=strides)
+
+
+def _dilated(window: spec.Shape, dilation: int, *, padded: bool) -> Sized:
+    """Return a dilation of a window, and a map for three windows or more along each axis."""
+    reach = [dilation * (w - 1) for w in window]
+    pads = tuple((n // 2, n - n // 2) if padded else (0, 0) for n in reach)
+    return {"dilation": (dilation,) * len(window), "padding": pads}, tuple(n + 3 for n in reach)
+
+
+def _strided(window: spec.Shape, word: str) -> Sized:
+    """Return a stride of two, and a map on which ``same`` adds an odd cell, or none to single."""
+    fields = {"stride": (2,) * len(window), "padding": word}
+    return fields, tuple(8 if w > 1 else 7 for w in window)
+
+
+def grouped() -> Iterator[Sized]:
+    """Yield grouped and depthwise convolutions, of long rows too, dilated far or strided."""
+    windows: tuple[spec.Shape, ...] = (
+        *((1, 5), (5, 1), (3, 3), (1, 2)),
+        *((5,), (2,)),
+        *((1, 1, 5), (3, 1, 1), (1, 3, 1), (2, 2, 2)),
+    )
+    channels = ((3, 3, 3), (4, 6, 2), (8, 8, 8), (4, 8, 4))
+    for row, window in enumerate(windows):
+        options = (
+            _dilated(window, 4, padded=False),
+            _strided(window, "same"),
+            _dilated(window, 5, padded=True),
+            _strided(window, "same_lower"),
+        )
+        for column, (fields, spatial) in enumerate(options):
+            ins, outs, groups = channels[(row + column) % len(channels)]
+            more = {"in_channels": ins, "out_channels": outs, "groups": groups}
+            yield {"window": window, **fields, **more}, (2, *spatial, ins)
+
+
+def long_groups() -> Iterator[Sized]:
+    """Yield grouped and depthwise convolutions of more than 128 cells a window."""
+    for window, spatial in (((131,), (135,)), ((12, 12), (13, 14)), ((1, 260), (2, 262))):
+        for groups in (2, 4):
+            more = {"in_channels": 4, "out_channels": 4, "groups": groups}
+            yield {"window": window, **more}, (2, *spatial, 4)

@@ -1,0 +1,38 @@
+"""Layers with the shape of an input, and the order in which a list of them is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from cnnformance.spec import layers as spec
+
+Sized = tuple[dict[str, Any], spec.Shape]
+"""The fields of a layer, and the shape of its input."""
+
+T = TypeVar("T")
+
+
+def spread(items: Iterable[T]) -> tuple[T, ...]:
+    """Return the items in an order in which each prefix is spread evenly over all of them.
+
+    The places are those of the van der Corput sequence: numbers with their bits reversed.
+    """
+    listed = tuple(items)
+    bits = max(1, (len(listed) - 1).bit_length())
+    places = (int(f"{n:0{bits}b}"[::-1], 2) for n in range(1 << bits))
+    return tuple(listed[place] for place in places if place < len(listed))
+
+
+def interleaved(*families: tuple[T, ...]) -> tuple[T, ...]:
+    """Return the members of all families, the first of each first.
+
+    Each prefix holds of every family as large a part as of the others; each keeps its order.
+    """
+    placed = [(n / len(family), item) for family in families for n, item in enumerate(family)]
+    return tuple(item for _, item in sorted(placed, key=lambda pair: pair[0]))
+
+
+def first(items: tuple[T, ...], every: int) -> tuple[T, ...]:
+    """Return the first one in ``every`` items, rounded up."""
+    return items[: -(-len(items) // every)]
