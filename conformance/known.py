@@ -161,7 +161,7 @@ def in_range(version: str, ranges: str) -> bool:
     except InvalidSpecifier as error:
         raise ValueError(f"{ranges!r} holds no bounds such as '>=2.13,<3'") from error
     try:
-        own = Version(version.partition(" ")[0])
+        own = Version(version.partition(" ")[0].rstrip(",;"))
     except InvalidVersion:
         return not accepted
     return accepted.contains(own, prereleases=True)

@@ -77,6 +77,7 @@ def test_an_entry_explains_its_own_failure_alone() -> None:
         ("2.13.0.post1", ">2.13.0", False),
         ("2.9", ">=2.10", False),
         ("3.15.1 on tensorflow 2.21.0", ">=3.15,<3.16", True),
+        ("2.21.0, Keras 3.15.1", ">=2.21,<2.22", True),
         ("unknown", ">=0", False),
         ("unknown", "", True),
         ("", "", True),
