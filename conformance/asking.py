@@ -25,7 +25,7 @@ from cnnformance.spec import layers as spec
 
 T = TypeVar("T")
 
-_MOST = {"hang": 2, "crash": 5}
+_MOST = {"hang": 2, "crash": 3}
 """How many failures of these effects a question goes on after: each costs a process."""
 _REFUSALS = 30
 """A list of cases of which the subject has declined so many, and answered none, ends there."""

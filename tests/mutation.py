@@ -1,25 +1,27 @@
 """The mutation score: how many faulty backends the suite catches, and how soon.
 
-Run as ``python tests/mutation.py [--profile P] [--only TEXT] [--jobs N] [--correct]``. Each faulty
-backend is put through the public interface, first to the questions about its layer, and to all of
-them if it survives those. ``--correct`` runs the correct-but-different backends instead, all of
-whose verdicts must pass. Exit status 0: every fault caught, or no correct backend flagged.
+Run as ``python tests/mutation.py [--profile P] [--only TEXT] [--every N] [--jobs N] [--correct]``.
+Each faulty backend is put through the public interface, first to the questions about its layer, and
+to all of them if it survives those. ``--correct`` runs the correct-but-different backends instead,
+all of whose verdicts must pass. Exit status 0: every fault caught, or no correct backend flagged.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import multiprocessing
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from unittest import mock
 
 import pytest
 
@@ -29,18 +31,42 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from corpus.correct import CORRECT  # noqa: E402 - found through the path above
 from corpus.faulty import FAULTS  # noqa: E402 - likewise
 
+from cnnformance.conformance.asking import PROFILES  # noqa: E402 - likewise
 from cnnformance.reports import records  # noqa: E402 - likewise
+
+CURVE = (0.5, 1, 3, 5, 15, 60)
+"""The CPU seconds of asking at which the power curve is told."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one backend: the question that flagged it (empty: none), and the cost."""
+    """What became of one backend: the question that flagged it (empty: none), and the cost.
+
+    ``seconds`` are those of the processor while questions were asked.
+    """
 
     name: str
     question: str
     message: str
     examples: int
     seconds: float
+
+
+class Clock:
+    """Adds up the time of the processor that asking takes."""
+
+    def __init__(self) -> None:
+        """Begin at 0."""
+        self.seconds = 0.0
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
+        """Add the time of one question."""
+        start = time.process_time()
+        try:
+            return (yield)
+        finally:
+            self.seconds += time.process_time() - start
 
 
 class Only:
@@ -60,24 +86,29 @@ class Only:
 
 
 def put(target: str, profile: str, seed: int, plugins: Sequence[object] = ()) -> Outcome:
-    """Run the suite over one backend in this process, until the first failing verdict."""
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    """Run the suite over one backend in this process, until the first failing case."""
+    clock = Clock()
+    first = dataclasses.replace(PROFILES[profile], causes=1, shrinks=0)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.dict(PROFILES, {profile: first}),
+    ):
         record = Path(folder) / "verdicts.jsonl"
         arguments = [
             str(ROOT / "conformance"), "--rootdir", str(ROOT), "--backend", target, "--in-process",
             "--profile", profile, "--seed", str(seed), "--record", str(record), "-x", "-q",
             "-p", "no:cacheprovider", "--tb=no",
+            "--assert=plain",  # this process has imported the modules that would be rewritten
         ]  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):
-            pytest.main(arguments, plugins=list(plugins))
+            pytest.main(arguments, plugins=[clock, *plugins])
         verdicts = records.read(record).verdicts if record.exists() else ()
     if not verdicts:
         raise RuntimeError(f"{target}: nothing was asked")
     flagged = next((v for v in verdicts if v.verdict in records.FAILING), None)
     examples = sum(v.examples for v in verdicts)
     question, message = (flagged.question, flagged.message) if flagged else ("", "")
-    return Outcome(target, question, message, examples, time.monotonic() - start)
+    return Outcome(target, question, message, examples, clock.seconds)
 
 
 def ask_layer(key: str, profile: str, seed: int = 0) -> Outcome:
@@ -89,7 +120,14 @@ def catch(job: tuple[str, str, int]) -> Outcome:
     """Put one fault to the questions about its layer, then to all."""
     key, profile, seed = job
     first = ask_layer(key, profile, seed)
-    return first if first.question else put(_target(key), profile, seed)
+    if first.question:
+        return first
+    second = put(_target(key), profile, seed)
+    return dataclasses.replace(
+        second,
+        examples=first.examples + second.examples,
+        seconds=first.seconds + second.seconds,
+    )
 
 
 def _target(key: str) -> str:
@@ -107,12 +145,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", default="default")
     parser.add_argument("--only", default="", help="backends whose name contains this")
+    parser.add_argument("--every", type=int, default=1, help="one backend in so many")
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--correct", action="store_true", help="the correct backends instead")
     options = parser.parse_args()
     names = list(CORRECT) if options.correct else list(FAULTS)
-    jobs = [(n, options.profile, options.seed) for n in names if options.only in n]
+    names = [name for name in names if options.only in name][:: options.every]
+    jobs = [(name, options.profile, options.seed) for name in names]
     found = {}
     with multiprocessing.Pool(options.jobs, maxtasksperchild=10) as pool:
         work = pool.imap_unordered(spare if options.correct else catch, jobs)
@@ -142,9 +182,13 @@ def _score(found: dict[str, Outcome]) -> int:
             caught[group] += bool(outcome.question)
     for group in sorted(totals):
         print(f"{caught[group]:4d} / {totals[group]:4d}  {group}")
-    if killed := [o for o in found.values() if o.question]:
+    killed = [outcome for outcome in found.values() if outcome.question]
+    if killed:
         seconds, examples = median(o.seconds for o in killed), median(o.examples for o in killed)
-        print(f"median to detection: {seconds:.2f} s, {examples:.0f} examples")
+        print(f"median to detection: {seconds:.2f} CPU seconds, {examples:.0f} examples")
+    for limit in CURVE:
+        share = sum(outcome.seconds <= limit for outcome in killed) / max(len(found), 1)
+        print(f"caught within {limit:g} CPU seconds of asking: {share:.1%}")
     return int(caught["all"] < totals["all"])
 
 
