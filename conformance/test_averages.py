@@ -8,7 +8,8 @@ from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
-from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype, law, laws
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype, law, laws, one_window
 from cnnformance.conformance.laws import alike, answer, few, holds, require
 from cnnformance.conformance.regimes import is_integer
 from cnnformance.conformance.strategies import cases
@@ -134,6 +135,41 @@ def test_constant_window(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
         holds("windows of equal values", np.multiply.outer(values, pooled), said)
 
     few(ask, cases(kind, dtype, regimes=("integer",)), question, 12)
+    if issubclass(kind, spec.Pool):  # padding is none of the values
+        drawn = cases(kind, dtype, plain=False, regimes=("integer",)).map(_uncounted)
+        ask.explore(drawn, question, max(2, ask.profile.examples // 12))
+
+
+def _uncounted(case: Case) -> Case:
+    counts = {"count_include_pad": False} if isinstance(case.layer, spec.AveragePool) else {}
+    return case.with_(layer=windowed(case).replace(**counts))
+
+
+@law("mean-of-many-trait")
+def test_mean_of_many(ask: Ask, kind: type[spec.Layer]) -> None:
+    """The mean of more ones than float32 can count is 1, or what a sum that stops growing leaves.
+
+    A sum one by one in float32 stops at 2**24: honest, and a trait.
+    """
+    if ask.profile.name != "thorough":
+        return  # each map takes 100 MB
+
+    def question(case: Case) -> None:
+        x = np.broadcast_to(np.ones((), np.float32), case.shape)
+        y = ask.run(case.layer, x, memory="broadcast").astype(np.float64)
+        if not ((y > 0) & (y <= 1)).all():
+            message = f"the mean of {x.size} ones is {y.ravel()[0]}"
+            raise Failure("value", message, arrays={"x": x[:, :1, :1]}, expected="above 0, to 1")
+        value = "is the value" if (y == 1).all() else "stops growing"
+        ask.trait(
+            f"mean of more than 2**24 equal values in {kind.__name__}",
+            value,
+            str(case.layer),
+            f"{y.ravel()[0]}",
+        )
+
+    spatial = (4096, 6144)
+    ask.sweep([Case(one_window(kind, spatial), (1, *spatial, 1))], question)
 
 
 @law("absolutely-homogeneous")

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from cnnformance.adapters.backend import Array
+from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import alike, answer, few, holds, require, shifted
+from cnnformance.conformance.models import given
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.variants import longer, padded, random, unit_cells, windowed
 from cnnformance.spec import clauses
@@ -135,3 +137,31 @@ def test_bias(ask: Ask) -> None:
         require("not the bias", said.y == bias, said)
 
     few(ask, cases(spec.Conv), question)
+
+
+@law("convolution-without-channels")
+def test_no_channels(ask: Ask, kind: type[spec.Conv]) -> None:
+    """Without input channels the output is the bias, without output channels empty, or refused."""
+
+    def question(case: Case) -> None:
+        layer, value = windowed(case), "answered"
+        shape = (*(n - 1 for n in case.shape[1:-1]), layer.out_channels)
+        weight = np.ones((*layer.window, layer.in_channels, layer.out_channels), np.float32)
+        bias = np.arange(layer.out_channels, dtype=np.float32) + 1
+        try:
+            y = ask.run_any(layer, case.x, {"weight": weight, "bias": bias})
+        except Failure as failure:
+            if failure.effect != "exception":
+                raise
+            value = "refused"
+        else:
+            judge.equal(y, np.broadcast_to(bias, (case.shape[0], *shape)), "the bias alone")
+        name = "no output channels" if layer.in_channels else "no input channels"
+        ask.trait(name, value, str(layer), str(case.shape))
+
+    def without(rank: int, inputs: int, outputs: int) -> Case:
+        layer = kind.unchecked(window=(2,) * rank, in_channels=inputs, out_channels=outputs)
+        return given(layer, np.zeros((2, *(5, 4, 3)[:rank], inputs), np.float32))
+
+    ask.sweep([without(*one) for one in ((1, 0, 3), (2, 0, 1), (3, 0, 2))], question)
+    ask.sweep([without(*one) for one in ((1, 2, 0), (2, 1, 0), (3, 3, 0))], question)

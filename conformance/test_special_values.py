@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -169,6 +170,41 @@ def test_nan_in_windows(ask: Ask) -> None:
         drawn = cases(kind, plain=False, regimes=("nan",))
         ask.explore(drawn, question, max(6, ask.profile.examples // 5))
     choices.settle(ask, "NaN in a window")
+
+
+@pytest.mark.clauses("pool.max.nan")
+def test_windows_of_nan_alone(ask: Ask) -> None:
+    """A window of NaN alone, of one cell too or in padding, gives NaN or what never wins."""
+    choices = Choices()
+
+    def question(case: Case) -> None:
+        x = np.full(case.shape, np.nan).astype(dtype_named(case.dtype))
+        y = ask.run(case.layer, x).astype(np.float64)
+        worst = -1 if not isinstance(case.layer, spec.MinPool) else 1
+        most = bounds.format_of(case.dtype).largest
+        wrong = ~np.isnan(y) & (worst * y < most)
+        if wrong.any():
+            raise Failure("special", f"NaN alone gives {judge.text(y[wrong][0])}", arrays={"x": x})
+        for never in np.unique(~np.isnan(y)):
+            said = "gives what never wins" if never else "is NaN"
+            choices.add(
+                said, f"{type(case.layer).__name__} {case.dtype} {case.shape}", x, case.layer
+            )
+
+    for kind in _selection_kinds("nan-trait-consistent"):
+        for dtype in FLOATS if ask.profile.name != "quick" else ("float32",):
+            ask.sweep((case.with_(dtype=dtype) for case in _nan_alone(kind)), question)
+    choices.settle(ask, "NaN in a window alone")
+
+
+def _nan_alone(kind: type[spec.Layer]) -> Iterator[Case]:
+    """Yield windows of one cell and of several, at each rank, and in padding."""
+    for spatial in ((1,), (1, 1), (1, 1, 1), (3,), (2, 4), (2, 2, 2)):
+        yield Case(one_window(kind, spatial), (1, *spatial, 3))
+        if issubclass(kind, spec.Pool):
+            rank = len(spatial)
+            fields: dict[str, Any] = {"window": (2,) * rank, "padding": ((1, 0),) * rank}
+            yield Case(kind(**fields, stride=(1,) * rank), (1, *spatial, 3))
 
 
 @pytest.mark.clauses("pipeline.subnormals")
