@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
@@ -34,74 +35,110 @@ def ladder(largest: int) -> Iterator[int]:
     yield from (n for n in (251, 509, 1021, 8191, 65521) if n < largest)
 
 
-def _sized(kind: type[spec.Layer], n: int, regimes: tuple[str, ...]) -> Iterator[Case]:
-    rows = len(regimes)
+Role = tuple[spec.Layer, spec.Shape]
+"""A layer and its input, in which one size has a role: channels, a window, an axis, the batch."""
+
+
+def _roles(kind: type[spec.Layer], n: int, rows: int) -> Iterator[Role]:
+    """Yield a layer with the size n in each role."""
     square = n if n <= 33 else 2
     if issubclass(kind, spec.Dense):
-        yield Case(kind(n, 3), (rows, n), regimes=regimes)
-        yield Case(kind(5, n), (rows, 5), regimes=regimes)
-        yield Case(kind(square, square), (rows, square), regimes=regimes)
-        yield Case(kind(3, 2), (n, 3), regimes=regimes)
-        return
-    if issubclass(kind, spec.ReLU | spec.Flatten):
-        yield Case(kind(), (rows, n, 1), regimes=("normal", "integer"))
-        yield Case(kind(), (rows, square, square, 3), regimes=("normal", "integer"))
-        yield Case(kind(), (n, 2, 2), regimes=("normal", "integer"))
-        return
+        yield kind(n, 3), (rows, n)
+        yield kind(5, n), (rows, 5)
+        yield kind(square, square), (rows, square)
+        yield kind(3, 2), (n, 3)
+    elif issubclass(kind, spec.ReLU | spec.Flatten):
+        yield kind(), (rows, n, 1)
+        yield kind(), (rows, square, square, 3)
+        yield kind(), (n, 2, 2)
+    elif issubclass(kind, spec.Conv):
+        some = min(n, 4097)
+        yield kind((3,)), (rows, n + 2, 1)
+        yield kind((some,)), (rows, some + 1, 1)
+        channels: dict[str, Any] = {"in_channels": 2, "out_channels": 2}
+        yield kind((2, 3), **channels), (rows, square + 1, square + 2, 2)
+        yield kind((2,), **{**channels, "in_channels": some}), (rows, 3, some)
+        yield kind((2,), **{**channels, "out_channels": some}), (rows, 3, 2)
+        yield kind((2, 2), out_channels=2), (n, 2, 3, 1)
+    elif issubclass(kind, spec.Global):
+        yield kind(1), (rows, n, 1)
+        yield kind(), (rows, square, 3, 1)
+        yield kind(), (rows, 3, square, 1)
+        yield kind(), (rows, 2, 2, n)
+        yield kind(), (n, 2, 2, 1)
+    elif issubclass(kind, spec.Adaptive):
+        yield kind((1,)), (rows, n, 1)
+        yield kind((3, 2)), (rows, square, square, 2)
+        yield kind((2, 1)), (rows, 2, 2, n)
+    elif issubclass(kind, spec.Windowed):
+        yield kind((2,)), (rows, n + 1, 1)
+        yield kind((3,), (1,)), (rows, n + 2, 1)
+        yield kind((n,)), (rows, 2 * n if n < 5000 else n, 1)
+        yield kind((2, 2)), (rows, square + 1, 5, 1)
+        yield kind((2, 2)), (rows, 5, square + 1, 1)
+        yield kind((min(n, 33), 3), (1, 1)), (rows, min(n, 33) + 1, 4, 1)
+        yield kind((3, min(n, 33)), (2, 1)), (rows, 5, min(n, 33) + 1, 1)
+        yield kind((2, 2)), (rows, 2, 3, n)
+        yield kind((2, 2)), (n, 2, 2, 1)
+        yield kind((2, 1, 2)), (rows, 2, min(n, 65), 3, 1)
+
+
+def _other_roles(kind: type[spec.Layer], n: int, rows: int) -> Iterator[Role]:
+    """Yield layers of other ranks, and grouped ones, with the size n in each role."""
     if issubclass(kind, spec.Conv):
-        for layer, shape in (
-            (kind(window=(3,), in_channels=1, out_channels=1), (rows, n + 2, 1)),
-            (
-                kind(window=(min(n, 4097),), in_channels=1, out_channels=1),
-                (rows, min(n, 4097) + 1, 1),
-            ),
-            (kind(window=(2, 3), in_channels=2, out_channels=2), (rows, square + 1, square + 2, 2)),
-            (kind(window=(2,), in_channels=min(n, 4097), out_channels=2), (rows, 3, min(n, 4097))),
-            (kind(window=(2,), in_channels=2, out_channels=min(n, 4097)), (rows, 3, 2)),
-            (kind(window=(2, 2), in_channels=1, out_channels=2), (n, 2, 3, 1)),
-        ):
-            yield Case(layer, shape, regimes=regimes)
-        return
+        for rank in (3, 2, 1):
+            window, spatial = (2,) * rank, (2, 3, 2)[:rank]
+            each: dict[str, Any] = {"in_channels": n, "out_channels": n, "groups": n}
+            halves: dict[str, Any] = {"in_channels": 2 * n, "out_channels": 4, "groups": 2}
+            yield kind(window, out_channels=n), (rows, *spatial, 1)
+            yield kind(window, **each), (rows, *spatial, n)
+            yield kind(window, **halves), (rows, *spatial, 2 * n)
+            yield kind(window, in_channels=n), (rows, *spatial, n)
     if issubclass(kind, spec.Global):
-        yield Case(kind(rank=1), (rows, n, 1), regimes=regimes)
-        yield Case(kind(), (rows, square, 3, 1), regimes=regimes)
-        yield Case(kind(), (rows, 3, square, 1), regimes=regimes)
-        yield Case(kind(), (rows, 2, 2, n), regimes=regimes)
-        yield Case(kind(), (n, 2, 2, 1), regimes=regimes)
-        return
-    if issubclass(kind, spec.Adaptive):
-        yield Case(kind(output=(1,)), (rows, n, 1), regimes=regimes)
-        yield Case(kind(output=(3, 2)), (rows, square, square, 2), regimes=regimes)
-        yield Case(kind(output=(2, 1)), (rows, 2, 2, n), regimes=regimes)
-        return
-    assert issubclass(kind, spec.Windowed)
-    windowed: tuple[tuple[spec.Layer, spec.Shape], ...] = (
-        (kind(window=(2,)), (rows, n + 1, 1)),
-        (kind(window=(3,), stride=(1,)), (rows, n + 2, 1)),
-        (kind(window=(n,)), (rows, 2 * n if n < 5000 else n, 1)),
-        (kind(window=(2, 2)), (rows, square + 1, 5, 1)),
-        (kind(window=(2, 2)), (rows, 5, square + 1, 1)),
-        (kind(window=(min(n, 33), 3), stride=(1, 1)), (rows, min(n, 33) + 1, 4, 1)),
-        (kind(window=(3, min(n, 33)), stride=(2, 1)), (rows, 5, min(n, 33) + 1, 1)),
-        (kind(window=(2, 2)), (rows, 2, 3, n)),
-        (kind(window=(2, 2)), (n, 2, 2, 1)),
-        (kind(window=(2, 1, 2)), (rows, 2, min(n, 65), 3, 1)),
-    )
-    for pool, size in windowed:
-        yield Case(pool, size, regimes=regimes)
+        yield kind(1), (rows, 2, n)
+        yield kind(3), (rows, 2, 1, 2, n)
+        yield kind(3), (n, 2, 1, 2, 1)
+    elif issubclass(kind, spec.Adaptive):
+        yield kind((2,)), (rows, 3, n)
+        yield kind((2, 1, 1)), (rows, 3, 2, 2, n)
+        yield kind((2, 1, 2)), (rows, 3, n, 2, 1)
+        yield kind((n,)), (rows, 3, 1)
+    elif issubclass(kind, spec.Windowed):
+        count, plain = 1, dict[str, Any]()
+        if issubclass(kind, spec.Conv):
+            count, plain = 2, {"in_channels": 2, "out_channels": 2}
+        for rank in (3, 2, 1):
+            ones, pair = (1,) * rank, (2,) * rank
+            for axis in range(rank):
+                line, around = ones[:axis], ones[axis + 1 :]
+                yield kind((*line, n, *around), ones, **plain), (rows, *line, n + 1, *around, count)
+                spatial = (*pair[:axis], n + 1, *pair[axis + 1 :])
+                yield kind(pair, ones, **plain), (rows, *spatial, count)
+            yield kind(pair, **plain), (n, *pair, count)
+        if not plain:
+            yield kind((2, 2, 2)), (rows, 2, 3, 2, n)
+            yield kind((2,)), (rows, 3, n)
 
 
 def sized(kind: type[spec.Layer], largest: int) -> Iterator[Case]:
-    """Yield each different case of a layer whose sizes climb the ladder in one role a time."""
+    """Yield each different case of a layer whose sizes climb the ladder in one role a time.
+
+    In other ranks and in groups they climb a shorter one, of a single size where the first is short
+    too: it is past 128, and leaves a rest over of any vector or block.
+    """
     regimes: tuple[str, ...] = _ENDS
     if issubclass(kind, spec.StochasticPool):  # composed everywhere, one call per cell
         regimes, largest = ("positive", "rising"), min(largest, 256)
-    seen = set()
-    for n in ladder(largest):
-        for case in _sized(kind, n, regimes):
-            if case not in seen:
-                seen.add(case)
-                yield case
+    elif issubclass(kind, spec.ReLU | spec.Flatten):
+        regimes = ("normal", "integer")
+    rows = 2 if issubclass(kind, spec.StochasticPool) else 3
+    sizes = (131,) if largest < 1024 else (131, 5, 18, 33, 64, 260)
+    roles = (
+        *(role for n in ladder(largest) for role in _roles(kind, n, rows)),
+        *(role for n in sizes for role in _other_roles(kind, n, rows)),
+    )
+    for layer, shape in dict.fromkeys(roles):
+        yield Case(layer, shape, regimes=regimes)
 
 
 @by_kind(FORMULAS)
