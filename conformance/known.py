@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from cnnformance.adapters import registry
 from cnnformance.conformance.predicates import PredicateError, holds
@@ -162,7 +162,7 @@ def in_range(version: str, ranges: str) -> bool:
         raise ValueError(f"{ranges!r} holds no bounds such as '>=2.13,<3'") from error
     try:
         own = Version(version.partition(" ")[0].rstrip(",;"))
-    except InvalidVersion:
+    except ValueError:  # such as InvalidVersion
         return not accepted
     return accepted.contains(own, prereleases=True)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +33,7 @@ from cnnformance.spec.layers import (
     from_json,
     weight_shapes,
 )
+from cnnformance.spec.limits import outsized
 
 Array = np.ndarray[Any, np.dtype[Any]]
 """Of objects, here: each number exactly as written, a ``Fraction`` or a float (NaN, ±inf, -0.0)."""
@@ -217,7 +219,7 @@ class _Table:
     def __init__(self, file: str, key: str, data: Any) -> None:
         self.file, self.key = file, key
         if not isinstance(data, dict):
-            raise SpecError(file, key, f"needs a table, not {data!r}")
+            raise SpecError(file, key, f"needs a table, not {data!r:.60}")
         self.data: dict[str, Any] = dict(data)
 
     def __contains__(self, key: str) -> bool:
@@ -233,7 +235,7 @@ class _Table:
             return default
         value = self.data.pop(key)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise self.error(key, f"needs {kind.__name__}, not {value!r}")
+            raise self.error(key, f"needs {kind.__name__}, not {value!r:.60}")
         return value
 
     def text(self, key: str, default: Any = _MISSING) -> str:
@@ -245,14 +247,14 @@ class _Table:
     def choice(self, key: str, choices: Sequence[str]) -> Any:
         value = self.text(key)
         if value not in choices:
-            raise self.error(key, f"{value!r} is none of {', '.join(choices)}")
+            raise self.error(key, f"{value!r:.60} is none of {', '.join(choices)}")
         return value
 
     def list_of(self, key: str, kind: type, default: Any = _MISSING) -> tuple[Any, ...]:
         values = self.take(key, list, default)
         for value in values:
             if not isinstance(value, kind) or isinstance(value, bool):
-                raise self.error(key, f"needs a list of {kind.__name__}, not {value!r}")
+                raise self.error(key, f"needs a list of {kind.__name__}, not {value!r:.60}")
         return tuple(values)
 
     def tables(self, key: str, default: Any = _MISSING) -> list[_Table]:
@@ -263,6 +265,11 @@ class _Table:
 
     def table(self, key: str, default: Any = _MISSING) -> _Table:
         return _Table(self.file, f"{self.key}.{key}", self.take(key, dict, default))
+
+    def sane(self) -> None:
+        """Refuse a value beyond the limits of a file."""
+        if found := outsized(self.data, self.key):
+            raise SpecError(self.file, *found)
 
     def formula(self, key: str) -> Formula:
         try:
@@ -285,6 +292,12 @@ class _Table:
             raise self.error("bindings", f"binds {given}, and the formula has {wanted}")
         return MappingProxyType(values)
 
+    def has_value(self, key: str, formula: Formula, bindings: Mapping[str, Value]) -> None:
+        try:
+            formula(**bindings)
+        except FormulaError as error:
+            raise self.error(key, str(error)) from error
+
     def array(self, key: str) -> Array:
         value = self.take(key, object)
         shape: list[int] = []
@@ -306,7 +319,7 @@ class _Table:
 
     def layer(self, key: str, data: Any, *, checked: bool = True) -> Layer:
         if not isinstance(data, dict):
-            raise self.error(key, f"needs a layer, not {data!r}")
+            raise self.error(key, f"needs a layer, not {data!r:.60}")
         try:
             return from_json(data, checked=checked)
         except (LayerError, TypeError) as error:
@@ -454,8 +467,9 @@ def _count(table: _Table, common: Mapping[str, Any]) -> Count:
         fields = {"model": table.model(), "counts": counts, "shape": shape}
     bindings = table.bindings(formula)
     value = table.value("value")
-    if isinstance(value, tuple):
-        raise table.error("value", "needs one number")
+    if not isinstance(value, Fraction):
+        raise table.error("value", "needs one number, and a finite one")
+    table.has_value("formula", formula, bindings)
     return Count(**common, formula=formula, bindings=bindings, value=value, **fields)
 
 
@@ -468,7 +482,9 @@ def _erratum(table: _Table, common: Mapping[str, Any]) -> Erratum:
         if formula.names != instead.names:
             raise table.error("instead", "has other names than the formula")
         fields |= {"formula": formula, "instead": instead, "value": table.value("value")}
-        fields["bindings"] = table.bindings(formula)
+        fields["bindings"] = bindings = table.bindings(formula)
+        table.has_value("formula", formula, bindings)
+        table.has_value("instead", instead, bindings)
     else:
         raise table.error("model", "is missing, and so is formula: no counterexample")
     return Erratum(**common, **fields)
@@ -495,15 +511,23 @@ def _text(file: Path) -> str:
         raise SpecError(file.name, "encoding", str(error)) from error
 
 
+def _decimal(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError(f"{text[:40]!r} has an exponent that is too large") from error
+
+
 def _toml(text: str, file: str) -> _Table:
     try:
-        return _Table(file, "", tomllib.loads(text, parse_float=Decimal))
+        return _Table(file, "", tomllib.loads(text, parse_float=_decimal))
     except (ValueError, RecursionError) as error:
         raise SpecError(file, "syntax", str(error)) from error
 
 
 def _clause(table: _Table) -> Clause:
     table.key = name = table.text("id")
+    table.sane()
     kind = table.choice("kind", tuple(_KINDS))
     common = {
         "id": name,
@@ -535,6 +559,7 @@ def parse(text: str, file: str) -> tuple[Clause, ...]:
 def _parse_document(text: str) -> tuple[tuple[str, ...], tuple[Section, ...]]:
     """Return the names of the clauses' files, and the sections."""
     top = _toml(text, DOCUMENT)
+    top.sane()
     files = top.list_of("files", str)
     sections = []
     for table in top.tables("section"):
@@ -551,6 +576,7 @@ def _parse_document(text: str) -> tuple[tuple[str, ...], tuple[Section, ...]]:
 
 def _parse_authorities(text: str) -> Mapping[str, Authority]:
     top = _toml(text, AUTHORITIES)
+    top.sane()
     authorities = {}
     for key in list(top.data):
         table = _Table(AUTHORITIES, key, top.take(key, dict))

@@ -46,13 +46,13 @@ def number(value: object) -> Number:
     if isinstance(value, Fraction):
         return value
     if isinstance(value, bool) or not isinstance(value, Integral | Decimal | SupportsFloat):
-        raise FormulaError(f"{value!r} is not a number")
+        raise FormulaError(f"{value!r:.60} is not a number")
     if isinstance(value, Integral):
         return Fraction(int(value))
     if not isinstance(value, Decimal):
         value = float(value)
     elif value.is_finite() and abs(value.adjusted()) > MAX_DECIMAL_EXPONENT:
-        raise FormulaError(f"{value} has an exponent beyond {MAX_DECIMAL_EXPONENT}")
+        raise FormulaError(f"{value!s:.40} has an exponent beyond {MAX_DECIMAL_EXPONENT}")
     return Fraction(value) if math.isfinite(value) else float(value)
 
 
@@ -79,13 +79,12 @@ def root(x: Number, p: int) -> Number:
 
 
 def _integer_root(n: int, p: int) -> int:
-    if p == 2:
+    if p == 2 or n < 2:
         return math.isqrt(n)
-    low, high = 0, 1 << -(-n.bit_length() // p)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if middle**p <= n else (low, middle - 1)
-    return low
+    found = 1 << -(-n.bit_length() // p)  # Newton's steps fall from above until they reach it
+    while (below := ((p - 1) * found + n // found ** (p - 1)) // p) < found:
+        found = below
+    return found
 
 
 def _signed(x: Number) -> float:
@@ -114,7 +113,7 @@ def _bounded(x: Fraction) -> Fraction:
 
 def _small(p: Number) -> int:
     if isinstance(p, float) or p.denominator != 1 or not 0 <= p <= MAX_EXPONENT:
-        raise FormulaError(f"the exponent {p} is not an integer from 0 to {MAX_EXPONENT}")
+        raise FormulaError(f"an exponent that is not an integer from 0 to {MAX_EXPONENT}")
     return int(p)
 
 

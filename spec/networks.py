@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cnnformance.spec.layers import Layer, LayerError, Shape, from_json
+from cnnformance.spec.limits import outsized
 
 PATH = Path(__file__).with_name("networks.toml")
 
@@ -148,4 +149,6 @@ def load(path: Path = PATH) -> Mapping[str, Network]:
         data = tomllib.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:  # of the decoding or of the syntax
         raise NetworkError(f"{path}: {error}") from error
+    if found := outsized(data):
+        raise NetworkError(f"{path}: {': '.join(found)}")
     return {name: _network(name, value, _Place(path, name)) for name, value in data.items()}

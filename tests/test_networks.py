@@ -93,6 +93,8 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
         ("parameters = 10\n", "parameters = -1\n", "net.parameters: needs a positive"),
         ("[4, 4, 1]", "[4, 4.5, 1]", "net.input: needs a positive integer"),
         ("[4, 4, 1]", "4", "net.input: needs a list"),
+        ("[4, 4, 1]", f"[4, {10**3999}, 1]", r"net.input\[1\]: is an integer beyond"),
+        ("[4, 4, 1]", "[" * 99 + "]" * 99, "net.input: is nested deeper than 16 levels"),
         ('"ReLU"', '"ReLu"', r"net.layers\[1\]: layer type 'ReLu' is unknown"),
         ("window =", "kernel =", r"net.layers\[0\]: Conv has no field kernel"),
         ("[3, 3]", "[3, 0]", r"net.layers\[0\]: Conv.window"),

@@ -304,7 +304,7 @@ BAD = [
     Bad("law", {"layers": '["Softmax"]'}, "a.b.layers", "no layer type"),
     Bad("law", {"refusal": "[{ shape = [1] }]"}, "a.b.refusal[0].layer", "is missing"),
     Bad("count", {"value": "true"}, "a.b.value", "is not a number"),
-    Bad("count", {"value": "[9]"}, "a.b.value", "needs one number"),
+    Bad("count", {"value": "[9]"}, "a.b.value", "needs one number, and a finite one"),
     Bad("count", {"bindings": "{ N = 2 }"}, "a.b.bindings", "formula has ['M', 'N']"),
     Bad("count", {"counts": '"weights"'}, "a.b.counts", "none of parameters"),
     Bad("count", {"counts": '"size"'}, "a.b.shape", "is missing"),
@@ -313,7 +313,18 @@ BAD = [
     Bad("erratum", {"drop": "formula"}, "a.b.model", "no counterexample"),
     Bad("erratum", {"instead": '"M"'}, "a.b.instead", "other names"),
     Bad("narrative", {"drop": "reason"}, "a.b.reason", "is missing"),
-]
+    Bad("relu", {"model": f'[{{ type = "MaxPool", window = [{10**3999}] }}]'},
+        "a.b.model[0].window[0]", "give a smaller"),
+    Bad("relu", {"input": f"[{-(2**53) - 1}]"}, "a.b.input[0]", "beyond 9,007,199,254,740,992"),
+    Bad("relu", {"input": "[" * 40 + "1" + "]" * 40}, "a.b.input", "is nested deeper"),
+    Bad("relu", {"says": "[" * 200 + "1" + "]" * 200}, "a.b.says", "is nested deeper"),
+    Bad("count", {"bindings": f"{{ M = {10**3999}, N = 2 }}"}, "a.b.bindings.M", "give a smaller"),
+    Bad("count", {"value": "nan"}, "a.b.value", "a finite one"),
+    Bad("count", {"formula": '"M * N * 9**9**9"'}, "a.b.formula", "exponent"),
+    Bad("count", {"formula": '"M / (N - N)"'}, "a.b.formula", "division by zero"),
+    Bad("erratum", {"formula": '"M**9**9"', "instead": '"M"', "bindings": "{ M = 2 }"},
+        "a.b.formula", "exponent"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda b: f"{b.like}-{b.key}-{b.reason}")
@@ -324,9 +335,25 @@ def test_a_malformed_clause_is_refused_with_file_key_and_reason(bad: Bad) -> Non
     assert bad.reason in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["input", "model", "level"])
+@pytest.mark.parametrize("value", [
+    f"{10**3999}", f"'{'x' * 10**4}'", "[" * 300 + "]" * 300, "0x" + "f" * 3000, "1e-99999999",
+])  # fmt: skip
+def test_a_refusal_of_what_is_large_is_one_short_line(key: str, value: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(clause_text("relu", **{key: value}), "a.toml")
+    assert str(caught.value).startswith(f"a.toml: a.b.{key}")
+    assert len(str(caught.value)) < 200
+    assert "\n" not in str(caught.value)
+
+
 def test_what_is_no_toml_is_refused() -> None:
     with pytest.raises(SpecError, match=r"a\.toml: syntax: .*line 1"):
         parse("id = = 1", "a.toml")
+    with pytest.raises(SpecError, match=r"a\.toml: syntax: .*exponent that is too large"):
+        parse(clause_text("relu", input="1e99999999999999999999"), "a.toml")
+    with pytest.raises(SpecError, match=r"a\.toml: syntax: "):
+        parse(clause_text("relu", input="1" * 5000), "a.toml")
 
 
 def test_an_unknown_table_is_refused() -> None:
