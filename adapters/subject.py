@@ -1,82 +1,40 @@
 """A subject: a backend in a process of its own, asked over a socket.
 
 Whatever the process does (answers, raises, breaks the contract, crashes, hangs) comes back as a
-value or as one of the exceptions below, and the next request finds a working process.
+value or as one of the misfortunes below, and the next request finds a working process.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import select
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from cnnformance.adapters import wire
 from cnnformance.adapters.backend import Array, Unsupported, Weights
+from cnnformance.adapters.misfortunes import (
+    AdapterBroke,
+    Crashed,
+    Hung,
+    Refused,
+    Stopped,
+    Unknown,
+)
+from cnnformance.adapters.process import Process, unknown
+from cnnformance.adapters.quarantine import Quarantine
 from cnnformance.adapters.registry import Target
 from cnnformance.adapters.worker import Server, find, told
 from cnnformance.spec.layers import Layer, Shape, to_json
 
-_START_SECONDS = 180.0
-"""The longest wait for a framework to be imported."""
+__all__ = ["AdapterBroke", "Crashed", "Hung", "Refused", "Stopped", "Subject", "Unknown"]
 
-_MOST_HANGS = 8
-"""A subject that has hung this often is not asked again: the run must end."""
-
-_STDERR_KEPT = 4000
-
-
-class Refused(Exception):  # noqa: N818 - an answer, not an error
-    """The framework raised an exception. Carries its type, message and traceback."""
-
-    def __init__(self, kind: str, message: str, traceback: str) -> None:
-        """Keep what the framework said."""
-        super().__init__(f"{kind}: {message}")
-        self.kind = kind
-        self.message = message
-        self.traceback = traceback
-
-
-class AdapterBroke(Exception):  # noqa: N818 - named for what happened
-    """The adapter did not keep the interface's contract, or never started."""
-
-    def __init__(self, message: str, traceback: str = "") -> None:
-        """Keep what is wrong, and where."""
-        super().__init__(message)
-        self.traceback = traceback
-
-
-class Unknown(AdapterBroke):
-    """There is no such backend, mode or device: the subject's name means nothing."""
-
-
-class Crashed(Exception):  # noqa: N818 - named for what happened
-    """The process died while it held the request. Carries what it wrote to stderr."""
-
-    def __init__(self, reason: str, stderr: str = "") -> None:
-        """Keep how the process ended."""
-        super().__init__(reason)
-        self.stderr = stderr
-
-
-class Hung(Crashed):
-    """The process did not answer in time, and was killed."""
-
-
-class Stopped(Exception):  # noqa: N818 - named for what happened
-    """The subject hung too often and is not asked any more."""
+_STARTS = 3
+"""A subject that could not be started so often in a row is broken."""
+_CALLS = {"twice": 3}
+"""How often a request calls each of its layers, if not once: each call has the time limit."""
 
 
 @dataclass(frozen=True)
@@ -123,216 +81,26 @@ class Info:
     deterministic: bool = True
 
 
-class _Channel(Protocol):
-    def ask(
-        self, header: wire.Header, arrays: Sequence[Array]
-    ) -> tuple[wire.Header, list[Array]]: ...
-    def close(self) -> None: ...
-
-
 class _InProcess:
     """The backend in this process: for debuggers. A crash here is a crash of the run."""
 
     def __init__(self, target: Target) -> None:
         self._server = Server(find(target.path)(mode=target.mode, device=target.device))
-        self.hello: wire.Header = {"status": "ok", **self._server.describe()}
+        self.hello = self._server.describe()
 
-    def ask(self, header: wire.Header, arrays: Sequence[Array]) -> tuple[wire.Header, list[Array]]:
+    def ask(
+        self,
+        header: wire.Header,
+        arrays: Sequence[Array],
+        seconds: float,  # noqa: ARG002 - a debugger takes its time
+    ) -> tuple[wire.Header, list[Array]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a worker process has no filter that makes errors
             answer, results = self._server.answer(header, [a.copy() for a in arrays])
-        return json.loads(wire.encoded(answer)), [np.array(a) for a in results]
+        return wire.decoded(wire.encoded(answer)), [np.array(a) for a in results]
 
     def close(self) -> None:
         """Nothing to end."""
-
-
-class _Process:
-    """A worker process: imports once, forks a child to talk to, and another after each death."""
-
-    def __init__(self, target: Target, seconds: float, memory: float) -> None:
-        self._target = target
-        self._seconds = seconds
-        self._memory = memory
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._parent: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._sock: socket.socket | None = None
-        self._pid = 0
-        self._number = 0
-        self._mark = 0
-        self.hello: wire.Header = {}
-        self.launch()
-
-    def launch(self) -> None:
-        """Start the parent that imports the framework; does not wait for it."""
-        ours, theirs = socket.socketpair()
-        place, _, name = self._target.path.rpartition(":")
-        if place.endswith(".py"):  # the process may change its working directory
-            place = str(Path(place).resolve())
-        options = {
-            "control": theirs.fileno(),
-            "target": f"{place}:{name}",
-            "mode": self._target.mode,
-            "device": self._target.device,
-            "memory": self._memory,
-        }
-        root = str(Path(__file__).resolve().parents[1])
-        package = str(Path(sys.modules["cnnformance"].__file__ or root).resolve().parents[1])
-        paths = [package, os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        self._parent = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
-            [sys.executable, "-m", "cnnformance.adapters.worker", json.dumps(options)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._stderr,
-            pass_fds=[theirs.fileno()],
-            env=environment,
-            start_new_session=True,
-        )
-        theirs.close()
-        self._control = ours
-        self._fork()
-
-    def _fork(self) -> None:
-        """Ask for a child; its hello is awaited by the first request."""
-        assert self._control is not None
-        ours, theirs = socket.socketpair()
-        with contextlib.suppress(OSError):  # the parent is gone: the hello will not come
-            socket.send_fds(self._control, [b"f"], [theirs.fileno()])
-        theirs.close()
-        self._sock = ours
-        self._pid = 0
-
-    def answers(self, seconds: float) -> bool:
-        """Whether the child's hello, or its end, comes within a time."""
-        return self._sock is None or bool(select.select([self._sock], [], [], seconds)[0])
-
-    def ready(self) -> None:
-        """Wait for the child's hello.
-
-        Raises:
-            Unknown: there is no such backend, or it has no such mode or device.
-            AdapterBroke: the framework cannot be imported or the backend cannot be made.
-        """
-        if self._pid:
-            return
-        if self._sock is None:
-            self._end_parent()
-            self.launch()
-        assert self._sock is not None
-        try:
-            hello, _ = wire.receive(self._sock, _START_SECONDS)
-        except (wire.WireError, TimeoutError, OSError) as error:
-            said = self._said()
-            self._end_parent()
-            how = (
-                f"no answer in {_START_SECONDS:.0f} s"
-                if isinstance(error, TimeoutError)
-                else "died"
-            )
-            raise AdapterBroke(
-                f"{self._target.name}: the worker {how} while it started", said
-            ) from error
-        if hello["status"] != "ok":
-            self._end_parent()
-            if _unknown(hello["type"], self._target):
-                raise Unknown(f"{self._target.name}: {hello['message']}", hello["traceback"])
-            said = f"{self._target.name}: {hello['type']}: {hello['message']}"
-            raise AdapterBroke(said, hello["traceback"])
-        self.hello = hello
-        self._pid = hello["pid"]
-
-    def ask(self, header: wire.Header, arrays: Sequence[Array]) -> tuple[wire.Header, list[Array]]:
-        self.ready()
-        assert self._sock is not None
-        self._number += 1
-        self._mark = self._stderr.seek(0, os.SEEK_END)
-        try:
-            self._sock.settimeout(self._seconds)
-            wire.send(self._sock, {"id": self._number, **header}, arrays)
-            answer, results = wire.receive(self._sock, self._seconds)
-        except TimeoutError as error:
-            self.restart()
-            raise Hung(f"no answer within {self._seconds:g} s", self._said()) from error
-        except (wire.WireError, OSError) as error:
-            raise Crashed(self._end_child(), self._said()) from error
-        if answer.get("id") != self._number:
-            self._end_child()
-            raise AdapterBroke("the worker answered another request than the one asked")
-        return answer, results
-
-    def _said(self) -> str:
-        size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(self._mark, size - _STDERR_KEPT))
-        return self._stderr.read().decode(errors="replace")
-
-    def _end_child(self) -> str:
-        """Kill the child if it lives; have the next one forked; return how it ended."""
-        assert self._sock is not None
-        assert self._control is not None
-        killed = False
-        for _ in range(2):
-            self._control.settimeout(5.0 if killed else 0.5)
-            try:
-                said = self._control.recv(4096)
-            except OSError:  # it closed the socket and lives on
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._pid, signal.SIGKILL)
-                killed = True
-                continue
-            self._sock.close()
-            self._sock = None
-            self._pid = 0
-            if not said:
-                break
-            self._fork()
-            return _ending(int(said.split()[-1]))
-        self._end_parent()
-        return "the worker and its parent were killed"
-
-    def _end_parent(self) -> None:
-        for sock in (self._sock, self._control):
-            if sock is not None:
-                sock.close()
-        self._sock = self._control = None
-        self._pid = 0
-        if self._parent is not None:
-            # an orderly end of an interpreter that holds a framework takes up to a second
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._parent.pid, signal.SIGKILL)
-            self._parent.wait()
-            self._parent = None
-
-    def restart(self) -> None:
-        """Replace the child by a fresh one."""
-        if self._pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-            self._end_child()
-
-    def close(self) -> None:
-        if self._pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-        self._end_parent()
-        self._stderr.close()
-
-
-def _unknown(raised: str, target: Target) -> bool:
-    """Whether what was raised at the start says that a class, a mode or a device does not exist."""
-    chosen = target.mode or target.device != "cpu"
-    return raised == "NoBackend" or (raised == "Unsupported" and bool(chosen))
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"the process exited with status {code} in the middle of a request"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"the process died by {name}"
 
 
 @dataclass
@@ -344,10 +112,10 @@ class Subject:
     memory: float = 8.0
     in_process: bool = False
     info: Info = field(default_factory=Info)
-    framework_seconds: float = 0.0
-    requests: int = 0
-    hangs: int = 0
-    _channel: _Channel | None = None
+    quarantine: Quarantine = field(default_factory=Quarantine)
+    _channel: Process | _InProcess | None = None
+    _failed: int = 0
+    _started: bool = False
     _broken: AdapterBroke | None = None
 
     @property
@@ -355,52 +123,70 @@ class Subject:
         """The subject as it was named on the command line."""
         return self.target.name
 
+    @property
+    def isolated(self) -> bool:
+        """Whether the backend has a process of its own, so that ``restart`` gives a fresh one."""
+        return not self.in_process
+
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """What hung too often to be asked again, such as ``MaxPool``, and how often that was."""
+        return self.quarantine.reasons
+
     def launch(self) -> None:
         """Begin to start the process, without waiting for it."""
         if self._channel is None and self._broken is None and not self.in_process:
-            self._channel = _Process(self.target, self.seconds, self.memory)
+            self._channel = Process(self.target, self.memory)
 
     def starts_within(self, seconds: float) -> bool:
         """Launch the subject, and return whether ``start`` would return or raise within a time."""
         self.launch()
-        return not isinstance(self._channel, _Process) or self._channel.answers(seconds)
+        return not isinstance(self._channel, Process) or self._channel.answers(seconds)
 
     def start(self) -> Info:
         """Wait until the backend is there, and return what it says of itself.
 
         Raises:
-            AdapterBroke: it cannot be started (``Unknown``: its name means nothing); every later
-                request raises the same, and the first of them says where.
+            AdapterBroke: it cannot be started (``Unknown``: its name means nothing). The next
+                request tries again. After three failures in a row, or one of its name, or a first
+                start that took too long, each later request raises the same.
         """
         if self._broken is not None:
             raise self._broken
         try:
-            if self.in_process:
-                self._channel = self._channel or _InProcess(self.target)
-            else:
-                self.launch()
-                assert isinstance(self._channel, _Process)
-                self._channel.ready()
+            channel = self._opened()
         except AdapterBroke as error:
-            self._broken = error
+            self._failed += 1
+            late = isinstance(error.__cause__, TimeoutError) and not self._started
+            if self._failed >= _STARTS or isinstance(error, Unknown) or late:
+                self._broken = type(error)(str(error))  # the first of them says where
             raise
-        except Exception as error:
-            said = json.loads(wire.encoded(told(error)))
-            if _unknown(type(error).__name__, self.target):
-                self._broken = Unknown(f"{self.name}: {said['message']}")
-            else:
-                self._broken = AdapterBroke(f"{self.name}: {said['type']}: {said['message']}")
-            raise self._broken from error
-        assert isinstance(self._channel, _Process | _InProcess)
-        hello = self._channel.hello
-        self.info = Info(
-            hello["version"], hello["layout"], tuple(hello["dtypes"]), hello["deterministic"]
-        )
+        self._failed, self._started = 0, True
+        hello = channel.hello
+        version = " ".join(hello["version"].split())
+        self.info = Info(version, hello["layout"], tuple(hello["dtypes"]), hello["deterministic"])
         return self.info
 
+    def _opened(self) -> Process | _InProcess:
+        if not self.in_process:
+            self.launch()
+            assert isinstance(self._channel, Process)
+            self._channel.start()
+        elif self._channel is None:
+            try:
+                self._channel = _InProcess(self.target)
+            except Exception as error:
+                said = wire.decoded(wire.encoded(told(error)))
+                if unknown(type(error).__name__, self.target):
+                    raise Unknown(f"{self.name}: {said['message']}") from error
+                broke = f"{self.name}: {said['type']}: {said['message']}"
+                raise AdapterBroke(broke, said["traceback"]) from error
+        assert self._channel is not None
+        return self._channel
+
     def restart(self) -> None:
-        """Continue in a fresh process, free of any state."""
-        if isinstance(self._channel, _Process):
+        """Continue in a fresh process, free of any state, if the subject is isolated."""
+        if isinstance(self._channel, Process):
             self._channel.restart()
 
     def close(self) -> None:
@@ -412,22 +198,16 @@ class Subject:
     def _ask(
         self, ask: str, layers: Sequence[Layer], arrays: Sequence[Array] = (), **more: Any
     ) -> tuple[wire.Header, list[Array]]:
-        try:
-            self.start()
-        except AdapterBroke as error:
-            self._broken = AdapterBroke(str(error))
-            raise
+        self.quarantine.check(ask, layers)
+        self.start()
         assert self._channel is not None
-        if self.hangs >= _MOST_HANGS:
-            raise Stopped(f"{self.name} hung {self.hangs} times and is not asked any more")
         header = {"ask": ask, "layers": [to_json(layer) for layer in layers], **more}
-        self.requests += 1
+        seconds = self.seconds * max(1, len(layers)) * _CALLS.get(ask, 1)
         try:
-            answer, results = self._channel.ask(header, arrays)
+            answer, results = self._channel.ask(header, arrays, seconds)
         except Hung:
-            self.hangs += 1
+            self.quarantine.add(ask, layers)
             raise
-        self.framework_seconds += answer.get("seconds", 0.0)
         match answer["status"]:
             case "ok":
                 return answer, results
@@ -450,7 +230,7 @@ class Subject:
     ) -> Result:
         """Run a model of one or more layers on ``x``, whose memory is laid out as ``memory``.
 
-        ``weight_memory`` is that of the weights, as ``worker.arranged`` names both. With ``force``
+        ``weight_memory`` is that of the weights, as ``memory.arranged`` names both. With ``force``
         the framework is asked although the adapter's ``supports`` declines the dtype.
         """
         answer, (y,) = self._ask(
@@ -506,6 +286,10 @@ class Subject:
     def parameters(self, layers: Sequence[Layer]) -> int:
         """Return how many parameters the framework says that the layers hold."""
         return int(self._ask("parameters", layers)[0]["count"])
+
+    def supports(self, layer: Layer, dtype: str) -> bool:
+        """Return whether the adapter says that the framework takes this dtype in this layer."""
+        return bool(self._ask("supports", [layer], dtype=dtype)[0]["supports"])
 
     def output_shape(self, layers: Sequence[Layer], shape: Shape) -> Shape:
         """Return the framework's static answer (canonical). No dtype: there is none to force."""

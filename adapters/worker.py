@@ -21,14 +21,17 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import numpy as np
 
 from cnnformance.adapters import wire
 from cnnformance.adapters.backend import Array, Backend, Composed, Layout, Unsupported
+from cnnformance.adapters.descendants import adopt, children, end_children
+from cnnformance.adapters.memory import arranged
 from cnnformance.spec import layers as spec
 
 _CACHED = 64
@@ -59,16 +62,7 @@ def find(target: str) -> type[Backend]:
     """
     place, _, name = target.rpartition(":")
     if place.endswith(".py"):
-        path = Path(place).resolve()
-        if not path.is_file():
-            raise NoBackend(f"{place}: no such file")
-        sys.path.insert(0, str(path.parent))
-        module_spec = importlib.util.spec_from_file_location(path.stem, path)
-        if module_spec is None or module_spec.loader is None:
-            raise NoBackend(f"{place}: cannot be imported")
-        module = importlib.util.module_from_spec(module_spec)
-        sys.modules[path.stem] = module
-        module_spec.loader.exec_module(module)
+        module = _loaded(Path(place).resolve())
     else:
         try:
             module = importlib.import_module(place)
@@ -84,52 +78,23 @@ def find(target: str) -> type[Backend]:
     return found
 
 
-def arranged(x: Array, memory: str) -> Array:  # noqa: PLR0911 - a table, one case per layout
-    """Return an array equal to ``x`` whose memory is laid out in another way.
+def _loaded(path: Path) -> ModuleType:
+    """Return the module of a file, under a name of its own: the file may be called ``torch.py``.
 
-    ``contiguous``; ``fortran`` order; ``strided`` (every second element of a larger buffer);
-    ``sliced`` (every second sample of one); ``narrowed`` (cut from one with a longer last axis);
-    ``cropped`` (from one whose axes between the first and last are longer); ``broadcast`` (stride
-    0 along each axis on which it is constant); ``reversed`` (negative strides); ``offset`` (not at
-    the start of its buffer); ``readonly``.
+    Its neighbours can be imported, if no installed module has their name.
     """
-    if x.ndim == 0 and memory != "readonly":  # no axis to lay out
-        return x
-    match memory:
-        case "fortran":
-            return np.asfortranarray(x)
-        case "strided":
-            return np.repeat(x, 2, axis=-1)[..., ::2]
-        case "reversed":
-            flip = (slice(None, None, -1),) * x.ndim
-            return np.ascontiguousarray(x[flip])[flip]
-        case "sliced":
-            return np.repeat(x, 2, axis=0)[::2]
-        case "narrowed" | "cropped":
-            inner = range(1, x.ndim - 1) if memory == "cropped" else range(x.ndim)[-1:]
-            more = [(0, int(axis in inner)) for axis in range(x.ndim)]
-            return np.pad(x, more, constant_values=1)[tuple(slice(n) for n in x.shape)]
-        case "broadcast":
-            return _broadcast(x)
-        case "offset":
-            larger = np.concatenate([x.ravel()[:1], x.ravel()]) if x.size else x.ravel()
-            return larger[larger.size - x.size :].reshape(x.shape)
-        case "readonly":
-            x = x.copy()
-            x.setflags(write=False)
-            return x
-        case _:
-            return np.ascontiguousarray(x)
-
-
-def _broadcast(x: Array) -> Array:
-    """Return an equal array with stride 0 along each axis on which its bits are the same."""
-    cells = x
-    for axis in range(x.ndim):
-        first = cells[(slice(None),) * axis + (slice(1),)]
-        if np.broadcast_to(first, cells.shape).tobytes() == cells.tobytes():
-            cells = first
-    return x if cells.shape == x.shape else np.broadcast_to(cells, x.shape)
+    if not path.is_file():
+        raise NoBackend(f"{path}: no such file")
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    name = f"cnnformance_adapter_{path.stem}"
+    found = importlib.util.spec_from_file_location(name, path)
+    if found is None or found.loader is None:
+        raise NoBackend(f"{path}: cannot be imported")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    found.loader.exec_module(module)
+    return module
 
 
 def _is_dtype(name: object) -> bool:
@@ -329,6 +294,10 @@ class Server:
                 raise AdapterError(f"parameters returned {count!r}; it returns an int")
         return {"count": str(sum(int(count) for count in counts))}, []
 
+    def _supports(self, request: wire.Header, _: list[Array]) -> Answer:
+        (layer,) = self._layers(request)
+        return {"supports": bool(self.backend.supports(layer, request["dtype"]))}, []
+
     def _output_shape(self, request: wire.Header, _: list[Array]) -> Answer:
         """Chain the static answers; shapes are canonical on the wire."""
         shape = tuple(request["shape"])
@@ -373,7 +342,10 @@ class Server:
     def _script(self, request: wire.Header, _: list[Array]) -> Answer:
         (layer,) = self._layers(request)
         write = self.backend.gradient_script if request["gradients"] else self.backend.script
-        return {"script": write(layer)}, []
+        source = write(layer)
+        if not isinstance(source, str):
+            raise AdapterError(f"script returned {type(source).__name__}; it returns Python source")
+        return {"script": source}, []
 
     def _seed(self, request: wire.Header, _: list[Array]) -> Answer:
         self.backend.seed(request["seed"])
@@ -384,15 +356,15 @@ def serve(sock: socket.socket, make: Callable[[], Backend]) -> None:
     """Make the backend, say hello, and answer requests until the suite closes the socket."""
     try:
         server = Server(make())
-        hello = {"status": "ok", "pid": os.getpid(), **server.describe()}
+        hello = {"status": "ok", **server.describe()}
     except Exception as error:  # noqa: BLE001 - reported to the suite, which decides
-        wire.send(sock, _failed_start(error))
+        wire.send(sock, {"status": "failed", **told(error)})
         return
     wire.send(sock, hello)
     while True:
         try:
             request, arrays = wire.receive(sock)
-        except wire.WireError:
+        except wire.Closed:
             return
         number = {"id": request.get("id")}
         header, results = server.answer(request, arrays)
@@ -415,10 +387,6 @@ def told(error: BaseException) -> wire.Header:
     }
 
 
-def _failed_start(error: BaseException) -> wire.Header:
-    return {"status": "failed", "pid": os.getpid(), **told(error)}
-
-
 def _limit_memory(gigabytes: float) -> None:
     if gigabytes:
         import resource  # noqa: PLC0415 - absent on Windows, and needed only here
@@ -434,12 +402,39 @@ def _child(sock: socket.socket, make: Callable[[], Backend], memory: float) -> N
     serve(sock, make)
 
 
+def _forked(run: Callable[[], None], control: socket.socket) -> tuple[int, int]:
+    """Fork a child that runs this and ends; return its number, and a pipe that it holds open."""
+    alive_read, alive_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(alive_read)
+        control.close()
+        status = 1
+        try:
+            run()
+            status = 0
+        except SystemExit as leaving:
+            status = leaving.code if isinstance(leaving.code, int) else 0
+        except BaseException:  # noqa: BLE001 - the process ends here; its stderr says why
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(alive_write)
+    return pid, alive_read
+
+
 def main(argv: Sequence[str]) -> None:
-    """Fork a child for each socket that arrives over the control socket; report its end."""
+    """Fork a child for each socket that arrives over the control socket; report its end.
+
+    A byte without a socket asks for the end of the child; the end of the control socket for that
+    of all. With a child ends what it has left behind.
+    """
     options = json.loads(argv[0])
     control = socket.socket(fileno=options["control"])
     os.dup2(2, 1)  # what a framework prints must not reach anyone's standard output
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    adopt()
+    sys.path.append(str(Path.cwd()))  # last: it may hold a file of a framework's name
 
     def make() -> Backend:
         return find(options["target"])(mode=options["mode"], device=options["device"])
@@ -447,35 +442,25 @@ def main(argv: Sequence[str]) -> None:
     if options["device"] == "cpu":  # a forked child cannot use CUDA that its parent initialised
         with contextlib.suppress(Exception):  # raised again, and reported, in the child
             find(options["target"])
+    imported = children(os.getpid())  # what the import started serves every child
     while True:
-        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
-        if not descriptors:
-            return
-        alive_read, alive_write = os.pipe()
+        asked, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not asked:
+            end_children()
+            os._exit(0)  # an orderly end of an interpreter that holds a framework takes a second
+        if not descriptors:  # the child that was to be ended has ended by itself
+            continue
         link = socket.socket(fileno=descriptors[0])
-        pid = os.fork()
-        if pid == 0:
-            os.close(alive_read)
-            control.close()
-            status = 1
-            try:
-                _child(link, make, options["memory"])
-                status = 0
-            except SystemExit as leaving:
-                status = leaving.code if isinstance(leaving.code, int) else 0
-            except BaseException:  # noqa: BLE001 - the process ends here; its stderr says why
-                traceback.print_exc()
-            finally:
-                os._exit(status)
-        os.close(alive_write)
-        # the pipe ends with the child and all that it forked, the descriptor of it with itself
-        ends = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else os.dup(alive_read)
+        pid, alive = _forked(partial(_child, link, make, options["memory"]), control)
+        # a pidfd ends with the child, the pipe with all that it forked too
+        ends = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else os.dup(alive)
         ready, _, _ = select.select([control.fileno(), ends], [], [])
-        if ends not in ready:  # the suite is gone, or wants a new child
+        if ends not in ready:
             os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
+        end_children(but=imported)
         os.close(ends)
-        os.close(alive_read)
+        os.close(alive)
         with contextlib.suppress(OSError):  # what the child forked may hold its end of it
             link.shutdown(socket.SHUT_RDWR)
         link.close()

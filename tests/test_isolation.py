@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from cnnformance.adapters.backend import Array, Backend, Unsupported, Weights
+from cnnformance.adapters.memory import arranged
 from cnnformance.adapters.registry import Target
 from cnnformance.adapters.subject import Subject
-from cnnformance.adapters.worker import Server, arranged
+from cnnformance.adapters.worker import Server
 from cnnformance.spec.layers import Dense, Layer, ReLU, to_json
 
 MEMORY = (

@@ -1,0 +1,44 @@
+"""What may become of a request, other than an answer."""
+
+from __future__ import annotations
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not an error
+    """The framework raised an exception. Carries its type, message and traceback."""
+
+    def __init__(self, kind: str, message: str, traceback: str) -> None:
+        """Keep what the framework said."""
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+        self.message = message
+        self.traceback = traceback
+
+
+class AdapterBroke(Exception):  # noqa: N818 - named for what happened
+    """The adapter did not keep the interface's contract, or its process did not start."""
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        """Keep what is wrong, and where."""
+        super().__init__(message)
+        self.traceback = traceback
+
+
+class Unknown(AdapterBroke):
+    """There is no such backend, mode or device: the subject's name means nothing."""
+
+
+class Crashed(Exception):  # noqa: N818 - named for what happened
+    """The process died while it held the request. Carries what it wrote to stderr."""
+
+    def __init__(self, reason: str, stderr: str = "") -> None:
+        """Keep how the process ended."""
+        super().__init__(reason)
+        self.stderr = stderr
+
+
+class Hung(Crashed):
+    """The process did not answer in time, and was killed."""
+
+
+class Stopped(Exception):  # noqa: N818 - named for what happened
+    """Such requests hung too often, and are not put any more: the message names them."""

@@ -1,0 +1,90 @@
+"""What hung again and again, and is therefore not asked any more; all else goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnformance.adapters.misfortunes import Stopped
+from cnnformance.spec.layers import Layer
+
+_HANGS = 3
+"""Of like requests, before no more of them are put."""
+_MOST_HANGS = 6
+"""Of a layer type, before it is not asked at all."""
+_SIZES = {"window", "in_channels", "out_channels", "in_features", "out_features", "output", "rank"}
+"""Fields that have no plain value, or none that would tell anything."""
+_CALLED = {"run": "", "twice": ""}
+"""Requests that call a layer; the others are told by their names."""
+
+Features = frozenset[str]
+
+
+@dataclass
+class Quarantine:
+    """The requests that are not put any more: by layer type, kind, and what the hung ones share.
+
+    Hangs of one layer type count together, those of models as a type of their own, and each kind
+    of request by itself (a script that hangs says nothing of its layer). What is barred is all
+    that has the rank and the options (each field that is not as in a plain layer) which the hung
+    ones have in common; after more hangs, the whole type.
+    """
+
+    barred: dict[str, dict[Features, str]] = field(default_factory=lambda: defaultdict(dict))
+    _hung: dict[str, list[Features]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """The reason for each quarantine, by what is in it."""
+        return {
+            _titled(name, features): reason
+            for name, barred in self.barred.items()
+            for features, reason in barred.items()
+        }
+
+    def check(self, ask: str, layers: Sequence[Layer]) -> None:
+        """Raise ``Stopped`` for a request that is barred, or whose model holds what is."""
+        for name, features in _asked(ask, layers):
+            for common, reason in self.barred.get(name, {}).items():
+                if common <= features:
+                    raise Stopped(f"{_titled(name, common)} {reason}, and is not asked any more")
+
+    def add(self, ask: str, layers: Sequence[Layer]) -> None:
+        """Count a hang."""
+        name, features = next(_asked(ask, layers))
+        hung = self._hung[name]
+        hung.append(features)
+        if len(hung) >= _MOST_HANGS:
+            self.barred[name] = {Features(): f"hung {len(hung)} times"}
+        elif len(hung) % _HANGS == 0:
+            common = Features.intersection(*hung[-_HANGS:])
+            self.barred[name][common] = f"hung {_HANGS} times"
+
+
+def _asked(ask: str, layers: Sequence[Layer]) -> Iterator[tuple[str, Features]]:
+    """Yield the name and features of a request, then those of each layer of a model."""
+    kind = _CALLED.get(ask, ask)
+    if len(layers) != 1:
+        name = "Model" if layers else ""
+        yield " of ".join(filter(None, (kind, name))), Features()
+    for layer in layers:
+        yield " of ".join(filter(None, (kind, type(layer).__name__))), _features(layer)
+
+
+def _features(layer: Layer) -> Features:
+    """Return the rank of a layer, and each option that is not as in a plain one."""
+    fields = {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}
+    sizes = {name: value for name, value in fields.items() if name in _SIZES}
+    plain: Any = type(layer).unchecked(**sizes)
+    options = {n for n, value in fields.items() if n not in _SIZES and value != getattr(plain, n)}
+    with contextlib.suppress(AttributeError, TypeError):  # the window may be no tuple
+        options.add(f"rank {plain.rank}")
+    return Features(options)
+
+
+def _titled(name: str, features: Features) -> str:
+    return f"{name} ({', '.join(sorted(features))})" if features else name
