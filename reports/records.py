@@ -28,7 +28,7 @@ FOLDER = ".cnnformance"
 VerdictName = Literal["crash", "hang", "fail", "error", "known", "not-run", "unsupported", "pass"]
 Effect = Literal[
     "value", "shape", "dtype", "special", "exception", "accepted", "crash", "hang",
-    "trait", "impure", "count", "statistics", "law", "adapter",
+    "trait", "impure", "count", "statistics", "law", "precision", "adapter",
 ]  # fmt: skip
 GradeName = Literal["exact", "float64", "float32", "pairwise half", "half", "normwise"]
 
