@@ -9,6 +9,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -108,6 +109,7 @@ class Ask:
     seen_known: dict[str, Failure] = field(default_factory=dict)
     traits: list[Trait] = field(default_factory=list)
     _misfortunes: Counter[str] = field(default_factory=Counter)
+    _asked: dict[Failure, Callable[[], object]] = field(default_factory=dict)
     _explored: int = 0
 
     @property
@@ -257,7 +259,7 @@ class Ask:
         if self.compiles:
             listed = spread(listed)[: math.ceil(len(listed) / _SHARE)]
         self._all(listed, question)
-        self._alone(question)
+        self._alone()
 
     def explore(
         self,
@@ -305,7 +307,7 @@ class Ask:
             self.left += count - answered
         if failing:
             self._shrink(cases, failing, question, seeded)
-        self._alone(question)
+        self._alone()
 
     def _all(self, cases: Sequence[Case], question: Callable[[Case], object]) -> int:
         """Ask the question of all cases, gather their failures, and return how many answered."""
@@ -359,6 +361,8 @@ class Ask:
             failure.case = failure.case or case
             failure.arrays = failure.arrays or {"x": case.x, **case.weights}
             failure.layers = failure.layers or (case.layer,)
+            # of a question within another, the outer one's
+            self._asked[failure] = partial(question, case)
             self._misfortunes[failure.effect] += 1
             if not self.divergence(failure):
                 raise
@@ -437,26 +441,27 @@ class Ask:
             self.seen_known.setdefault(found, failure)
         return bool(found)
 
-    def _alone(self, question: Callable[[Case], object]) -> None:
+    def _alone(self) -> None:
         """Ask the failing cases again in fresh processes: defects of their own, or leaked state?
 
         A subject in this process has no fresh one.
         """
-        if not getattr(self.subject, "isolated", not self.subject.in_process):
+        if not self.subject.isolated:
             return
+        before = self.examples, self.left
         for failure in self.failures:
-            again = failure.alone is None and failure.effect not in {"hang", "adapter"}
-            if failure.case is None or not again:
+            if failure.alone is not None or failure.effect in {"hang", "adapter"}:
                 continue
             self.subject.restart()
             try:
-                question(failure.case)
+                self._asked[failure]()
             except Failure:
                 failure.alone = True
             except (Unsupported, Stopped, Cut):
                 continue
             else:
                 failure.alone = False
+        self.examples, self.left = before
 
     def trait(self, name: str, value: str, where: str, shown: str) -> None:
         """Record a measured trait."""
@@ -519,8 +524,10 @@ def compiles(subject: Subject) -> bool:
             x = np.ones((1, size, size + 1, 2), np.float32)
             try:
                 first, *others = (subject.run([layer], [{}], x).seconds for _ in range(4))
-            except (Unsupported, Refused, Crashed, AdapterBroke, Stopped):
+            except Unsupported:
                 break
+            except (Refused, Crashed, AdapterBroke, Stopped):
+                return False  # a question shows it
             new.append(first)
             old.append(min(others))
         else:
