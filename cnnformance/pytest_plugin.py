@@ -42,8 +42,6 @@ _RECORDER = pytest.StashKey["_Recorder"]()
 _PROPERTY = "cnnformance"
 _BEGUN = "cnnformance begun"
 _LEVELS: tuple[clauses.Level, ...] = get_args(clauses.Level)
-_OWN = {"exception", "crash", "hang", "shape", "dtype"}
-"""Effects on the layer that was called, in a question that may be about another one too."""
 _PATIENCE = 20.0
 """Seconds that a subject may take to start before the questions are collected."""
 _LARGEST = 2.0**33
@@ -52,7 +50,6 @@ _LONGEST = 2000
 """The characters of a message that are recorded."""
 _MOST_CLOSING = 12
 """The most closing lines on what was not run."""
-_EFFECT_VERDICTS = {"crash": "crash", "hang": "hang", "adapter": "error"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -295,13 +292,13 @@ def _verdict(
         case _:
             return "error", f"{type(error).__name__}: {error}", []
     if failures:
-        verdicts = [_EFFECT_VERDICTS.get(failure.effect, "fail") for failure in failures]
+        verdicts = [records.VERDICT_OF.get(failure.effect, "fail") for failure in failures]
         worst = min(range(len(failures)), key=lambda i: records.FAILING.index(verdicts[i]))
         first = failures.pop(worst)
         return verdicts[worst], first.message, [first, *failures]
     if asked.seen_known:
         seen = list(asked.seen_known.values())
-        return "known", f"{', '.join(asked.seen_known)}: {seen[0].message}", seen[:1]
+        return "known", f"{', '.join(asked.seen_known)}: {seen[0].message}", seen
     return *_unfailed(asked, error, budget), []
 
 
@@ -331,10 +328,8 @@ def _record(
     kind = params.get("kind") or getattr(getattr(item, "module", None), "LAYER", None)
     verdict, message, failures = outcome
     layer = kind.__name__ if isinstance(kind, type) else str(kind or "Model")
-    if failures and failures[0].effect in _OWN:
-        kinds = {type(each) for each in failures[0].layers}
-        layer = kinds.pop().__name__ if len(kinds) == 1 else layer
     shown = [_failure(asked, failure) for failure in failures]
+    layer = records.blamed(layer, shown[0]) if shown else layer
     return records.Verdict(
         subject=asked.subject.name,
         question=asked.question,

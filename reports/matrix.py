@@ -10,19 +10,22 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from cnnformance.reports.records import (
     FAILING,
     GRADES,
     KNOWN,
+    VERDICT_OF,
     VERDICTS,
+    Failure,
     GradeName,
     Run,
     Trait,
     Verdict,
     VerdictName,
+    blamed,
 )
 from cnnformance.spec.layers import TYPES
 
@@ -173,23 +176,18 @@ BLUNT = 0.25
 """A comparison that allows an error of more than this part of the answer proves little."""
 
 
-def _sharpness(verdict: Verdict) -> float | None:
-    found: float | None = getattr(verdict, "sharpness", None)
-    return found
-
-
 def proves_little(run: Run) -> dict[tuple[str, str], dict[str, float | None]]:
     """Return by layer, dtype and subject the sharpness of passes of which none is below ``BLUNT``.
 
     It is that of the sharpest comparison; None where nothing was compared. A run whose verdicts
     hold no sharpness tells nothing.
     """
-    if all(_sharpness(v) is None for v in run.verdicts):
+    if all(v.sharpness is None for v in run.verdicts):
         return {}
     found: dict[tuple[str, str], dict[str, float | None]] = {}
     for cell, subjects in _by_dtype(run).items():
         for subject, same in subjects.items():
-            passed = [_sharpness(v) for v in same if v.verdict == "pass"]
+            passed = [v.sharpness for v in same if v.verdict == "pass"]
             sharpest = min((s for s in passed if s is not None), default=None)
             if passed and (sharpest is None or not sharpest <= BLUNT):
                 found.setdefault(cell, {})[subject] = sharpest
@@ -198,11 +196,7 @@ def proves_little(run: Run) -> dict[tuple[str, str], dict[str, float | None]]:
 
 def cut(verdicts: Iterable[Verdict]) -> list[Verdict]:
     """Return the verdicts that stand on fewer cases than were planned."""
-    return [
-        v
-        for v in verdicts
-        if v.verdict in ("pass", *KNOWN) and v.examples < getattr(v, "planned", 0)
-    ]
+    return [v for v in verdicts if v.verdict in ("pass", *KNOWN) and v.examples < v.planned]
 
 
 @dataclass(frozen=True)
@@ -337,9 +331,9 @@ def _split(verdicts: Sequence[Verdict], holding: Mapping[int, set[str]]) -> list
     return [cause, *_split([v for v in verdicts if first not in holding[id(v)]], holding)]
 
 
-def _test(verdict: Verdict) -> tuple[str, str, str]:
-    """Return what the verdicts of one test on one layer share, whatever their dtypes."""
-    return verdict.subject, verdict.layer, verdict.question.partition("[")[0]
+def _test(verdict: Verdict) -> tuple[str, str]:
+    """Return what the verdicts of a question share in all dtypes."""
+    return verdict.subject, verdict.question.replace(verdict.dtype or "", "")
 
 
 def _telling_dtypes(run: Run, chosen: Sequence[Verdict]) -> dict[int, str]:
@@ -369,10 +363,34 @@ def _hardly_asked(run: Run, chosen: Sequence[Verdict]) -> set[int]:
             other.dtype != verdict.dtype
             and other.verdict not in ("unsupported", "not-run")
             and other.examples >= verdict.examples
-            for other in tests[_test(verdict)]
+            for other in tests.get(_test(verdict), ())
         )
 
     return {id(v) for v in chosen if v.dtype and not asked(v)}
+
+
+def _parted(verdict: Verdict) -> list[Verdict]:
+    """Return a verdict as one for each failure that it holds.
+
+    A failing one holds failures that are not known; a known one those that were seen again, in the
+    order of their ids.
+    """
+
+    def part(failure: Failure, **changes: Any) -> Verdict:
+        layer, said = blamed(verdict.layer, failure), failure.message or verdict.message
+        changes |= {"layer": layer, "message": said, "failure": failure, "others": ()}
+        return replace(verdict, **changes)
+
+    failures = [failure for failure in (verdict.failure, *verdict.others) if failure]
+    if verdict.verdict not in KNOWN:
+        others = [
+            part(failure, known=(), verdict=VERDICT_OF.get(failure.effect, "fail"))
+            for failure in verdict.others
+        ]
+        return [replace(verdict, known=(), others=()), *others]
+    if len(failures) != len(verdict.known):
+        return [verdict]
+    return [part(f, known=(name,)) for name, f in zip(verdict.known, failures, strict=True)]
 
 
 def findings(run: Run, verdicts: Collection[VerdictName] = FAILING) -> list[Finding]:
@@ -380,7 +398,7 @@ def findings(run: Run, verdicts: Collection[VerdictName] = FAILING) -> list[Find
 
     With ``verdicts=KNOWN``: the recorded divergences that were seen again.
     """
-    chosen = [v for v in run.verdicts if v.verdict in verdicts]
+    chosen = [part for v in run.verdicts if v.verdict in verdicts for part in _parted(v)]
     holding = {id(v): _holding(_OPTIONS, v) for v in chosen}
     for verdict in _hardly_asked(run, chosen):
         holding[verdict] = {p for p in holding[verdict] if not p.startswith("dtype == ")}
@@ -395,7 +413,7 @@ def findings(run: Run, verdicts: Collection[VerdictName] = FAILING) -> list[Find
         if effect == "accepted":  # each question breaks a rule of its own
             return v.subject, v.question, effect, v.known
         if effect == "trait":  # each test measures a trait of its own
-            return v.subject, _test(v)[-1], effect, v.known
+            return v.subject, v.question.partition("[")[0], effect, v.known
         return v.subject, v.layer, effect, v.known
 
     for (subject, _, effect, _), same in _grouped(chosen, key).items():

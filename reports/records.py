@@ -144,6 +144,20 @@ class Verdict:
     others: tuple[Failure, ...] = ()
 
 
+def blamed(layer: str, failure: Failure) -> str:
+    """Return the layer that a failure is of: the type of what it shows, if that is one alone.
+
+    Else, and for a law or a trait, which is of several calls, it is the question's own ``layer``.
+    """
+    shown = (failure.case or {}).get("layers", []) if failure.effect not in ("law", "trait") else []
+    types = list({str(each["type"]): None for each in shown if "type" in each})
+    return types[0] if len(types) == 1 else layer
+
+
+VERDICT_OF: Mapping[str, VerdictName] = {"crash": "crash", "hang": "hang", "adapter": "error"}
+"""The verdict that a failure of an effect makes, where it is not ``fail``."""
+
+
 @dataclass(frozen=True)
 class Trait:
     """A choice that the text leaves open, as measured once: its value, where, and shown how."""

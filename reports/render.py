@@ -155,7 +155,7 @@ def _json(run: Run) -> str:
                 "subject": v.subject,
                 "question": v.question,
                 "asked": v.examples,
-                "planned": getattr(v, "planned", 0),
+                "planned": v.planned,
             }
             for v in matrix.cut(run.verdicts)
         ],

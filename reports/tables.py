@@ -88,7 +88,7 @@ def shortfall(run: Run) -> str:
     """Return one line on the verdicts that stand on fewer cases than planned; empty if none do."""
     if not (short := matrix.cut(run.verdicts)):
         return ""
-    asked, planned = sum(v.examples for v in short), sum(getattr(v, "planned", 0) for v in short)
+    asked, planned = sum(v.examples for v in short), sum(v.planned for v in short)
     n = f"{len(short)} question{'s' if len(short) > 1 else ''}"
     return f"CUT SHORT: {n} asked fewer cases than planned, {asked:,} of {planned:,}"
 
@@ -207,7 +207,7 @@ def short(run: Run) -> Table:
         for subject, verdicts in cells.items():
             if found := matrix.cut(verdicts):
                 asked = sum(v.examples for v in found)
-                planned = sum(getattr(v, "planned", 0) for v in found)
+                planned = sum(v.planned for v in found)
                 rows.append([layer, subject, str(len(found)), f"{asked:,}", f"{planned:,}"])
     return _table("Cut short", ["layer", "subject", "questions", "asked", "planned"], rows)
 

@@ -202,7 +202,7 @@ def test_a_file_cut_anywhere_after_its_header_is_readable_and_partial(tmp_path: 
         cut.write_bytes(whole[:end])
         read = records.read(cut)
         assert read.partial
-        assert read.truncated == (whole[end - 1 : end] != b"\n")
+        assert read.truncated == (b"\n" not in whole[end - 1 : end + 1])
         assert tables.banner(read).startswith(f"PARTIAL: {read.recorded} of 2 questions")
 
 
@@ -579,6 +579,51 @@ def test_each_torn_trait_is_a_finding() -> None:
     assert [tables.happened(f.shortest) for f in matrix.findings(run(*torn))] == list(named)
 
 
+def test_each_failure_of_a_verdict_is_a_finding_of_its_own_layer() -> None:
+    crash = failure(Dense(2, 3), effect="crash", message="died")
+    wrong = failure(MaxPool((2, 2), ceil_mode=True), message="at (0, 0)")
+    first = failed(message="the first", others=(wrong, crash), known=("torch-nan",))
+    found = matrix.findings(run(first))
+    assert [(f.verdict, f.layer, tables.happened(f.shortest), f.known) for f in found] == [
+        ("crash", "Dense", "died", ()),
+        ("fail", "MaxPool", "the first", ()),
+    ]
+    assert [len(f.verdicts) for f in found] == [1, 2]
+    shown = tables.failures(run(first))
+    assert [v.message for v in shown] == ["died", "the first", "at (0, 0)"]
+
+
+def test_each_divergence_of_a_verdict_is_a_finding() -> None:
+    both = failed(name="known", known=("a", "b"), message="a, b: one", others=(
+        failure(effect="crash", message="the other"),))  # fmt: skip
+    found = matrix.findings(run(both), records.KNOWN)
+    assert [(f.known, f.effect, tables.happened(f.shortest)) for f in found] == [
+        (("b",), "crash", "the other"),
+        (("a",), "value", "a, b: one"),
+    ]
+    (whole,) = matrix.findings(run(replace(both, others=())), records.KNOWN)
+    assert whole.known == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("effect", "layers", "layer"),
+    [
+        ("value", [Dense(1, 1)], "Dense"),
+        ("dtype", [Dense(1, 1), Dense(1, 2)], "Dense"),
+        ("value", [Dense(1, 1), MaxPool((1,))], "GlobalMaxPool"),
+        ("law", [MaxPool((1,))], "GlobalMaxPool"),
+        ("trait", [MaxPool((1,))], "GlobalMaxPool"),
+        ("crash", [], "GlobalMaxPool"),
+    ],
+)
+def test_a_failure_is_of_the_layer_that_it_shows(
+    effect: records.Effect, layers: list[Layer], layer: str
+) -> None:
+    shown = Failure(effect, {"layers": list(map(to_json, layers))})
+    assert records.blamed("GlobalMaxPool", shown) == layer
+    assert records.blamed("GlobalMaxPool", Failure(effect)) == "GlobalMaxPool"
+
+
 def test_a_subject_that_did_not_start_is_one_finding() -> None:
     made = [
         replace(failed(name="error", effect="adapter", question=name), layer=name)
@@ -591,7 +636,7 @@ def test_a_subject_that_did_not_start_is_one_finding() -> None:
 def test_the_smallest_case_comes_first() -> None:
     small, large = failed(MaxPool((1,))), failed(MaxPool((1, 1, 1)), question="q2")
     (finding,) = matrix.findings(run(large, small))
-    assert finding.shortest is small
+    assert finding.shortest == small
 
 
 def test_records_of_other_layers_or_cases_do_not_break_findings() -> None:
@@ -631,6 +676,37 @@ def test_what_was_not_run_is_no_pass_and_no_percentage(form: str) -> None:
     assert '"pass"' not in text
     assert "0 %" not in text
     assert "0%" not in text.replace("100%", "")
+
+
+@pytest.mark.parametrize("form", sorted(render.FORMATS))
+def test_a_pass_on_fewer_cases_than_planned_says_so(form: str) -> None:
+    whole = verdict(examples=37, planned=37)
+    short = verdict(question="q2", examples=12, planned=600)
+    text = render.render(run(whole, short), form)
+    assert ('"asked": 12' if form == "json" else "2 pass (1 cut short)") in text
+    assert ('"planned": 600' if form == "json" else "12 of 600") in text
+    assert "cut short" not in render.render(run(whole, verdict(question="q2")), form).lower()
+    assert "1 question asked fewer cases than planned, 12 of 600" in render.summary(run(short))
+
+
+@pytest.mark.parametrize("form", sorted(render.FORMATS))
+def test_where_a_pass_proves_little_is_shown(form: str) -> None:
+    blunt = [
+        verdict(dtype="bfloat16", sharpness=0.75),
+        verdict(dtype="bfloat16", sharpness=8.5, question="q2"),
+        verdict(dtype="float16", question="q3"),
+        verdict("fail", dtype="float64", sharpness=9.0, question="q4"),
+    ]
+    sharp = [verdict(sharpness=0.25), verdict(sharpness=0.5, question="q5")]
+    assert matrix.proves_little(run(*blunt, *sharp)) == {
+        ("MaxPool", "bfloat16"): {"torch": 0.75},
+        ("MaxPool", "float16"): {"torch": None},
+    }
+    text = render.render(run(*blunt, *sharp), form)
+    assert ('"sharpest"' if form == "json" else "0.75 at best") in text
+    assert ("null" if form == "json" else "no value compared") in text
+    if form != "json":
+        assert "proves little" not in render.render(run(verdict()), form)
 
 
 @pytest.mark.parametrize("form", sorted(render.FORMATS))
