@@ -155,6 +155,8 @@ def gradient_bounds(
                 error = np.where(size <= 2.0**output.bits, 0.0, error)
             if isinstance(layer, SELECTIONS):
                 error = np.where(roundings == 0, 0.0, error)
-            within = size * np.maximum(roundings, 1) < output.largest
+            # no partial sum of products passes their absolute sum, with a growth of less than 1
+            most = size * (2 if layer.has_weights else np.maximum(roundings, 1))
+            within = most < output.largest
             bounds[name] = Bound(value, error, within | ~np.isfinite(value))
     return bounds
