@@ -107,9 +107,25 @@ def _chained(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> b
         apart = bounds.Bound(stepped.astype(np.float64), 2 * allowed.error, allowed.judged)
         judge.within(whole, apart, x.dtype)
     except Failure as failure:
-        models.show(failure, layers, weights, x)
-        raise
+        raise _blamed(ask, failure, layers, weights, x) from None
     return allowed
+
+
+def _blamed(
+    ask: Ask, failure: Failure, layers: Model, weights: Sequence[Weights], x: Array
+) -> Failure:
+    """Return the failure of the first layer that fails alone, or that of the model.
+
+    Each layer is asked on what those before it gave: what one of them does wrong is no fault of
+    the joint, nor of the layers that follow.
+    """
+    models.show(failure, layers, weights, x)
+    try:
+        for _ in models.steps(ask, layers, weights, x):
+            pass
+    except Failure as own:
+        return own
+    return failure
 
 
 def _seconds(kind: Any, spatial: spec.Shape, channels: int) -> tuple[spec.Layer, ...]:
@@ -185,24 +201,11 @@ def _joined(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> No
     except Unsupported as reason:
         ask.declined = str(reason)
     except Failure as failure:
-        models.show(failure, layers, weights, x)
-        if not (ask.divergence(failure) or _known_alone(ask, layers, weights, x)):
-            raise
+        blamed = _blamed(ask, failure, layers, weights, x)
+        if not (ask.divergence(blamed) or ask.divergence(failure)):
+            raise blamed from None
     else:
         ask.examples += 1
-
-
-def _known_alone(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> bool:
-    """Whether a layer alone, on what reaches it, shows a recorded divergence."""
-    for layer, held in zip(layers, weights, strict=True):
-        case = models.given(layer, x, **held)
-        try:
-            x = ask.output(case)
-        except Failure as failure:
-            failure.case, failure.layers = case, (layer,)
-            failure.arrays = {"x": x, **held}
-            return ask.divergence(failure)
-    return False
 
 
 @pytest.mark.clauses("flatten.layout-open", "dense.needs-vector")
@@ -253,8 +256,7 @@ def test_digits(ask: Ask) -> None:
         allowed = models.judged(ask, net.layers, net.weights, net.images, logits)
         _same_digits(logits, allowed)
     except Failure as failure:
-        models.show(failure, net.layers, net.weights, net.images)
-        raise
+        raise _blamed(ask, failure, net.layers, net.weights, net.images) from None
     ask.examples += len(net.images)
     decided = int(_decided(allowed).sum())
     right = int((logits.argmax(-1) == net.labels).sum())
@@ -272,15 +274,13 @@ def test_digits_one_by_one(ask: Ask) -> None:
         try:
             judge.same_form(own, (1, 10), image.dtype)
         except Failure as failure:
-            models.show(failure, net.layers, net.weights, image[None])
-            raise
+            raise _blamed(ask, failure, net.layers, net.weights, image[None]) from None
     joined = np.concatenate(logits)
     try:
         _same_digits(joined, models.judged(ask, net.layers, net.weights, images, joined))
     except Failure as failure:
         first = failure.index[0] if failure.index else 0
-        models.show(failure, net.layers, net.weights, images[first : first + 1])
-        raise
+        raise _blamed(ask, failure, net.layers, net.weights, images[first : first + 1]) from None
     ask.examples += len(images)
 
 

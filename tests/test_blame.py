@@ -1,0 +1,62 @@
+"""A fault is told of the layer that has it, whichever question comes across it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cnnformance.reports import matrix, records
+
+ROOT = Path(__file__).parents[1]
+
+BACKENDS = """
+import numpy as np
+
+from cnnformance.adapters.numpy import NumPy
+from cnnformance.spec.layers import AveragePool, MaxPool
+
+
+class Lowest(NumPy):
+    def build(self, layer, weights):
+        run = super().build(layer, weights)
+        if not isinstance(layer, MaxPool):
+            return run
+        return lambda x: np.maximum(run(x), np.finfo(x.dtype).min) if x.dtype.kind == "f" else run(x)
+
+
+class Wide(NumPy):
+    def build(self, layer, weights):
+        run = super().build(layer, weights)
+        if not isinstance(layer, AveragePool):
+            return run
+        return lambda x: np.asarray(run(x)).astype(np.float64)
+"""
+
+
+def findings(folder: Path, name: str, *arguments: str) -> set[tuple[str, str]]:
+    """Return the layer and the effect of each finding on one of the backends."""
+    (folder / "faulty.py").write_text(BACKENDS, "utf-8")
+    options = ["--record=verdicts.jsonl", "-q", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
+    words = [sys.executable, "-m", "pytest", *options, f"--backend=faulty.py:{name}", *arguments]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = matrix.findings(records.read(folder / "verdicts.jsonl"))
+    return {(finding.layer, finding.effect) for finding in found}
+
+
+@pytest.mark.parametrize("law", ["global-equals-window", "adaptive-equals-window"])
+def test_a_law_between_two_layers_books_the_one_that_is_wrong(law: str, tmp_path: Path) -> None:
+    asked = f"{ROOT}/conformance/test_paths.py::test_{law.replace('-', '_')}"
+    assert findings(tmp_path, "Lowest", asked) == {("MaxPool", "special")}
+
+
+def test_a_fault_of_one_layer_is_not_one_of_the_model_or_of_those_that_follow(
+    tmp_path: Path,
+) -> None:
+    asked = f"{ROOT}/conformance/test_pipeline.py"
+    chosen = "test_after_each_layer or test_chain or test_digits"
+    found = findings(tmp_path, "Wide", asked, "--profile=quick", "-k", chosen)
+    assert found == {("AveragePool", "dtype")}
