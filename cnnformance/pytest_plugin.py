@@ -192,8 +192,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _id(subject: str) -> str:
-    """Return a subject's name as it stands in the ids of pytest, which are ASCII."""
-    return subject.encode("unicode_escape").decode("ascii")
+    """Return a subject's name as it stands in the ids of pytest: in what it would not escape."""
+    plain = (c.isascii() and c.isprintable() and c != "\\" for c in subject)
+    return "".join(c if kept else f"&#{ord(c)};" for c, kept in zip(subject, plain, strict=True))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -222,7 +223,8 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     if time.monotonic() < config.stash[_DEADLINE]:
         with contextlib.suppress(AdapterBroke):  # every question that is asked raises it again
             found.start()  # the time that it takes is no question's
-            config.stash[_COMPILES][found.name] = compiles(found)
+            # in this process it is not tried out: it could end the run before any question
+            config.stash[_COMPILES][found.name] = found.isolated and compiles(found)
     return found
 
 
@@ -514,7 +516,7 @@ class _Recorder:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         names = [_id(name) for name in self.config.stash[_SUBJECTS]]
-        asked = (i.partition("[")[2] for i in ids)
+        asked = (i.partition("::")[2].partition("[")[2] for i in ids)
         self.planned = sum(any(i.startswith((f"{n}-", f"{n}]")) for n in names) for i in asked)
 
     def pytest_runtest_logstart(self) -> None:

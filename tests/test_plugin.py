@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,10 @@ import pytest
 from corpus import hostile
 
 import cnnformance
+from cnnformance.adapters import registry
+from cnnformance.adapters.subject import Subject
+from cnnformance.conformance.asking import PROFILES, Ask, Cut
+from cnnformance.pytest_plugin import _unfailed
 from cnnformance.reports import records, render
 from cnnformance.reports.records import Run
 
@@ -416,11 +421,173 @@ def test_a_collection_makes_no_record(tmp_path: Path) -> None:
 
 
 def test_a_seed_settles_what_is_asked(tmp_path: Path) -> None:
-    """Two runs record the same verdicts, times apart, in a worker and in this process alike."""
+    """Runs record the same verdicts, times apart, in one process, in two, and in this one."""
     asked = [f"{CONFORMANCE}/test_output.py", "--backend=numpy", "-k", "LpPool-float32"]
     verdicts = []
-    for more in ([], ["--in-process"]):
+    for more in ([], ["-n", "2"], ["--in-process"], ["--deselect", "no::other"]):
         done, found = ask(tmp_path, *asked, *more)
         assert done.returncode == 0, done.stdout
-        verdicts.append([replace(v, seconds=0) for v in found.verdicts])
-    assert verdicts[0] == verdicts[1] != []
+        same = sorted(found.verdicts, key=lambda v: v.question)
+        verdicts.append([replace(v, seconds=0) for v in same])
+    assert verdicts[0] == verdicts[1] == verdicts[2] == verdicts[3] != []
+
+
+TWICE_WRONG = """\
+from cnnformance.adapters.numpy import NumPy
+from cnnformance.spec.layers import MaxPool
+
+
+class Wrong(NumPy):
+    def build(self, layer, weights):
+        call = super().build(layer, weights)
+        if isinstance(layer, MaxPool) and layer.ceil_mode:
+            return lambda x: 1 / 0
+        if isinstance(layer, MaxPool) and layer.padding == "same":
+            return lambda x: call(x) + 1
+        return call
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--in-process",)], ids=["worker", "in-process"])
+def test_one_failure_hides_no_other(options: Sequence[str], tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(TWICE_WRONG, encoding="utf-8")
+    chosen = ("-k", "test_options and MaxPool-float32", *options)
+    done, found = ask(tmp_path, CONFORMANCE, "--backend=wrong.py:Wrong", *chosen)
+    (verdict,) = found.verdicts
+    assert verdict.failure
+    every = [verdict.failure, *verdict.others]
+    assert {failure.effect for failure in every} == {"exception", "value"}
+    assert verdict.examples == verdict.planned > 30
+    assert {failure.alone for failure in every} == ({None} if options else {True})
+    assert all(failure.script for failure in every)
+    for other in verdict.others:
+        assert f"  also      {other.effect}: {other.message}" in done.stdout
+
+
+def test_a_budget_that_is_over_is_told_and_passes_nothing(tmp_path: Path) -> None:
+    chosen = ("--backend=numpy", "-k", SEVERAL, "--budget=0.001")
+    done, found = ask(tmp_path, CONFORMANCE, *chosen)
+    count = len(found.verdicts)
+    assert done.returncode == 0, done.stdout
+    assert not found.partial
+    assert {v.verdict for v in found.verdicts} == {"not-run"}
+    assert {v.message for v in found.verdicts} == {"the budget of 0.001 s was over"}
+    assert f"numpy: {count} questions not run: the budget of 0.001 s was over" in done.stdout
+    assert run(tmp_path, CONFORMANCE, "--budget=0").returncode == pytest.ExitCode.USAGE_ERROR
+
+
+def test_a_question_that_the_budget_cuts_says_how_much_was_asked() -> None:
+    subject = Subject(registry.parse("numpy"))
+    cut = Ask(subject, PROFILES["quick"], examples=3, left=4)
+    said = "cut by the budget: 3 of 7 cases were asked, and none failed"
+    assert _unfailed(cut, Cut(), 5.0) == ("not-run", said)
+    begun = Ask(subject, PROFILES["quick"], examples=3)
+    assert _unfailed(begun, Cut(), 5.0)[0] == "not-run"
+    assert begun.planned > begun.examples
+
+
+def test_a_pass_has_asked_all_that_was_planned() -> None:
+    subject = Subject(registry.parse("numpy"))
+    for examples, left, verdict in ((3, 0, "pass"), (3, 1, "not-run"), (0, 0, "not-run")):
+        asked = Ask(subject, PROFILES["quick"], examples=examples, left=left)
+        assert _unfailed(asked, None, None)[0] == verdict
+
+
+@pytest.mark.parametrize("jobs", ["0", "2"])
+def test_a_path_of_any_letters_is_recorded(jobs: str, tmp_path: Path) -> None:
+    folder = tmp_path / "größe-名"
+    folder.mkdir()
+    (folder / "mine.py").write_text(SHORTCUT, encoding="utf-8")
+    name = f"{folder}/mine.py:Mine"
+    chosen = (f"--backend={name}", "-k", "test_output and ReLU", "-n", jobs)
+    _, found = ask(tmp_path, CONFORMANCE, *chosen)
+    assert found.subjects == (name,)
+    assert found.header.planned == len(found.verdicts) > 1
+    assert not found.partial
+    assert {v.subject for v in found.verdicts} == {name}
+    assert {v.question.partition("[")[0] for v in found.verdicts} == {"test_output.py::test_output"}
+    assert "test_output.py::test_output[ReLU-int8]" in {v.question for v in found.verdicts}
+
+
+DIES = """\
+import os
+from cnnformance.adapters.numpy import NumPy
+from cnnformance.spec.layers import ReLU
+
+
+class Dies(NumPy):
+    def build(self, layer, weights):
+        if isinstance(layer, ReLU):
+            os._exit(3)
+        return super().build(layer, weights)
+"""
+
+
+def test_a_question_whose_process_dies_has_a_verdict(tmp_path: Path) -> None:
+    (tmp_path / "dies.py").write_text(DIES, encoding="utf-8")
+    chosen = ("-k", "test_output.py and (ReLU-float32 or Flatten-float32)", "-n", "2")
+    done, found = ask(tmp_path, CONFORMANCE, "--backend=dies.py:Dies", "--in-process", *chosen)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    assert not found.partial
+    fallen = {v.layer: v for v in found.verdicts}
+    assert fallen["Flatten"].verdict == "pass"
+    assert fallen["ReLU"].verdict == "crash"
+    assert fallen["ReLU"].message == "the process that asked the question died"
+
+
+def test_of_two_verdicts_on_a_question_the_last_holds(tmp_path: Path) -> None:
+    _, found = ask(tmp_path, CONFORMANCE, "--backend=numpy", "-k", SEVERAL)
+    lines = found.path.read_text().splitlines(keepends=True)
+    again = lines[1].replace('"examples": 1', '"examples": 7')
+    found.path.write_text("".join([*lines, again]))
+    read = records.read(found.path)
+    assert len(read.verdicts) == len(found.verdicts)
+    assert read.recorded == found.recorded
+    assert [v.examples for v in read.verdicts].count(7) == 1
+
+
+def test_a_record_of_before_some_fields_is_read(tmp_path: Path) -> None:
+    _, found = ask(tmp_path, CONFORMANCE, "--backend=numpy", "-k", SEVERAL)
+    lines = [json.loads(line) for line in found.path.read_text().splitlines()]
+    for line in lines:
+        for name in ("planned", "sharpness", "compiles", "others"):
+            if line["record"] == "verdict":
+                del line[name]
+    found.path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    older = records.read(found.path)
+    assert {v.planned for v in older.verdicts} == {0}
+    assert "CUT SHORT" not in render.render(older, "table")
+
+
+COMPILES = """\
+import time
+from cnnformance.adapters.numpy import NumPy
+
+
+class Compiles(NumPy):
+    shapes = set()
+
+    def build(self, layer, weights):
+        call = super().build(layer, weights)
+
+        def compiled(x):
+            if (layer, x.shape) not in self.shapes:
+                self.shapes.add((layer, x.shape))
+                time.sleep(0.02)
+            return call(x)
+
+        return compiled
+"""
+
+
+def test_a_subject_that_compiles_is_asked_few_shapes_and_that_is_told(tmp_path: Path) -> None:
+    (tmp_path / "costly.py").write_text(COMPILES, encoding="utf-8")
+    subjects = ("--backend=costly.py:Compiles", "--backend=numpy")
+    chosen = ("-k", "test_output.py and test_options and MaxPool-float32")
+    done, found = ask(tmp_path, CONFORMANCE, *subjects, *chosen)
+    costly, plain = found.verdicts
+    assert (costly.compiles, plain.compiles) == (True, False)
+    assert 0 < costly.examples < plain.examples
+    assert costly.verdict == plain.verdict == "pass"
+    assert "costly.py:Compiles compiles for each new shape" in done.stdout
+    assert "numpy compiles" not in done.stdout
