@@ -97,7 +97,7 @@ def options(
     ]
     chosen: list[dict[str, Any]] = []
     weights: dict[str, Any] = {}
-    if issubclass(kind, spec.Pool):  # what fails most comes first: the time may not last for all
+    if issubclass(kind, spec.Pool):  # what fails most comes first
         ceil: list[dict[str, Any]] = [
             {"ceil_mode": True},
             {"ceil_mode": True, "padding": ((1, 1), (1, 1))},
