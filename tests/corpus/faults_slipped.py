@@ -1,0 +1,304 @@
+"""Faults that hide in the corners of a layer: few windows, far groups, many places, no cells.
+
+Kernels for one rank, one dtype and one shape of the result; positions that are computed in the
+dtype of the values; static answers and refusals that forget a rule.
+"""
+
+# NumPy types much of the arithmetic on arrays of unknown dtype as Any
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnformance.adapters.backend import Array
+from cnnformance.spec.layers import (
+    AdaptiveAveragePool,
+    AdaptiveMaxPool,
+    AveragePool,
+    Conv,
+    GlobalMaxPool,
+    LpPool,
+    MaxPool,
+    MinPool,
+)
+from corpus.fault import Faults, hook, result, whole
+from corpus.faults_kernels import PADS_BEFORE, misread, repeats, runs, without
+from corpus.faults_networks import ALL, HALF, When, conv, depthwise, spoils
+from corpus.kernels import Axis
+
+FAULTS = Faults("corners")
+add = FAULTS.add
+
+TWO, THREE = (2, 2), (3, 3)
+SPACE = (3, 3, 3)
+
+# One or two windows along an axis
+
+
+def narrow(of: Any, axis: int, count: int, dtype: str) -> When:
+    """Whether a layer of this window and stride has so many places on one axis, more on others."""
+
+    def when(layer: Any, x: Array) -> bool:
+        alike = (layer.window, layer.stride) == (of.window, of.stride)
+        if not alike or not layer.unpadded or x.dtype.name != dtype:
+            return False
+        room = zip(x.shape[1:-1], layer.extent, layer.stride, strict=True)
+        found = [(n - e) // s + 1 for n, e, s in room]
+        return found.pop(axis) == count and min(found) > 2
+
+    return when
+
+
+for name, few, spatial, dtype, axis, count in (
+    ("one-column-of-space", conv(SPACE, stride=(2, 2, 2)), (7, 7, 4), "bfloat16", 2, 1),
+    ("one-strided-row", conv(THREE, stride=TWO), (4, 9), "float16", 0, 1),
+    ("one-strided-column", LpPool(THREE, TWO), (9, 4), "bfloat16", 1, 1),
+    ("two-rows-of-space", MaxPool(SPACE, (1, 1, 1)), (6, 4, 6), "float32", 1, 2),
+    ("two-planes-apart", AveragePool(SPACE, SPACE), (6, 9, 9), "float32", 0, 2),
+):
+    add(
+        type(few),
+        name,
+        spoils(narrow(few, axis, count, dtype), ALL),
+        result(few, whole(1, *spatial, 1, low=1, dtype=dtype)),
+        "semantics",
+    )
+
+# Groups that are dilated far, of long rows, of many cells
+
+
+def far(layer: Conv, rank: int) -> bool:
+    """Whether the groups of this rank are dilated by four or more."""
+    return layer.rank == rank and layer.groups > 1 and max(layer.dilation) >= 4
+
+
+def row(layer: Conv) -> bool:
+    """Whether the window is a row, or a column, of several cells."""
+    return layer.rank == 2 and min(layer.window) == 1 < max(layer.window)
+
+
+add(
+    Conv,
+    "depthwise-dilated-by-four",
+    spoils(lambda c, _x: far(c, 2) and depthwise(c) and not row(c), -1, -1, ALL),
+    result(conv(THREE, 3, 3, groups=3, dilation=(4, 4)), whole(1, 9, 9, 3, low=1)),
+    "semantics",
+)
+add(
+    Conv,
+    "depthwise-line-dilated-by-five",
+    spoils(lambda c, _x: far(c, 1) and depthwise(c) and c.dilation == (5,), -1, ALL),
+    result(conv((2,), 3, 3, groups=3, dilation=(5,)), whole(1, 9, 3, low=1)),
+    "semantics",
+)
+add(
+    Conv,
+    "groups-of-dilated-columns",
+    runs(
+        lambda c, _x: far(c, 2) and not depthwise(c) and row(c),
+        without(np.s_[-1]),
+    ),
+    result(conv((5, 1), 4, 6, groups=2, dilation=(4, 4)), whole(1, 17, 2, 4, low=1)),
+    "semantics",
+)
+add(
+    Conv,
+    "depthwise-rows-of-stride-two-pad-before",
+    runs(
+        lambda c, _x: c.padding == "same" and c.stride == TWO and depthwise(c) and row(c),
+        PADS_BEFORE,
+    ),
+    result(conv((1, 5), 3, 3, groups=3, stride=TWO, padding="same"), whole(1, 7, 8, 3, low=1)),
+    "semantics",
+)
+add(
+    Conv,
+    "cells-beyond-128-of-groups",
+    runs(lambda c, _x: c.groups > 1 and c.window[0] > 128, without(np.s_[128:])),
+    result(conv((131,), 4, 4, groups=2), whole(1, 133, 4, low=1)),
+    "semantics",
+)
+
+# More places than the numbers of a half can count
+
+
+def in_element_type(honest: Any, x: Array, axes: Sequence[Axis]) -> Array:
+    """Compute the positions of cells in the dtype of the values."""
+    if x.dtype.name in HALF:
+        axes = [dataclasses.replace(a, index=a.index.astype(x.dtype).astype(int)) for a in axes]
+    return honest(x, axes)
+
+
+for placed in (
+    conv((2,)),
+    AveragePool((2,)),
+    LpPool((2,)),
+    MinPool((2,)),
+    AdaptiveAveragePool((100,)),
+    AdaptiveMaxPool((100,)),
+):
+    add(
+        type(placed),
+        "positions-in-the-element-type",
+        hook(gather=in_element_type),
+        result(placed, whole(1, 300, 1, dtype="bfloat16", low=1)),
+        "semantics",
+    )
+
+# Windows that overlap across the end of a block
+
+
+def across(border: int, rank: int, axis: int) -> tuple[When, tuple[Any, ...]]:
+    """Return when windows overlap, side by side, across a border of an axis, and which one."""
+
+    def when(layer: Any, x: Array) -> bool:
+        side_by_side = layer.rank == rank and layer.stride[axis] == 1 < layer.window[axis]
+        return side_by_side and layer.unpadded and x.shape[1 + axis] > border + 1
+
+    return when, (*(ALL,) * axis, border - 1, *(ALL,) * (rank - axis))
+
+
+for overlapping, border, axis in (
+    (conv((2, 3, 2)), 64, 1),
+    (MaxPool((2, 2, 3), (1, 1, 1)), 256, 2),
+    (AveragePool((3, 2), (1, 1)), 128, 0),
+    (LpPool((3, 2, 2), (1, 1, 1)), 128, 0),
+    (conv((2, 2, 3)), 32, 2),
+):
+    rank = overlapping.rank
+    sizes = tuple(border + 4 if n == axis else 3 for n in range(rank))
+    when, cells = across(border, rank, axis)
+    add(
+        type(overlapping),
+        f"windows-across-cell-{border}-of-axis-{axis}",
+        spoils(when, *cells),
+        result(overlapping, whole(1, *sizes, 1, low=1)),
+        "semantics",
+    )
+
+# Windows of one cell
+
+
+def one_cell(layer: Any) -> bool:
+    """Whether the windows are single cells."""
+    return set(layer.window) == {1}
+
+
+add(
+    MaxPool,
+    "one-cell-in-ceil-mode-repeats-the-last",
+    runs(
+        lambda p, x: one_cell(p) and p.ceil_mode and p.rank == 3 and x.shape[3] > 2,
+        lambda honest, p, w, x: repeats(y := honest(p, w, x), 3, y.shape[3] - 1),
+    ),
+    result(
+        MaxPool((1, 1, 1), (2, 2, 2), ceil_mode=True),
+        np.arange(60, dtype=np.float32).reshape(1, 3, 4, 5, 1),
+    ),
+    "semantics",
+)
+add(
+    AveragePool,
+    "one-cell-strided-takes-dilation-for-stride",
+    runs(
+        lambda p, _x: one_cell(p) and min(p.stride) > 1 and max(p.dilation) > 1,
+        lambda honest, p, w, x: np.roll(honest(p, w, x), 1, 1),
+    ),
+    result(AveragePool((1,), (2,), dilation=(2,)), whole(1, 7, 1, low=1)),
+    "semantics",
+)
+add(
+    Conv,
+    "one-cell-with-uneven-padding-in-space",
+    runs(
+        lambda c, _x: (
+            one_cell(c)
+            and c.rank == 3
+            and not isinstance(c.padding, str)
+            and any(before != after for before, after in c.padding)
+        ),
+        misread(lambda c: {"padding": tuple((after, before) for before, after in c.padding)}),
+    ),
+    result(conv((1, 1, 1), padding=((1, 0), (0, 2), (2, 1))), whole(1, 2, 3, 2, 1, low=1)),
+    "semantics",
+)
+add(
+    Conv,
+    "one-cell-strided-and-dilated",
+    runs(
+        lambda c, _x: one_cell(c) and min(c.stride) > 1 and max(c.dilation) > 1,
+        lambda honest, c, w, x: np.roll(honest(c, w, x), 1, 1),
+    ),
+    result(conv((1,), stride=(2,), dilation=(2,), padding=((1, 1),)), whole(1, 6, 1, low=1)),
+    "semantics",
+)
+
+# Sizes of one rank alone, or in groups
+
+
+for name, sized, shape, when, cells in (
+    (
+        "channels-beyond-64-of-space",
+        MaxPool((2, 2, 2)),
+        (2, 2, 2, 70),
+        lambda p, x: p.rank == 3 and x.shape[-1] > 64,
+        (slice(64, None),),
+    ),
+    (
+        "outputs-beyond-128-of-space",
+        conv((2, 2, 2), 1, 131),
+        (2, 2, 2, 1),
+        lambda c, _x: c.rank == 3 and c.out_channels > 128,
+        (slice(128, None),),
+    ),
+    (
+        "outputs-beyond-64-of-lines-in-groups",
+        conv((2,), 131, 131, groups=131),
+        (3, 131),
+        lambda c, _x: c.rank == 1 and c.groups > 64,
+        (slice(64, None),),
+    ),
+    (
+        "window-beyond-128-of-columns",
+        AveragePool((131, 1), (1, 1)),
+        (132, 1, 1),
+        lambda p, _x: p.rank == 2 and p.window[0] > 128,
+        (ALL,),
+    ),
+    (
+        "channels-beyond-128-of-lines",
+        AdaptiveMaxPool((2,)),
+        (3, 131),
+        lambda p, x: p.rank == 1 and x.shape[-1] > 128,
+        (slice(128, None),),
+    ),
+    (
+        "channels-beyond-128-of-space",
+        GlobalMaxPool(3),
+        (2, 1, 2, 131),
+        lambda p, x: p.rank == 3 and x.shape[-1] > 128,
+        (slice(128, None),),
+    ),
+):
+    add(
+        type(sized),
+        name,
+        spoils(when, *cells),
+        result(sized, whole(1, *shape, low=1)),
+        "semantics",
+    )
+add(
+    LpPool,
+    "batch-beyond-64-of-space",
+    runs(
+        lambda p, x: p.rank == 3 and len(x) > 64,
+        lambda honest, p, w, x: repeats(honest(p, w, x), 0, 64),
+    ),
+    result(LpPool((2, 2, 2)), np.arange(70 * 8, dtype=np.float32).reshape(70, 2, 2, 2, 1)),
+    "semantics",
+)
