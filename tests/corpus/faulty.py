@@ -19,6 +19,8 @@ from corpus import (
     faults_precision_gradients,
     faults_refusals,
     faults_sizes,
+    faults_slipped,
+    faults_special,
     faults_stochastic,
     faults_values,
     faults_weights,
@@ -41,6 +43,8 @@ _PARTS = (
     faults_history,
     faults_precision,
     faults_precision_gradients,
+    faults_slipped,
+    faults_special,
 )
 
 FAULTS: dict[str, Fault] = {key: fault for part in _PARTS for key, fault in part.FAULTS.items()}

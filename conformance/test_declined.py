@@ -1,0 +1,152 @@
+"""What an adapter declines by dtype, put to its framework: ``unsupported`` is not unasked.
+
+The framework refuses, or answers rightly. What it makes of integer means and norms is a trait.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from cnnformance.adapters.backend import Array, Unsupported
+from cnnformance.adapters.wire import dtype_named
+from cnnformance.conformance import designed, judge
+from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.kinds import FLOATS, INTEGERS, law
+from cnnformance.conformance.models import given
+from cnnformance.reference import bounds, forward
+from cnnformance.spec import layers as spec
+
+MEANS = (spec.AveragePool, spec.GlobalAveragePool, spec.AdaptiveAveragePool, spec.LpPool)
+"""The layers whose results on integers need not be integers."""
+
+_ROUNDED: Mapping[str, Callable[[Array], Array]] = {
+    "truncated": np.trunc,
+    "floored": np.floor,
+    "rounded up": np.ceil,
+    "rounded to even": np.rint,
+    "rounded": lambda value: np.trunc(value + np.copysign(0.5, value)),
+}
+
+
+def _few(kind: type[spec.Layer]) -> Iterator[Case]:
+    """Yield one plain layer of each rank that the kind has."""
+    for _, cases in itertools.groupby(designed.plain(kind), lambda case: len(case.shape)):
+        yield next(cases)
+
+
+def _whole(rng: np.random.Generator, shape: spec.Shape, dtype: str, most: int) -> Array:
+    """Return small whole numbers; of an unsigned dtype none is negative."""
+    low = 0 if dtype == "bool" or dtype.startswith("u") else -most
+    values = rng.integers(low, most, shape, endpoint=True)
+    return values.astype(dtype_named(dtype))
+
+
+def _case(plain: Case, dtype: str) -> Case:
+    """Return the layer on values that the dtype holds, and sums of them too.
+
+    But for the second sample of a mean: that is one large number, whose sum an accumulator of its
+    own dtype does not hold. The sums of int64, which has no wider one, are small.
+    """
+    if dtype in FLOATS:
+        regimes = ("positive",) if isinstance(plain.layer, spec.StochasticPool) else plain.regimes
+        return plain.with_(dtype=dtype, regimes=regimes)
+    if isinstance(plain.layer, bounds.SELECTIONS) and dtype != "bool":
+        return plain.with_(dtype=dtype)
+    rng = np.random.default_rng(1)
+    most = 1 if dtype == "bool" or plain.layer.has_weights else 3
+    x = _whole(rng, plain.shape, dtype, most)
+    if isinstance(plain.layer, MEANS[:3]) and dtype not in ("bool", "int64"):
+        x[1] = np.iinfo(dtype).max // 4 * 3
+    weights = {n: _whole(rng, w, dtype, 1) for n, w in spec.weight_shapes(plain.layer).items()}
+    return given(plain.layer, x, **weights)
+
+
+def _exact(case: Case) -> Array:
+    """Return what the layer gives in exact arithmetic, in float64; a selection's own dtype."""
+    selects = isinstance(case.layer, bounds.SELECTIONS)
+    wide = np.int8 if selects and case.dtype == "bool" else None if selects else np.float64
+    arrays = {n: a.astype(wide or a.dtype) for n, a in {"x": case.x, **case.weights}.items()}
+    return np.asarray(forward(case.layer, arrays.pop("x"), arrays))
+
+
+def _answered(case: Case, y: Array) -> str:
+    """Judge an answer in a declined dtype, and name it. Raises ``Failure``: it is wrong."""
+    judge.real(y)
+    exact = _exact(case)
+    judge.same_shape(y.shape, exact.shape)
+    promoted = "" if y.dtype == case.x.dtype else f", as {y.dtype.name}"
+    if case.dtype in FLOATS:
+        judge.output(case, y.astype(case.x.dtype))
+        return f"answered{promoted}"
+    if y.dtype.name in FLOATS and not isinstance(case.layer, bounds.SELECTIONS):
+        arrays = {n: w.astype(y.dtype) for n, w in case.weights.items()}
+        judge.output(given(case.layer, case.x.astype(y.dtype), **arrays), y)
+        return f"answered{promoted}"
+    got, value = y.astype(np.float64), exact.astype(np.float64)
+    if isinstance(case.layer, MEANS):
+        near = np.abs(got - value) < 1
+        rules = [name for name, rounded in _ROUNDED.items() if (got == rounded(value)).all()]
+        said = rules[0] if rules else "rounded in more than one way"
+    else:
+        near, said = got == value, "answered"
+        if case.dtype == y.dtype.name == "bool":  # the sum is a disjunction
+            near = got == np.minimum(value, 1)
+    if not near.all():
+        index = tuple(int(i) for i in np.argwhere(~near)[0])
+        shown = judge.text(exact[index]), judge.text(y[index])
+        many = f"{int((~near).sum())} of {near.size} elements are wrong"
+        said = f"at {index}: {shown[1]}, should be {shown[0]}; {many}"
+        raise Failure("value", said, index=index, expected=shown[0], actual=shown[1])
+    return f"{said}{promoted}"
+
+
+def _forced(ask: Ask, case: Case) -> str:
+    """Return what the framework does with a case that its adapter declines; empty: not its own.
+
+    Raises:
+        Failure: it answers wrongly, crashes or hangs.
+    """
+    call = lambda: ask.subject.run([case.layer], [case.weights], case.x, force=True)  # noqa: E731 - a thunk
+    try:
+        result = ask.asked(call)
+    except Unsupported:
+        return "refused"
+    except Failure as failure:
+        if failure.effect in ("exception", "adapter"):
+            return "refused"
+        raise
+    if result.composed:
+        return ""
+    try:
+        return _answered(case, result.y)
+    except Failure as failure:
+        failure.message = f"{case.dtype} is declined, and answered: {failure.message}"
+        raise
+
+
+@law("declined-dtypes")
+def test_declined_dtypes(ask: Ask, kind: type[spec.Layer]) -> None:
+    """A dtype that the adapter declines is refused by the framework, or answered rightly.
+
+    A composition of the adapter's own makes no claim there: it is not judged.
+    """
+
+    def question(case: Case) -> None:
+        if ask.asked(lambda: ask.subject.supports(case.layer, case.dtype)):
+            return  # other questions ask it
+        value = _forced(ask, case)
+        means = isinstance(case.layer, MEANS[:3]) and case.dtype in INTEGERS
+        if value and (value != "refused" or means):
+            name = "means of integers" if means else f"{case.dtype}, declined,"
+            where = f"{case.dtype}, {len(case.shape)} axes"
+            ask.trait(f"{name} in {kind.__name__}", value, where, str(case.layer))
+
+    few = list(_few(kind))
+    for number, dtype in enumerate((*FLOATS, *INTEGERS, "bool")):
+        asked = few[number % len(few) :][:1] if ask.profile.name == "quick" else few
+        ask.sweep((_case(case, dtype) for case in asked), question)
