@@ -9,7 +9,7 @@ from cnnformance.conformance.cases import Case
 from cnnformance.conformance.designed import of_regimes
 from cnnformance.conformance.kinds import HALVES
 from cnnformance.conformance.sized import Sized, first, interleaved, spread
-from cnnformance.conformance.usual import MANY, families, of_other_ranks
+from cnnformance.conformance.usual import MANY, families, few_windows, of_other_ranks
 from cnnformance.conformance.usual import POOLS as USUAL_POOLS
 from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
@@ -205,8 +205,8 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
     """Yield the cases of a kind, in regimes that show a lost tail, a swap and a drowned sum.
 
     Of the layers that networks have, one in ``every``; those of one and three dimensions in float32
-    and float64 alone. Each prefix holds its share of every family of them, halves begin with maps
-    of more places than their numbers can count.
+    and float64 alone. Few windows come first, for which dtypes have kernels of their own; then each
+    prefix holds its share of every family. Halves are asked with more places than they can count.
     """
     sized = [*families(kind, every), spread(OTHERS.get(kind, (*POOLS, *OPTIONS, *_SPARSE)))]
     if issubclass(kind, spec.AveragePool):
@@ -224,7 +224,7 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
         batch = 3
     pairs = (
         (kind(**fields), (batch if n == 2 else n, *rest))
-        for fields, (n, *rest) in interleaved(*sized)
+        for fields, (n, *rest) in (*few_windows(kind, every), *interleaved(*sized))
     )
     yield from of_regimes(dtype, *pairs, regimes=regimes)
     if issubclass(kind, spec.AveragePool):  # a running sum loses what larger neighbours drown

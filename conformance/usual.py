@@ -256,15 +256,20 @@ ADAPTIVE: tuple[Sized, ...] = (
 )
 
 
+def few_windows(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
+    """Return the first one in ``every`` of the layers with few windows along an axis."""
+    windowed = issubclass(kind, spec.Pool | spec.Conv)
+    return first(tuple(edges.narrow(kind)), every) if windowed else ()
+
+
 def families(kind: type[spec.Layer], every: int = 1) -> list[tuple[Sized, ...]]:
-    """Return the first one in ``every`` of each family of layers; none for layers without options.
+    """Return the first one in ``every`` of each other family; none for layers without options.
 
     Each family is in an order in which a prefix covers as much as it can.
     """
     found: list[tuple[Sized, ...]] = []
     if issubclass(kind, spec.Conv):
         found = [
-            tuple(edges.narrow(kind)),
             tuple(edges.long_groups()),
             spread(edges.grouped()),
             tuple(edges.single(kind)),
@@ -282,7 +287,6 @@ def families(kind: type[spec.Layer], every: int = 1) -> list[tuple[Sized, ...]]:
         found = [spread(ADAPTIVE)]
     elif issubclass(kind, spec.Pool):
         found = [
-            tuple(edges.narrow(kind)),
             tuple(edges.single(kind)),
             tuple(edges.borders(kind)),
             tuple(_windows(kind, 2)),
@@ -293,8 +297,8 @@ def families(kind: type[spec.Layer], every: int = 1) -> list[tuple[Sized, ...]]:
 
 
 def usual(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
-    """Return the layers of all families, the first of each first."""
-    return interleaved(*families(kind, every))
+    """Return the layers with few windows, and then all families, the first of each first."""
+    return (*few_windows(kind, every), *interleaved(*families(kind, every)))
 
 
 def of_other_ranks(kind: type[spec.Layer], every: int = 1) -> list[tuple[Sized, ...]]:
