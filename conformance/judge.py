@@ -204,7 +204,8 @@ def met(
         everywhere = np.ones(expected.shape, np.bool_)
         exact = bounds.Bound(expected, np.zeros(expected.shape), everywhere)
         return Evidence(sharpness=0.0), exact
-    allowed = bounds.bound(layer, x, weights)
+    analysis = bounds.Analysis(layer, x, weights)
+    allowed = analysis.bound()
     try:
         share = within(actual, allowed, x.dtype)
     except Failure as failure:
@@ -214,10 +215,10 @@ def met(
             other = dataclasses.replace(allowed, error=allowed.error + error)
             if _lies_within(actual, other, x.dtype):
                 return Evidence(1.0, grade, sharpness(other)), other
-        if cause := shortened(layer, x, weights, actual, allowed):
+        if cause := shortened(analysis, actual, allowed, weighted=layer.has_weights):
             failure.effect, failure.message = "precision", f"{cause}: {failure.message}"
         raise
-    grade = graded(layer, x, weights, actual) if x.dtype.name in bounds.HALVES else ""
+    grade = graded(analysis, actual) if x.dtype.name in bounds.HALVES else ""
     return Evidence(share, grade, sharpness(allowed)), allowed
 
 
@@ -233,15 +234,13 @@ def gradients(
     Raises:
         Failure: a gradient is one that no correct implementation can return.
     """
-    others = (
-        fast.fast_gradients(layer, x, weights, upstream) if isinstance(layer, spec.Conv) else {}
-    )
     for name, allowed in gradient_bounds(layer, x, weights, upstream).items():
         actual = found[name]
         try:
             yield Evidence(within(actual, allowed, x.dtype), "", sharpness(allowed))
         except Failure as failure:
-            other = dataclasses.replace(allowed, error=allowed.error + others.get(name, 0.0))
+            fast_ones = fast.fast_gradients(layer, x, weights, upstream)
+            other = dataclasses.replace(allowed, error=allowed.error + fast_ones.get(name, 0.0))
             if failure.effect == "value" and _lies_within(actual, other, x.dtype):
                 yield Evidence(1.0, "normwise", sharpness(other))
                 continue
@@ -267,10 +266,10 @@ def _lies_within(actual: Array, allowed: bounds.Bound, dtype: np.dtype[Any]) -> 
     return True
 
 
-def graded(layer: spec.Layer, x: Array, weights: Weights, actual: Array) -> str:
+def graded(analysis: bounds.Analysis, actual: Array) -> str:
     """Return the best accumulator of half precision that a result is consistent with."""
-    for grade, allowed in bounds.by_accumulator(layer, x, weights).items():
-        if _lies_within(actual, allowed, x.dtype):
+    for grade, allowed in analysis.by_accumulator().items():
+        if _lies_within(actual, allowed, actual.dtype):
             return grade
     return "half"
 
@@ -280,25 +279,19 @@ SHORT_FACTORS = (24, 11, 8)
 
 
 def shortened(
-    layer: spec.Layer, x: Array, weights: Weights, actual: Array, allowed: bounds.Bound
+    analysis: bounds.Analysis, actual: Array, allowed: bounds.Bound, *, weighted: bool
 ) -> str:
     """Return what explains a result that is not precise enough, or nothing.
 
     A half-precision accumulator whose bound is vacuous, or factors rounded to fewer bits.
     """
-    output = bounds.format_of(x.dtype.name)
-    if output.bits < 24:
-        loose = bounds.by_accumulator(layer, x, weights)["half"]
-        if _lies_within(actual, loose, x.dtype):
-            most = int(math.log1p(bounds.MOST_GROWTH) / math.log1p(output.unit))
-            return f"sums of more than {most} terms are not guaranteed in {x.dtype.name}"
-    if not layer.has_weights:
-        return ""
-    size = bounds.sums(layer, x, weights).size
-    for bits in SHORT_FACTORS:
-        error = allowed.error + bounds.growth(2, 2.0**-bits) * size
-        if bits < output.bits and _lies_within(
-            actual, dataclasses.replace(allowed, error=error), x.dtype
-        ):
+    output, dtype = analysis.output, actual.dtype
+    if output.bits < 24 and _lies_within(actual, analysis.by_accumulator()["half"], dtype):
+        most = int(math.log1p(bounds.MOST_GROWTH) / math.log1p(output.unit))
+        return f"sums of more than {most} terms are not guaranteed in {dtype}"
+    for bits in SHORT_FACTORS if weighted else ():
+        error = allowed.error + bounds.growth(2, 2.0**-bits) * analysis.sums.size
+        short = dataclasses.replace(allowed, error=error)
+        if bits < output.bits and _lies_within(actual, short, dtype):
             return f"as with factors of {bits} bits"
     return ""

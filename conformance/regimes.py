@@ -173,6 +173,24 @@ def _falling(rng: Generator, shape: Shape, dtype: str, magnitude: float) -> Arra
     return _rising(rng, shape, dtype, magnitude)[(slice(None, None, -1),) * len(shape)]
 
 
+def _block(rng: Generator, shape: Shape, dtype: str, magnitude: float) -> Array:
+    """Whole numbers in one part of each row, another for each: together they are everywhere."""
+    del dtype, magnitude
+    values = np.zeros((shape[0], math.prod(shape[1:])))
+    if values.size:
+        part = -(-values.shape[1] // len(values))
+        for row, start in zip(values, range(0, values.shape[1], part), strict=False):
+            place = row[start : start + part]
+            place[:] = rng.choice([1.0, 2.0, 3.0], place.shape)
+    return values.reshape(shape)
+
+
+def _units(rng: Generator, shape: Shape, dtype: str, magnitude: float) -> Array:
+    """Small whole numbers, and no zero."""
+    del dtype, magnitude
+    return rng.choice([-2.0, -1.0, 1.0, 2.0], shape)
+
+
 REGIMES: dict[str, Callable[[Generator, Shape, str, float], Array]] = {
     "integer": _integer,
     "normal": _normal,
@@ -192,6 +210,8 @@ REGIMES: dict[str, Callable[[Generator, Shape, str, float], Array]] = {
     "nan": _nan,
     "sparse": _sparse,
     "onehot": _onehot,
+    "block": _block,
+    "units": _units,
 }
 
 SPARSE = ("onehot", "sparse")

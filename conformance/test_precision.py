@@ -32,14 +32,15 @@ def test_half_accumulation(ask: Ask, kind: type[spec.Layer]) -> None:
         for value in (1.0, 0.1, 100.0) if few else (1.0, 100.0):  # 0.1 / 65536 is subnormal
             x = np.full(case.shape, value).astype(dtype_named(case.dtype))
             y = ask.run(case.layer, x)
-            allowed = bounds.by_accumulator(case.layer, x, {})["pairwise half"]
+            analysis = bounds.Analysis(case.layer, x, {})
+            allowed = analysis.by_accumulator()["pairwise half"]
             try:
                 judge.within(y, allowed, x.dtype)
             except judge.Failure as failure:
                 failure.message = f"the mean of equal values {value}: {failure.message}"
                 failure.arrays, failure.layers = {"x": x}, (case.layer,)
                 raise
-            grade = judge.graded(case.layer, x, {}, y)
+            grade = judge.graded(analysis, y)
             ask.note(judge.Evidence(0.0, grade, judge.sharpness(allowed)))
 
     for dtype in HALVES:

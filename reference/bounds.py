@@ -83,6 +83,11 @@ def divides_exactly(layer: spec.Layer, shape: spec.Shape) -> bool:
             return whole and not layer.ceil_mode and _power_of_two(math.prod(layer.window))
         case spec.GlobalAveragePool():
             return _power_of_two(math.prod(shape[1:-1]))
+        case spec.AdaptiveAveragePool():
+            sizes = list(zip(shape[1:-1], layer.output, strict=True))
+            return all(n % m == 0 for n, m in sizes) and _power_of_two(
+                math.prod(n // m for n, m in sizes)
+            )
         case spec.Conv() | spec.Dense():
             return True
     return False
@@ -97,7 +102,7 @@ def cells(layer: spec.Layer, shape: spec.Shape) -> int:
     match layer:
         case spec.AdaptiveAveragePool():
             sizes = zip(shape[1:-1], layer.output, strict=True)
-            return math.prod(-(-n // m) + 1 for n, m in sizes)
+            return math.prod(n // m if n % m == 0 else -(-n // m) + 1 for n, m in sizes)
         case spec.GlobalAveragePool():
             return math.prod(shape[1:-1])
         case spec.Windowed():
@@ -347,22 +352,63 @@ def _largest(layer: spec.Layer, x: Array, found: Sums) -> Array:
     return found.size * cells(layer, x.shape)  # a mean is divided after it was summed
 
 
-def _in_range(value: Array, error: Array, largest: Array, inner: Format, output: Format) -> Array:
-    """Return where no order overflows, or the result itself is not finite."""
-    overflow = np.nan_to_num(largest, nan=np.inf)
-    fits = (overflow < inner.largest) & (np.abs(value) + error < output.largest)
-    return np.asarray(fits | ~np.isfinite(value))
+class Analysis:
+    """What is known of a sum layer's outputs before any is seen: their sums, and their errors."""
 
+    def __init__(self, layer: spec.Layer, x: Array, weights: Weights) -> None:
+        """Take the sums of a layer on an input, for its format and its accumulators."""
+        self.output = format_of(x.dtype.name)
+        with np.errstate(all="ignore"):
+            self.sums = sums(layer, x, weights)
+            self._roundings = _roundings(layer, x.shape, self.sums.count)
+            rounded = _rounded(layer, x, weights, self.sums)
+            self._by = accumulated(self.output, self.sums.value, self._roundings, rounded)
+            self._largest = _largest(layer, x, self.sums)
+        self._divisor = (
+            1 if layer.has_weights or not self.sums.whole.any() else cells(layer, x.shape)
+        )
 
-def _all(layer: spec.Layer, x: Array, weights: Weights) -> tuple[Sums, Accumulated, Array, Array]:
-    """Return a layer's sums, its errors by accumulator, and its partial results with growth."""
-    output = format_of(x.dtype.name)
-    with np.errstate(all="ignore"):
-        found = sums(layer, x, weights)
-        roundings = _roundings(layer, x.shape, found.count)
-        by = accumulated(output, found.value, roundings, _rounded(layer, x, weights, found))
-        largest = _largest(layer, x, found)
-    return found, by, largest, roundings
+    def bound(self) -> Bound:
+        """Return the bound that is judged (see ``bound``)."""
+        found, output, wide = self.sums, self.output, accumulator(self.output)
+        with np.errstate(all="ignore"):
+            error = self._by.judged + output.tiny
+            exact = found.whole & (found.size * self._divisor <= 2.0**output.bits)
+            error = np.where(exact, 0.0, error)
+            fits = self._in_range(error, wide)
+            if wide is not output:
+                fits = np.where(self._by.sharp, self._in_range(error, output), fits)
+        return Bound(found.value, error, fits)
+
+    def by_accumulator(self) -> dict[str, Bound]:
+        """Return what halves may return by the accumulator of their sums, the best first.
+
+        ``half``, any order in the half itself, may be vacuous: where its growth is large it
+        excuses anything. The other two are judged wherever float32 does not overflow.
+        """
+        by, wide = self._by, accumulator(self.output)
+        errors = {
+            "float32": (by.wide, wide),
+            "pairwise half": (np.maximum(by.wide, by.pairwise), wide),
+            "half": (np.maximum(by.wide, by.own), self.output),
+        }
+        with np.errstate(all="ignore"):
+            return {
+                name: Bound(
+                    self.sums.value,
+                    error + self.output.tiny,
+                    self._in_range(error + self.output.tiny, inner),
+                )
+                for name, (error, inner) in errors.items()
+            }
+
+    def _in_range(self, error: Array, inner: Format) -> Array:
+        """Return where no order overflows an accumulator, or the result itself is not finite."""
+        value = self.sums.value
+        grown = self._largest * (1 + growth(self._roundings, inner.unit))
+        fits = np.nan_to_num(grown, nan=np.inf) < inner.largest
+        fits = fits & (np.abs(value) + error < self.output.largest)
+        return np.asarray(fits | ~np.isfinite(value))
 
 
 def bound(layer: spec.Layer, x: Array, weights: Weights) -> Bound:
@@ -372,55 +418,4 @@ def bound(layer: spec.Layer, x: Array, weights: Weights) -> Bound:
     one as long as the growth of that is at most ``MOST_GROWTH``; past it they need float32. Whole
     numbers whose absolute sum the format holds come out exactly, in any order (section d).
     """
-    output = format_of(x.dtype.name)
-    found, by, largest, roundings = _all(layer, x, weights)
-    with np.errstate(all="ignore"):
-        error = by.judged + output.tiny
-        exact = found.whole & (found.size * _divisor(layer, x) <= 2.0**output.bits)
-        error = np.where(exact, 0.0, error)
-        sharp = np.broadcast_to(by.sharp, found.value.shape)
-        judged = np.where(
-            sharp,
-            _in_range(found.value, error, _grown(largest, roundings, output), output, output),
-            _in_range(
-                found.value,
-                error,
-                _grown(largest, roundings, accumulator(output)),
-                accumulator(output),
-                output,
-            ),
-        )
-    return Bound(found.value, error, judged)
-
-
-def _grown(largest: Array, roundings: Array, inner: Format) -> Array:
-    return np.asarray(largest * (1 + growth(roundings, inner.unit)))
-
-
-def _divisor(layer: spec.Layer, x: Array) -> int:
-    """Return by what a layer that divides exactly divides its sums."""
-    return 1 if layer.has_weights or not divides_exactly(layer, x.shape) else cells(layer, x.shape)
-
-
-def by_accumulator(layer: spec.Layer, x: Array, weights: Weights) -> dict[str, Bound]:
-    """Return what halves may return by the accumulator of their sums, the best first.
-
-    ``half``, any order in the half itself, may be vacuous: where its growth is large it excuses
-    anything. Where float32 does not overflow, ``float32`` and ``pairwise half`` are judged.
-    """
-    output = format_of(x.dtype.name)
-    found, by, largest, roundings = _all(layer, x, weights)
-    errors = {
-        "float32": by.wide,
-        "pairwise half": np.maximum(by.wide, by.pairwise),
-        "half": np.maximum(by.wide, by.own),
-    }
-    with np.errstate(all="ignore"):
-        bounds = {}
-        for name, error in errors.items():
-            inner = output if name == "half" else accumulator(output)
-            grown = _grown(largest, roundings, inner)
-            most = error + output.tiny
-            fits = _in_range(found.value, most, grown, inner, output)
-            bounds[name] = Bound(found.value, most, fits)
-    return bounds
+    return Analysis(layer, x, weights).bound()

@@ -298,7 +298,7 @@ def _winograd_weight(
 
 
 def fast_gradients(
-    layer: spec.Conv, x: Array, weights: Weights, upstream: Array
+    layer: spec.Layer, x: Array, weights: Weights, upstream: Array
 ) -> dict[str, Array]:
     """Return the bounds that Fourier and Winograd kernels keep in the backward pass.
 
@@ -306,7 +306,7 @@ def fast_gradients(
     for the weight one of the input with the upstream gradient, summed over the batch (section f).
     Each broadcasts to its gradient's shape; it is empty where no such algorithm exists.
     """
-    if not exists(layer):
+    if not isinstance(layer, spec.Conv) or not exists(layer):
         return {}
     inner = accumulator(format_of(x.dtype.name))
     spatial = tuple(range(1, x.ndim - 1))

@@ -1,0 +1,219 @@
+"""Sums of few and of many terms: each term counts once, with its own weight, in every dtype.
+
+Whole numbers in a part of the terms, another part for each sample, must come out exactly however
+many terms there are; so must a single product, rounded once. Ordinary values beside them show the
+precision of what is added up. The bounds of these are sharp at every size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnformance.adapters.backend import Array
+from cnnformance.conformance import judge, regimes
+from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.cases import Case
+from cnnformance.conformance.kinds import HALVES, by_kind_and_dtype, laws
+from cnnformance.conformance.test_gradients import differentiated, shown
+from cnnformance.conformance.test_output import FORMULAS
+from cnnformance.reference import bounds, output_shape
+from cnnformance.spec import layers as spec
+
+SUMS = {kind: ids for kind, ids in FORMULAS.items() if kind not in bounds.SELECTIONS}
+MEANS = (spec.AveragePool, spec.GlobalAveragePool, spec.AdaptiveAveragePool)
+FEW, MANY = (8, 72, 320, 2304), (2, 8, 24, 64, 72, 130, 256, 320, 576, 1032, 2304, 4104, 8200)
+"""Numbers of terms: below and past those at which halves stop counting, and between blocks."""
+ORDINARY = ("normal", "negative", "sparse", "onehot")
+SHOWN = ("exact-on-integers", "componentwise-bound", "precision-grade", "normwise-bound")
+
+Sized = tuple[spec.Layer, spec.Shape]
+
+
+def _folded(n: int) -> spec.Shape:
+    """Return a map of about n cells that is nearly square, and of n if that is a power of two."""
+    side = math.isqrt(n)
+    if n & (n - 1) == 0:
+        side = 1 << (n.bit_length() // 2)
+    return side, -(-n // side)
+
+
+def _convolutions(n: int) -> Iterator[Sized]:
+    """Yield convolutions of about n terms: in the channels, in the window, and in both."""
+    eights = max(8, n // 72 * 8)
+    channels = {"in_channels": n, "out_channels": 4}
+    yield spec.Conv((1, 1), **channels), (1, 2, n)
+    yield spec.Conv((3, 3), in_channels=eights, out_channels=8), (3, 4, eights)
+    yield spec.Conv((n,), in_channels=1, out_channels=2), (n + 1, 1)
+    yield spec.Conv((3, 3), stride=(2, 2), in_channels=eights, out_channels=8), (3, 5, eights)
+    grouped = spec.Conv((2, 2), in_channels=2 * n, out_channels=4, groups=2, bias=False)
+    yield grouped, (2, 3, 2 * n)
+    half = max(1, n // 8)
+    yield spec.Conv((2, 2, 2), in_channels=half, out_channels=3), (2, 3, 2, half)
+    yield spec.Conv(_folded(n), in_channels=2, out_channels=2, groups=2), (*_folded(n), 2)
+
+
+def sized(kind: type[spec.Layer], n: int) -> Iterator[Sized]:
+    """Yield layers of a kind whose outputs have about n terms, and an input without its batch."""
+    if issubclass(kind, spec.Conv):
+        yield from _convolutions(n)
+    elif issubclass(kind, spec.Dense):
+        yield kind(n, 5), (n,)
+        yield kind(n, 8, bias=False), (n,)
+    elif issubclass(kind, spec.Global):
+        yield kind(rank=1), (n, 1)
+        yield kind(), (*_folded(n), 1)
+    elif issubclass(kind, spec.Adaptive):
+        yield kind(output=(1,)), (n, 1)
+        yield kind(output=(2, 1)), (2 * _folded(n)[0], _folded(n)[1], 1)
+    elif issubclass(kind, spec.StochasticPool):
+        if n <= 256:  # composed everywhere, one call for each cell
+            yield kind(window=(n,)), (n, 2)
+    else:
+        assert issubclass(kind, spec.Pool)
+        norms = issubclass(kind, spec.LpPool)
+        yield kind(window=(n,)), (n, 1)
+        yield kind(window=_folded(n), **({"p": 3} if norms else {})), (*_folded(n), 1)
+
+
+def _some(chosen: list[Sized], first: int, count: int) -> Iterator[Sized]:
+    """Yield so many of a list, from a place on and round again."""
+    for number in range(min(count, len(chosen))):
+        yield chosen[(first + number) % len(chosen)]
+
+
+def samples(layer: spec.Layer, shape: spec.Shape, dtype: str) -> int:
+    """Return into how many parts an input goes, so that one part is exact or its bound sharp.
+
+    Sums of products of whole numbers up to 3 and 2 are exact, and means of those that divide by a
+    power of two. Roots and other divisors round: in a half eight terms are few enough.
+    """
+    limit = 2 ** bounds.format_of(dtype).bits
+    if layer.has_weights:
+        most = limit // 6
+    elif bounds.divides_exactly(layer, (1, *shape)):
+        most = limit // 3
+    else:
+        most = 8 if dtype in HALVES else 512
+    return min(600, -(-math.prod(shape) // most))
+
+
+def sums(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Case]:
+    """Yield the cases of a kind and dtype by their number of terms.
+
+    With ``few``, of each number of terms two layers alone, not the same for all.
+    """
+    for place, n in enumerate(FEW if few else MANY):
+        chosen = list(sized(kind, n))
+        exact = kind in MEANS and sized(kind, 1 << (n - 1).bit_length())
+        for layer, shape in _some(list(exact or chosen), place, 1 if few else len(chosen)):
+            yield Case(layer, (samples(layer, shape, dtype), *shape), dtype, ("block",), "units")
+        for layer, shape in _some(chosen, 2 * place, 2 if few else len(chosen)):
+            if isinstance(layer, spec.StochasticPool):
+                yield Case(layer, (1, *shape), dtype, ("positive",))
+                continue
+            yield Case(layer, (len(ORDINARY), *shape), dtype, ORDINARY, "normal")
+            for regime, weights in (("onehot", "normal"), ("normal", "sparse")):
+                yield Case(layer, (1, *shape), dtype, (regime,), weights)  # mixed with no other
+
+
+@by_kind_and_dtype(SUMS, SHOWN)
+def test_sums(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+    """Every term counts once and with its own weight, however many there are."""
+    ask.sweep(sums(kind, dtype, few=ask.profile.name == "quick"), ask.output)
+
+
+GRADIENTS = {spec.TYPES[name]: ids for name, ids in laws("gradient").items()}
+SUMMED = {kind: ids for kind, ids in GRADIENTS.items() if kind in SUMS}
+
+
+@dataclass(frozen=True)
+class Backward(Case):
+    """A case, and how its upstream gradient is made.
+
+    ``upstream`` is a regime. In parts (``block``) it is one for each sample or, where the gradient
+    of a weight sums over the samples, one for each output ``channel``.
+    """
+
+    upstream: str = "normal"
+    by_channel: bool = False
+
+    def upstream_gradient(self) -> Array:
+        """Return the upstream gradient, in the output's shape."""
+        shape = output_shape(self.layer, self.shape)
+        rng = np.random.default_rng([self.seed, 2])
+        if self.by_channel:
+            turned = (shape[-1], math.prod(shape[:-1]))
+            made = regimes.fill(rng, turned, self.dtype, (self.upstream,), 1, weighted=False)
+            return made.T.reshape(shape)
+        return regimes.fill(rng, shape, self.dtype, (self.upstream,), 1, weighted=False)
+
+
+def _over_outputs(kind: type[spec.Layer], n: int) -> Iterator[Sized]:
+    """Yield layers whose inputs are read by about n terms, and an input without its batch."""
+    if issubclass(kind, spec.Dense):
+        yield kind(3, n), (3,)
+    elif issubclass(kind, spec.Conv):
+        outs = max(8, n // 72 * 8)
+        yield spec.Conv((3, 3), in_channels=8, out_channels=outs), (4, 3, 8)
+        yield spec.Conv((1, 1), in_channels=2, out_channels=n), (2, 1, 2)
+        yield spec.Conv((n,), in_channels=1, out_channels=1), (n + n // 2, 1)
+    elif issubclass(kind, spec.LpPool | spec.Global | spec.Adaptive):
+        yield from sized(kind, n)
+    elif n <= 400:  # the windows that read one cell hold the square of their number
+        assert issubclass(kind, spec.Pool)
+        yield kind(window=(n,), stride=(1,)), (2 * n, 1)
+        yield kind(window=_folded(n), stride=(1, 1)), (*(2 * side - 1 for side in _folded(n)), 1)
+
+
+def _over_samples(kind: type[spec.Layer], n: int, parts: int) -> Iterator[Sized]:
+    """Yield layers whose weights are used at about n places, and an input with its batch."""
+    parts = max(2, parts)
+    if issubclass(kind, spec.Dense):
+        yield kind(3, parts), (n, 3)
+    elif issubclass(kind, spec.Conv):
+        outs = 8 * -(-parts // 8)
+        yield spec.Conv((3,), in_channels=2, out_channels=outs), (1, n + 2, 2)
+        yield spec.Conv((3, 3), in_channels=8, out_channels=outs), (-(-n // 4), 4, 4, 8)
+        yield spec.Conv((1, 1), in_channels=1, out_channels=parts), (n, 1, 1, 1)
+
+
+def backward(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Backward]:
+    """Yield the cases of the backward pass by the number of terms of a gradient."""
+    for place, n in enumerate(FEW if few else MANY[:-2]):
+        parts = -(-n // (2 ** bounds.format_of(dtype).bits // 6 if kind.has_weights else 8))
+        if issubclass(kind, spec.Global | spec.Adaptive):  # few windows read a cell
+            parts = 2
+        chosen = list(_over_outputs(kind, n))
+        for layer, shape in _some(chosen, place, 1 if few else len(chosen)):
+            if isinstance(layer, spec.LpPool):
+                yield Backward(layer, (2, *shape), dtype, ("normal",))
+                yield Backward(layer, (2, *shape), dtype, ("onehot",))
+                continue
+            yield Backward(layer, (parts, *shape), dtype, ("units",), "units", upstream="block")
+            yield Backward(layer, (2, *shape), dtype, ("normal",), "normal")
+            yield Backward(layer, (2, *shape), dtype, ("normal",), "sparse", upstream="onehot")
+        chosen = list(_over_samples(kind, n, parts))
+        for layer, shape in _some(chosen, place, 1 if few else len(chosen)):
+            whole = ("units",), "units"
+            yield Backward(layer, shape, dtype, *whole, upstream="block", by_channel=True)
+            for regime, sent in (("normal", "normal"), ("sparse", "normal"), ("normal", "onehot")):
+                yield Backward(layer, shape, dtype, (regime,), "normal", upstream=sent)
+
+
+@by_kind_and_dtype(SUMMED)
+def test_sums_of_gradients(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+    """So does every term of a gradient, however many outputs or samples it is the sum over."""
+
+    def question(case: Case) -> None:
+        assert isinstance(case, Backward)
+        layer, weights, upstream = case.layer, case.weights, case.upstream_gradient()
+        found = differentiated(ask, case, case.x, upstream)
+        with shown(layer, case.x, upstream, **weights):
+            for evidence in judge.gradients(layer, case.x, weights, upstream, found):
+                ask.note(evidence)
+
+    ask.sweep(backward(kind, dtype, few=ask.profile.name == "quick"), question)
