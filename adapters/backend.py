@@ -93,7 +93,7 @@ class Backend(ABC):
 
     def to_numpy(self, tensor: Any) -> Array:
         """Return the framework's tensor as a NumPy array."""
-        return np.asarray(tensor)
+        return np.asanyarray(tensor)  # a mask is not to be lost
 
     def seed(self, seed: int) -> None:
         """Seed the framework's random numbers, for stochastic pooling."""

@@ -86,7 +86,7 @@ class _InProcess:
 
     def __init__(self, target: Target) -> None:
         self._server = Server(find(target.path)(mode=target.mode, device=target.device))
-        self.hello = self._server.describe()
+        self.hello = wire.decoded(wire.encoded(self._server.describe()))
 
     def ask(
         self,

@@ -119,8 +119,10 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} ..."
 
 
-def _takes_images(layer: spec.Layer) -> bool:
-    return isinstance(layer, spec.Windowed | spec.Global | spec.Adaptive)
+def _gives_images(model: spec.Model) -> bool:
+    """Whether the output of a model has the layout of images."""
+    joined = any(isinstance(layer, spec.Flatten | spec.Dense) for layer in model)
+    return spec.takes_images(model) and not joined
 
 
 class Server:
@@ -228,6 +230,10 @@ class Server:
         Raises:
             AdapterError: it holds no numbers.
         """
+        hidden = np.count_nonzero(np.ma.getmaskarray(y)) if np.ma.isMaskedArray(y) else 0
+        if hidden:
+            raise AdapterError(f"{hidden} of {y.size} elements of the array are masked")
+        y = np.asarray(y)  # no subclass: its operators may mean something else
         if y.dtype.kind not in "biufc" and y.dtype.name != "bfloat16":
             raise AdapterError(f"the backend returned an array of dtype {y.dtype}")
         if not y.dtype.isnative:
@@ -244,17 +250,14 @@ class Server:
         x: Array,
     ) -> tuple[wire.Header, Array, Array]:
         """Run built layers; return the header, the native input and the canonical output."""
-        image = _takes_images(layers[0])
-        x = arranged(self._native(x, image), request.get("memory", "contiguous"))
+        native = self._native(x, spec.takes_images(layers))
+        x = arranged(native, request.get("memory", "contiguous"))
         before = x.tobytes()
         start = time.perf_counter()
         tensor = self.backend.from_numpy(x)
         for op in ops:
             tensor = op(tensor)
-        for layer in layers:
-            if isinstance(layer, spec.Flatten | spec.Dense):
-                image = False
-        y = self._canonical(tensor, image)
+        y = self._canonical(tensor, _gives_images(layers))
         seconds = time.perf_counter() - start
         header = {
             "seconds": seconds,
@@ -302,13 +305,12 @@ class Server:
         """Chain the static answers; shapes are canonical on the wire."""
         shape = tuple(request["shape"])
         layers = self._layers(request)
-        image = _takes_images(layers[0])
         first = self.backend.layout == "channels_first"
-        if image and first and len(shape) >= 3:
+        if first and spec.takes_images(layers) and len(shape) >= 3:
             shape = (shape[0], shape[-1], *shape[1:-1])
         for layer in layers:
             shape = _sizes(self.backend.output_shape(layer, shape))
-        if image and first and len(shape) >= 3:
+        if first and _gives_images(layers) and len(shape) >= 3:
             shape = (shape[0], *shape[2:], shape[1])
         return {"shape": list(shape)}, []
 
@@ -317,7 +319,7 @@ class Server:
         self._require(layer, request)
         (weights,) = self._weights(request, arrays)
         x, upstream = arrays[-2], arrays[-1]
-        image = _takes_images(layer)
+        image = spec.takes_images([layer])
         memory = request.get("memory", "contiguous")
         native = arranged(self._native(x, image), memory)
         native_upstream = arranged(self._native(upstream, image), memory)

@@ -22,8 +22,6 @@ from cnnformance.conformance.judge import Failure
 from cnnformance.reference import bounds, fast, forward, model_shapes
 from cnnformance.spec import layers as spec
 
-_IMAGES = (spec.Windowed, spec.Global, spec.Adaptive)
-
 
 @dataclass(frozen=True, eq=False)  # arrays have no equality: each case is itself
 class Given(Case):
@@ -95,7 +93,7 @@ def native(
     Raises:
         ValueError: the images are flattened from an axis other than the first.
     """
-    image = isinstance(layers[0], _IMAGES)
+    image = spec.takes_images(layers)
     order: Array | None = None
     placed: list[Weights] = []
     inputs = [tuple(shape), *model_shapes(layers, shape)]

@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
-from cnnformance.adapters.subject import Subject
+from cnnformance.adapters.subject import AdapterBroke, Crashed, Refused, Stopped, Subject
 from cnnformance.conformance.judge import Failure
 from cnnformance.spec import layers as spec
 
@@ -60,7 +60,7 @@ def script(subject: Subject, failure: Failure) -> str | None:
         return "\n".join([head, *asked, tail]) + "\n" if asked else None
     if "x" not in failure.arrays or len(layers) != 1:
         return None
-    image = isinstance(layers[0], spec.Windowed | spec.Global | spec.Adaptive)
+    image = spec.takes_images(layers)
     native = image and subject.info.layout == "channels_first"
 
     def placed(array: Array) -> Array:
@@ -93,6 +93,9 @@ def _script(subject: Subject, layer: spec.Layer, *, gradients: bool) -> tuple[li
         ast.parse(source)
     except Unsupported:
         lines = _through_adapter(subject, layer, gradients=gradients)
+    except (Refused, Crashed, AdapterBroke, Stopped) as error:
+        said = f"# through the adapter: its own script was not had ({_one_line(str(error))})"
+        lines = [said, *_through_adapter(subject, layer, gradients=gradients)]
     except SyntaxError as error:
         said = f"# through the adapter: its own script is no Python (line {error.lineno})"
         lines = [said, *_through_adapter(subject, layer, gradients=gradients)]
@@ -129,7 +132,7 @@ def _static(subject: Subject, failure: Failure) -> list[str]:
     if "shape" not in failure.arrays:
         return []
     batch, *sizes = failure.arrays["shape"].tolist()
-    image = isinstance(failure.layers[0], spec.Windowed | spec.Global | spec.Adaptive)
+    image = spec.takes_images(failure.layers)
     if image and subject.info.layout == "channels_first" and len(sizes) > 1:
         sizes = [sizes[-1], *sizes[:-1]]
     return [

@@ -332,6 +332,15 @@ TYPES: Mapping[str, type[Layer]] = {
 """Every concrete layer type by its name."""
 
 
+def takes_images(model: Model) -> bool:
+    """Whether the input of a model is read as images, with spatial axes and channels.
+
+    The first layer says so that is not element-wise.
+    """
+    first = next((layer for layer in model if not isinstance(layer, ReLU)), None)
+    return isinstance(first, Windowed | Global | Adaptive)
+
+
 def weight_shapes(layer: Layer) -> Shapes:
     """Return the canonical shape of each weight array of a layer, by name; empty without any."""
     match layer:

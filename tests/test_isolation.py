@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import importlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from corpus import misbehaving
 
 from cnnformance.adapters.backend import Array, Backend, Unsupported, Weights
 from cnnformance.adapters.memory import arranged
+from cnnformance.adapters.quarantine import Quarantine
 from cnnformance.adapters.registry import Target
-from cnnformance.adapters.subject import Subject
+from cnnformance.adapters.subject import (
+    AdapterBroke,
+    Crashed,
+    Hung,
+    Refused,
+    Stopped,
+    Subject,
+)
 from cnnformance.adapters.worker import Server
-from cnnformance.spec.layers import Dense, Layer, ReLU, to_json
+from cnnformance.spec.layers import (
+    AveragePool,
+    Conv,
+    Dense,
+    Flatten,
+    Layer,
+    MaxPool,
+    ReLU,
+    to_json,
+)
 
 MEMORY = (
     "contiguous", "fortran", "strided", "sliced", "narrowed", "cropped", "broadcast", "reversed",
@@ -134,3 +158,419 @@ def test_a_subject_passes_memory_and_force_on(keeps: Subject) -> None:
     with pytest.raises(Unsupported):
         keeps.run([ReLU()], [{}], np.ones(3, np.int8))
     assert keeps.run([ReLU()], [{}], np.ones(3, np.int8), force=True).y.dtype == np.int8
+
+
+Start = Callable[..., Subject]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Make subjects of ``misbehaving``, whose working directory is the test's."""
+    monkeypatch.chdir(tmp_path)
+    made: list[Subject] = []
+
+    def make(backend: type[Backend], mode: str = "", **options: Any) -> Subject:
+        path = f"{misbehaving.__file__}:{backend.__name__}"
+        made.append(Subject(Target(backend.__name__, path, mode), **options))
+        return made[-1]
+
+    yield make
+    for subject in made:
+        subject.close()
+
+
+IMAGE = np.arange(32, dtype=np.float32).reshape(1, 4, 4, 2)
+POOL = MaxPool((2, 2))
+
+
+def flattens(subject: Subject) -> bool:
+    """Whether the subject's next answer is that to a Flatten."""
+    y = subject.run([Flatten()], [{}], IMAGE).y
+    return bool(np.array_equal(y, IMAGE.reshape(1, -1)))
+
+
+@pytest.mark.parametrize("forged", misbehaving.FORGED)
+def test_an_unusable_answer_is_told_once_and_the_next_one_is_right(
+    forged: str, start: Start
+) -> None:
+    subject = start(misbehaving.Forges, forged)
+    with pytest.raises(AdapterBroke) as told:
+        subject.run([POOL], [{}], IMAGE)
+    assert misbehaving.FORGED[forged][1] in str(told.value)
+    assert "SIGKILL" not in str(told.value)
+    assert flattens(subject)
+
+
+def test_an_answer_too_many_does_not_reach_the_next_request(start: Start) -> None:
+    subject = start(misbehaving.AnswersTwice)
+    assert subject.run([POOL], [{}], IMAGE).y.shape == (1,)
+    assert flattens(subject)
+
+
+def test_an_answer_larger_than_the_memory_limit_is_none(start: Start) -> None:
+    subject = start(misbehaving.Forges, "large", memory=0.5)
+    with pytest.raises(AdapterBroke, match="arrays of 1073741824 bytes"):
+        subject.run([POOL], [{}], IMAGE)
+    assert flattens(subject)
+
+
+def test_a_hello_that_is_none_is_told(start: Start) -> None:
+    with pytest.raises(AdapterBroke, match="no message when it started: it has no version"):
+        start(misbehaving.SendsGarbageAtStart).start()
+
+
+def test_a_process_that_ends_its_connection_is_told_from_one_that_was_killed(start: Start) -> None:
+    subject = start(misbehaving.EndsItsConnection)
+    with pytest.raises(Crashed, match="closed its connection, and was killed"):
+        subject.run([POOL], [{}], IMAGE)
+    assert flattens(subject)
+
+
+def test_the_end_of_the_parent_costs_one_request(start: Start) -> None:
+    subject = start(misbehaving.KillsItsParent)
+    for _ in range(2):
+        with pytest.raises(Crashed):
+            subject.run([POOL], [{}], IMAGE)
+        assert flattens(subject)
+
+
+# Starts
+
+
+def test_a_start_that_fails_once_costs_one_request(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "failing").write_text("0")
+    subject = start(misbehaving.FailsToStart)
+    assert flattens(subject)
+    for _ in range(3):
+        with pytest.raises(Crashed):
+            subject.run([POOL], [{}], IMAGE)
+        (tmp_path / "failing").write_text("2")
+        for _ in range(2):
+            with pytest.raises(AdapterBroke, match="not now"):
+                flattens(subject)
+        assert flattens(subject)
+
+
+def test_a_subject_that_never_starts_is_tried_three_times(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "failing").write_text("99")
+    subject = start(misbehaving.FailsToStart)
+    for _ in range(6):
+        with pytest.raises(AdapterBroke, match="not now"):
+            flattens(subject)
+    assert (tmp_path / "starts").read_text() == "..."
+
+
+# Time
+
+
+def test_each_call_of_a_request_has_the_whole_limit(start: Start) -> None:
+    subject = start(misbehaving.Sleeps, "0.3", seconds=0.7)
+    subject.start()
+    assert subject.run_twice(POOL, {}, IMAGE, IMAGE + 1).again.shape == IMAGE.shape
+    assert subject.run([POOL, POOL, POOL], [{}] * 3, IMAGE).y.shape == IMAGE.shape
+    subject.seconds = 0.2
+    with pytest.raises(Hung, match=r"no answer within 0\.2 s"):
+        subject.run([POOL], [{}], IMAGE)
+
+
+def test_what_hangs_is_quarantined_and_all_else_is_asked(start: Start) -> None:
+    subject = start(misbehaving.HangsInThreeDimensions, seconds=0.3)
+    subject.start()
+    x = IMAGE[None]
+    for window in ((2, 2, 2), (1, 2, 2), (3, 3, 3)):
+        with pytest.raises(Hung):
+            subject.run([MaxPool(window)], [{}], x)
+        assert flattens(subject)
+    with pytest.raises(Stopped, match=r"MaxPool \(rank 3\) hung 3 times"):
+        subject.run([MaxPool((2, 1, 2))], [{}], x)
+    assert subject.quarantined == {"MaxPool (rank 3)": "hung 3 times"}
+    assert subject.run([POOL], [{}], IMAGE).y.shape == IMAGE.shape
+    assert flattens(subject)
+
+
+def test_a_script_that_hangs_says_nothing_of_its_layer(start: Start) -> None:
+    subject = start(misbehaving.Sleeps, "60", seconds=0.2)
+    subject.start()
+    for _ in range(3):
+        with pytest.raises(Hung):
+            subject.script(Flatten())
+    with pytest.raises(Stopped, match="script of Flatten hung 3 times"):
+        subject.script(Flatten())
+    assert flattens(subject)
+
+
+class TestQuarantine:
+    """Which requests are barred after which hangs."""
+
+    @staticmethod
+    def barred(quarantine: Quarantine, ask: str, *layers: Layer) -> str:
+        try:
+            quarantine.check(ask, layers)
+        except Stopped as stopped:
+            return str(stopped)
+        return ""
+
+    def test_fewer_hangs_bar_nothing(self) -> None:
+        quarantine = Quarantine()
+        for _ in range(2):
+            quarantine.add("run", [POOL])
+        assert not self.barred(quarantine, "run", POOL)
+        assert quarantine.reasons == {}
+
+    def test_what_the_hung_ones_share_is_barred(self) -> None:
+        quarantine = Quarantine()
+        for pads in ("same", ((1, 0), (0, 0)), "same_lower"):
+            quarantine.add("run", [MaxPool((2, 2), padding=pads, ceil_mode=pads == "same")])
+        assert quarantine.reasons == {"MaxPool (padding, rank 2)": "hung 3 times"}
+        assert self.barred(quarantine, "run", MaxPool((5, 5), (1, 1), padding="same"))
+        assert not self.barred(quarantine, "run", MaxPool((5, 5), (1, 1)))
+        assert not self.barred(quarantine, "run", MaxPool((5,), padding="same"))
+        assert not self.barred(quarantine, "run", AveragePool((2, 2), padding="same"))
+
+    def test_more_hangs_bar_the_layer_type(self) -> None:
+        quarantine = Quarantine()
+        for rank in (1, 1, 1, 2, 2, 2):
+            quarantine.add("run", [MaxPool((2,) * rank)])
+        assert quarantine.reasons == {"MaxPool": "hung 6 times"}
+        assert self.barred(quarantine, "run", MaxPool((2, 2, 2)))
+        assert not self.barred(quarantine, "run", ReLU())
+
+    def test_kinds_of_requests_are_apart(self) -> None:
+        quarantine = Quarantine()
+        for _ in range(3):
+            quarantine.add("gradients", [ReLU()])
+        assert self.barred(quarantine, "gradients", ReLU()).startswith("gradients of ReLU hung 3")
+        assert not self.barred(quarantine, "run", ReLU())
+        for ask in ("run", "twice", "run"):
+            quarantine.add(ask, [ReLU()])
+        assert self.barred(quarantine, "twice", ReLU()).startswith("ReLU hung 3 times")
+
+    def test_models_are_a_type_of_their_own(self) -> None:
+        quarantine = Quarantine()
+        for _ in range(3):
+            quarantine.add("run", [POOL, ReLU()])
+        assert self.barred(quarantine, "run", POOL, Flatten()).startswith("Model hung 3 times")
+        assert not self.barred(quarantine, "run", POOL)
+        assert not self.barred(quarantine, "run", ReLU())
+
+    def test_a_model_with_a_barred_layer_is_barred(self) -> None:
+        quarantine = Quarantine()
+        for _ in range(3):
+            quarantine.add("run", [POOL])
+        assert self.barred(quarantine, "run", ReLU(), POOL).startswith("MaxPool (rank 2) hung")
+        assert not self.barred(quarantine, "run", ReLU(), Flatten())
+
+    def test_requests_without_layers_have_a_name(self) -> None:
+        quarantine = Quarantine()
+        for _ in range(3):
+            quarantine.add("seed", [])
+        assert self.barred(quarantine, "seed").startswith("seed hung 3 times")
+        assert not self.barred(quarantine, "run", ReLU())
+
+    @pytest.mark.parametrize("window", [3, None, (0,), ()])
+    def test_layers_without_meaning_are_counted(self, window: Any) -> None:
+        quarantine = Quarantine()
+        for _ in range(3):
+            quarantine.add("run", [MaxPool.unchecked(window=window)])
+        assert self.barred(quarantine, "run", MaxPool.unchecked(window=window))
+
+
+# What is left behind
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends within a time (it may be a zombie of a container's first process)."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+
+
+@needs_proc
+def test_a_daemon_ends_with_the_run(start: Start, tmp_path: Path) -> None:
+    subject = start(misbehaving.LeavesDaemon)
+    subject.run([POOL], [{}], IMAGE)
+    pid = int((tmp_path / "daemon").read_text())
+    assert Path(f"/proc/{pid}").exists()
+    assert flattens(subject)
+    subject.close()
+    assert gone(pid)
+
+
+@needs_proc
+def test_a_daemon_ends_with_its_process(start: Start, tmp_path: Path) -> None:
+    subject = start(misbehaving.LeavesDaemon, "dies")
+    with pytest.raises(Crashed):
+        subject.run([POOL], [{}], IMAGE)
+    assert gone(int((tmp_path / "daemon").read_text()))
+    assert flattens(subject)
+
+
+RUN = f"""\
+import numpy as np, os, signal
+from cnnformance.adapters.registry import Target
+from cnnformance.adapters.subject import Subject
+from cnnformance.spec.layers import MaxPool
+
+subject = Subject(Target("daemon", {misbehaving.__file__ + ":LeavesDaemon"!r}))
+subject.run([MaxPool((2, 2))], [{{}}], np.zeros((1, 4, 4, 1), np.float32))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@needs_proc
+def test_a_daemon_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    root = str(Path(misbehaving.__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    subprocess.run([sys.executable, "-c", RUN], cwd=tmp_path, env=environment, check=False)  # noqa: S603 - our own words
+    assert gone(int((tmp_path / "daemon").read_text()))
+
+
+# What is written
+
+
+def test_a_flood_on_standard_error_keeps_its_end_and_fills_no_disk(start: Start) -> None:
+    subject = start(misbehaving.WritesMuch)
+    with pytest.raises(Crashed) as crash:
+        subject.run([POOL], [{}], IMAGE)
+    assert crash.value.stderr.endswith("-\nkept: 0\n")
+    assert len(crash.value.stderr) < 5000
+    assert flattens(subject)
+
+
+def test_several_processes_lose_no_line(start: Start) -> None:
+    subject = start(misbehaving.WritesInTurn)
+    with pytest.raises(Crashed) as crash:
+        subject.run([POOL], [{}], IMAGE)
+    assert crash.value.stderr.splitlines() == ["0123456789"] * 100
+
+
+def test_standard_error_is_that_of_the_request(start: Start) -> None:
+    subject = start(misbehaving.WritesInTurn)
+    for _ in range(2):
+        with pytest.raises(Crashed) as crash:
+            subject.run([POOL], [{}], IMAGE)
+        assert len(crash.value.stderr.splitlines()) == 100
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+def test_nothing_that_a_terminal_obeys_comes_through(start: Start, in_process: bool) -> None:
+    subject = start(misbehaving.SpeaksToTheTerminal, in_process=in_process)
+    assert subject.start().version == "1.0 red text, clear, \ufffdturned, \ufffd and more"
+    with pytest.raises(Refused) as refused:
+        subject.run([POOL], [{}], IMAGE)
+    said = "red text, clear, \ufffdturned, \ufffd and \nmore"
+    assert refused.value.message == said
+    assert "\x1b" not in refused.value.traceback
+    assert subject.script(POOL) == f"# {said}\n\ty = x"
+    if not in_process:
+        with pytest.raises(Crashed) as crash:
+            subject.run([MaxPool((2,))], [{}], IMAGE[0])
+        assert crash.value.stderr.startswith(said.replace("\x9b2J", ""))
+
+
+# What is asked
+
+
+def test_a_masked_array_is_no_answer(start: Start) -> None:
+    subject = start(misbehaving.Masks)
+    with pytest.raises(AdapterBroke, match="16 of 32 elements of the array are masked"):
+        subject.run([POOL], [{}], IMAGE)
+    assert (subject.run([MaxPool((2,))], [{}], IMAGE[0]).y == IMAGE[0]).all()
+
+
+def test_only_a_process_of_its_own_is_isolated(start: Start) -> None:
+    assert start(misbehaving.Misbehaving).isolated
+    assert not start(misbehaving.Misbehaving, in_process=True).isolated
+
+
+CONV = Conv((1, 1), in_channels=2, out_channels=3, bias=False)
+
+
+def channels_first() -> Server:
+    return Server(misbehaving.ChannelsFirst())
+
+
+@pytest.mark.parametrize("before", [(), (ReLU(),), (ReLU(), ReLU())])
+def test_a_model_that_begins_with_an_elementwise_layer_is_transposed(
+    before: tuple[Layer, ...],
+) -> None:
+    weight = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
+    expected = IMAGE @ weight[0, 0]
+    for after, shape in ((), (1, 4, 4, 3)), ((ReLU(),), (1, 4, 4, 3)), ((Flatten(),), (1, 48)):
+        layers = [*before, CONV, *after]
+        described = [to_json(layer) for layer in layers]
+        names = [["weight"] if layer is CONV else [] for layer in layers]
+        request = {"layers": described, "weights": names, "dtype": "float32"}
+        header, (y,) = channels_first().answer({"ask": "run", **request}, [weight, IMAGE])
+        assert header["status"] == "ok"
+        native = np.moveaxis(expected, -1, 1).reshape(1, 48) if len(shape) == 2 else expected
+        np.testing.assert_array_equal(y, native)
+        asked = {"ask": "output_shape", "shape": list(IMAGE.shape), **request}
+        assert channels_first().answer(asked, [])[0]["shape"] == list(shape)
+
+
+def test_a_model_without_images_is_not_transposed() -> None:
+    for layers in ([ReLU(), Flatten()], [Flatten(), ReLU()], [ReLU()]):
+        described = [to_json(layer) for layer in layers]
+        request = {"ask": "run", "layers": described, "weights": [[]] * 2, "dtype": "float32"}
+        request["weights"] = [[] for _ in layers]
+        _, (y,) = channels_first().answer(request, [IMAGE])
+        assert y.tobytes() == IMAGE.tobytes()
+
+
+def test_the_static_shape_and_the_output_have_one_layout() -> None:
+    layers = [to_json(CONV), to_json(Flatten(2))]
+    request = {"layers": layers, "weights": [["weight"], []], "dtype": "float32"}
+    static, _ = channels_first().answer(
+        {"ask": "output_shape", "shape": [1, 4, 4, 2], **request}, []
+    )
+    assert static["shape"] == [1, 3, 16]
+
+
+# Where a backend is
+
+
+ADAPTER = """\
+import {module}
+import neighbour
+import numpy as np
+from cnnformance.adapters.backend import Backend
+
+
+class Mine(Backend):
+    def version(self):
+        return neighbour.said + np.__version__
+
+    def build(self, layer, weights):
+        return lambda x: x + {module}.__dict__.get("nothing", 0)
+"""
+
+
+@pytest.mark.parametrize("in_process", [False, True], ids=["worker", "in-process"])
+@pytest.mark.parametrize("module", ["numpy", "json", "hypothesis"])
+def test_a_file_may_have_the_name_of_a_module(
+    module: str, in_process: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")  # restores the path
+    (tmp_path / f"{module}.py").write_text(ADAPTER.format(module=module))
+    (tmp_path / "neighbour.py").write_text("said = 'beside '")
+    before = importlib.import_module(module)
+    subject = Subject(Target("mine", f"{module}.py:Mine"), in_process=in_process)
+    try:
+        assert subject.start().version == f"beside {np.__version__}"
+        assert (subject.run([ReLU()], [{}], IMAGE).y == IMAGE).all()
+    finally:
+        subject.close()
+        sys.modules.pop("neighbour", None)
+    assert importlib.import_module(module) is before

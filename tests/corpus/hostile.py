@@ -335,7 +335,7 @@ class ReturnsEmpty(Hostile):
         return y[:0]
 
 
-@verdict("fail")
+@verdict("error")
 class ReturnsMasked(Hostile):
     """Returns an array with every element masked out and zeros beneath."""
 
