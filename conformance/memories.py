@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Iterator
 
 from cnnformance.conformance import designed
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.sized import spread
 from cnnformance.spec import layers as spec
 
 MEMORIES = (
@@ -16,8 +17,12 @@ MEMORIES = (
 
 
 def laid_out(kind: type[spec.Layer], most: int | None = None) -> Iterator[Case]:
-    """Yield the plain cases of a layer in every memory and ``broadcast``, or about ``most``."""
-    plain = list(designed.plain(kind))
-    pairs = list(itertools.product(plain, (*MEMORIES, "broadcast")))
-    for case, memory in pairs[:: max(1, len(pairs) // (most or len(pairs)))]:
-        yield case.with_(memory=memory)
+    """Yield the plain cases of a layer in every memory and ``broadcast``, or ``most`` of them.
+
+    Each stretch of as many cases as there are memories has them all.
+    """
+    plain, memories = list(spread(designed.plain(kind))), (*MEMORIES, "broadcast")
+    round_trip = math.lcm(len(plain), len(memories))
+    for number in range(len(plain) * len(memories))[:most]:
+        memory = memories[(number + number // round_trip) % len(memories)]
+        yield plain[number % len(plain)].with_(memory=memory)

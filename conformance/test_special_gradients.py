@@ -85,7 +85,7 @@ def test_special_upstream(ask: Ask, kind: type[spec.Layer]) -> None:
 
     def question(case: Case) -> None:
         x = distinct(case)
-        x = np.abs(x) if isinstance(case.layer, spec.StochasticPool) else x
+        x = np.abs(x) if isinstance(case.layer, spec.StochasticPool | spec.ReLU) else x
         upstream = upstream_of(case)
         place = tuple(int(i) for i in np.unravel_index(case.seed % upstream.size, upstream.shape))
         for special in (np.nan, np.inf):
@@ -129,6 +129,14 @@ def _shares(case: Case, upstream: Array, mask: Array | float) -> tuple[Array, fl
     return scatter(layer, case.shape, cells + spread * mask), float(rounded)
 
 
+def _made(upstream: Array, found: Array) -> Array:
+    """Return of which samples and channels the gradient sums to more than arrives from upstream."""
+    axes, form = tuple(range(1, found.ndim - 1)), bounds.format_of(upstream.dtype.name)
+    arrives = upstream.astype(np.float64).sum(tuple(range(1, upstream.ndim - 1)))
+    made = found.sum(axes) > arrives * (1 + bounds.growth(found[0].size, form.unit))
+    return np.asarray(np.expand_dims(made, axes))
+
+
 def _wrong(case: Case, upstream: Array, found: Array) -> Array:
     """Return which elements of the gradient for maps of one value cannot be right."""
     x, nan = case.x, np.isnan(case.x)
@@ -145,7 +153,7 @@ def _wrong(case: Case, upstream: Array, found: Array) -> Array:
         case spec.MaxPool() | spec.MinPool() | spec.GlobalMaxPool() | spec.AdaptiveMaxPool():
             chosen = maximal(case.layer, np.where(nan, 0, x).astype(x.dtype))
             most, rounded = _shares(case, upstream, chosen)
-            fits = (found >= 0) & (found <= most * (1 + rounded))
+            fits = (found >= 0) & (found <= most * (1 + rounded)) & ~_made(upstream, found)
             return np.asarray(~(fits | (nan & np.isnan(found))))
     return np.zeros(case.shape, np.bool_)
 

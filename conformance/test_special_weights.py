@@ -113,8 +113,8 @@ def test_special_weights(ask: Ask, kind: type[spec.Layer]) -> None:
     turns = 1 if ask.profile.name == "quick" else 4
     for dtype in FLOATS:
         layers = itertools.islice(_layers(kind), 0, None, 1 if dtype == "float32" else 3)
-        pairs = itertools.product(layers, range(turns))
-        ask.sweep((_spoilt(*each, dtype, turn) for each, turn in pairs), question)
+        pairs = itertools.product(enumerate(layers), range(turns))
+        ask.sweep((_spoilt(*each, dtype, turn + place) for (place, each), turn in pairs), question)
     for dtype in sorted(spread):
         name = f"NaN and infinities in weights of {kind.__name__}"
         ask.trait(name, "spread to outputs that do not use them", dtype, "")
