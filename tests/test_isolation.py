@@ -28,6 +28,8 @@ from cnnformance.adapters.subject import (
     Subject,
 )
 from cnnformance.adapters.worker import Server
+from cnnformance.conformance import reproduction
+from cnnformance.conformance.judge import Failure
 from cnnformance.spec.layers import (
     AveragePool,
     Conv,
@@ -574,3 +576,13 @@ def test_a_file_may_have_the_name_of_a_module(
         subject.close()
         sys.modules.pop("neighbour", None)
     assert importlib.import_module(module) is before
+
+
+def test_a_script_that_hangs_is_told_in_the_one_that_is_shown(start: Start) -> None:
+    subject = start(misbehaving.Sleeps, "60", seconds=0.2)
+    subject.start()
+    failure = Failure("value", "it is wrong", layers=(POOL,), arrays={"x": IMAGE})
+    shown = reproduction.script(subject, failure)
+    assert shown is not None
+    assert "# through the adapter: its own script was not had (no answer within 0.2 s)" in shown
+    assert flattens(subject)
