@@ -30,7 +30,10 @@ Effect = Literal[
     "value", "shape", "dtype", "special", "exception", "accepted", "crash", "hang",
     "trait", "impure", "count", "statistics", "law", "precision", "adapter",
 ]  # fmt: skip
-GradeName = Literal["exact", "float64", "float32", "pairwise half", "half", "normwise"]
+GradeName = Literal[
+    "exact", "float64", "float32", "pairwise half", "half",
+    "running", "logarithm", "Winograd", "Fourier", "normwise",
+]  # fmt: skip
 
 VERDICTS: tuple[VerdictName, ...] = typing.get_args(VerdictName)
 """Every verdict, the worst first."""
