@@ -289,33 +289,38 @@ def test_gradient_at_ties(ask: Ask, kind: type[spec.Layer]) -> None:
 @law("gradient-at-zero-trait")
 def test_gradient_at_zero(ask: Ask, kind: type[spec.Layer]) -> None:
     """At zero the gradient is a trait: between none and all of the upstream gradient."""
-    layer = kind() if issubclass(kind, spec.ReLU) else kind(window=(2,))  # type: ignore[call-arg] # windowed
-    case = Case(layer, (1, 4, 3))
-    x = np.zeros(case.shape, np.float32)
-    upstream = np.ones(output_shape(layer, x.shape), np.float32)
-    found = differentiated(ask, case, x, upstream)["input"]
-    ask.examples += 1
-    values = np.unique(found)
-    for value in values:
-        ask.trait(f"gradient of {kind.__name__} at zero", judge.text(value), "float32", "")
-    if issubclass(kind, spec.LpPool):
-        _beside_a_zero(ask, kind)
-    inside = np.isnan(values) if issubclass(kind, spec.LpPool) else np.zeros(values.shape, bool)
-    if len(values) > 1 or not (inside | ((values >= 0) & (values <= 1))).all():
-        said = f"the gradient at zero is {values.tolist()}"
-        raise dataclasses.replace(_broken(said, layer, x, upstream), effect="trait")
+    norm = issubclass(kind, spec.LpPool)
+
+    def question(case: Case) -> None:
+        x = np.zeros(case.shape, np.float32)
+        upstream = np.ones(output_shape(case.layer, x.shape), np.float32)
+        values = np.unique(differentiated(ask, case, x, upstream)["input"])
+        for value in values:
+            ask.trait(
+                f"gradient of {kind.__name__} at zero", judge.text(value), str(case.layer), ""
+            )
+        inside = (values >= 0) & (values <= 1) | (norm & np.isnan(values))
+        if len(values) > 1 or not inside.all():
+            said = f"the gradient at zero is {values.tolist()}"
+            raise dataclasses.replace(_broken(said, case.layer, x, upstream), effect="trait")
+
+    shapes = ((1, 4, 3), (1, 4, 2, 3), (1, 2, 4, 2, 3))
+    fields = [{"window": (2,) * (len(shape) - 2)} if norm else {} for shape in shapes]
+    ask.sweep([Case(kind(**f), s) for f, s in zip(fields, shapes, strict=True)], question)
+    if norm:
+        layers = [kind(window=(2, 2, 1)[:rank], p=1) for rank in (1, 2, 3)]  # type: ignore[call-arg] # norms
+        shapes = ((1, 2, 1), (1, 2, 2, 1), (1, 2, 2, 1, 1))
+        ask.sweep(map(Case, layers, shapes), partial(_beside_a_zero, ask))
 
 
-def _beside_a_zero(ask: Ask, kind: type[spec.LpPool]) -> None:
+def _beside_a_zero(ask: Ask, case: Case) -> None:
     """Require of a sum of absolute values a subgradient at a zero that stands among others."""
-    layer = kind(window=(2, 2), p=1)
-    x = np.array([0, 3, 2, 1], np.float32).reshape(1, 2, 2, 1)
-    upstream = np.ones((1, 1, 1, 1), np.float32)
-    found = differentiated(ask, Case(layer, x.shape), x, upstream)["input"]
-    zero = float(found.flat[0])
+    x = np.array([0, 3, 2, 1], np.float32)[: math.prod(case.shape)].reshape(case.shape)
+    upstream = np.ones(output_shape(case.layer, case.shape), np.float32)
+    zero = float(differentiated(ask, case, x, upstream)["input"].flat[0])
     if not abs(zero) <= 1 + bounds.growth(8, bounds.format_of("float32").unit):
         said = f"beside a zero of a window the gradient is {zero}, should be of -1 to 1"
-        raise _broken(said, layer, x, upstream)
+        raise _broken(said, case.layer, x, upstream)
 
 
 @law("adjoint")
