@@ -437,6 +437,43 @@ def test_a_daemon_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
     assert gone(int((tmp_path / "daemon").read_text()))
 
 
+SERVED = """\
+import os, subprocess, sys, time
+from pathlib import Path
+from corpus import misbehaving
+
+sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+served = subprocess.Popen(sleep, start_new_session=True)
+Path("served").write_text(str(served.pid))
+Mine = {{"dies": misbehaving.FailsToStart, "imports": None}}[{what!r}] or time.sleep(60)
+"""
+
+
+@needs_proc
+@pytest.mark.parametrize("what", ["dies", "imports"])
+def test_what_an_import_starts_serves_every_child_and_ends_with_the_run(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(misbehaving.__file__).resolve().parents[1]))
+    (tmp_path / "served.py").write_text(SERVED.format(what=what))
+    (tmp_path / "failing").write_text("0")
+    subject = Subject(Target("mine", "served.py:Mine"))
+    try:
+        subject.launch()
+        while not ((tmp_path / "served").exists() and (tmp_path / "served").read_text()):
+            time.sleep(0.01)
+        pid = int((tmp_path / "served").read_text())
+        if what == "dies":
+            with pytest.raises(Crashed):
+                subject.run([POOL], [{}], IMAGE)
+            assert flattens(subject)
+        assert Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    finally:
+        subject.close()
+    assert gone(pid)
+
+
 # What is written
 
 
