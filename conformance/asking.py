@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -12,13 +13,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+import hypothesis
 import numpy as np
+from hypothesis import HealthCheck, Phase, errors
+from hypothesis.strategies import SearchStrategy
 
 from cnnformance.adapters.backend import Array, Unsupported, Weights
 from cnnformance.adapters.subject import AdapterBroke, Crashed, Hung, Refused, Stopped, Subject
 from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case
-from cnnformance.conformance.drawing import Choices, Draw, Rejected, Strategy, shrink
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.known import Known
 from cnnformance.reference import model_shapes
@@ -59,6 +62,14 @@ class Profile:
     every: int = 1
     causes: int = 5
 
+
+_SETTINGS = hypothesis.settings(
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    report_multiple_bugs=False,
+    print_blob=False,
+)
 
 PROFILES = {
     p.name: p
@@ -263,7 +274,7 @@ class Ask:
 
     def explore(
         self,
-        cases: Strategy[Case],
+        cases: SearchStrategy[Case],
         question: Callable[[Case], object],
         examples: int | None = None,
         variants: Callable[[Case], Iterable[Case]] = lambda case: [case],
@@ -277,37 +288,74 @@ class Ask:
         repeats = 1
         if self.compiles:
             count, repeats = math.ceil(count / _REPEATS), _REPEATS
-        key = self.seed, zlib.crc32(self.question.encode()), self._explored
         self._explored += 1
-        failing: Choices | None = None
-        tried = answered = 0
 
         def seeded(case: Case) -> list[Case]:
             several = (case.with_(seed=case.seed + more) for more in range(repeats))
             return [variant for each in several for variant in variants(each)]
 
-        while answered < count and tried < 4 * count and not self.halted:
-            if not answered and tried >= _REFUSALS:
-                break
-            # the first is the simplest of all
-            draw = Draw(rng=np.random.default_rng([*key, tried]) if tried else None)
-            tried += 1
-            try:
-                case, clean = draw(cases), not self.failures
-            except Rejected:
-                continue
-            try:
-                answered += self._all(seeded(case), question) > 0
-            except Cut:
-                self.left += count - answered - 1
-                raise
-            if clean and self.failures:
-                failing = tuple(draw.made)
+        taken, failing = self._generate(
+            cases, lambda case: self._all(seeded(case), question) > 0, count
+        )
         if self.halted:
-            self.left += count - answered
+            self.left += count - sum(taken.values())
         if failing:
-            self._shrink(cases, failing, question, seeded)
+            fails = lambda case: self._failure(seeded(case), question)  # noqa: E731 - a thunk
+            self._shrink(cases, count, taken, failing, fails)
+            self.failures[0] = self._one_row(self.failures[0], question)
         self._alone()
+
+    def _generate(
+        self, cases: SearchStrategy[Case], ask: Callable[[Case], bool], count: int
+    ) -> tuple[dict[Case, bool], Case | None]:
+        """Ask so many drawn cases; return which the subject took, and the first that failed.
+
+        Raises:
+            Cut: the budget of time is over.
+        """
+        taken: dict[Case, bool] = {}
+        failing: list[Case] = []
+        cuts: list[Cut] = []
+
+        def asked(case: Case) -> None:
+            answered, clean = sum(taken.values()), not self.failures
+            ended = answered >= count or (not answered and len(taken) >= _REFUSALS)
+            if cuts or self.halted or ended or case in taken:
+                return
+            try:
+                taken[case] = ask(case)
+            except Cut as cut:
+                self.left += count - answered - 1
+                cuts.append(cut)
+                return
+            if clean and self.failures:
+                failing.append(case)
+            if not taken[case] and len(taken) < 4 * count:
+                hypothesis.reject()
+
+        self._draw(cases, asked, count, Phase.generate)
+        if cuts:
+            raise cuts[0]
+        return taken, failing[0] if failing else None
+
+    def _draw(
+        self,
+        cases: SearchStrategy[Case],
+        asked: Callable[[Case], None],
+        count: int,
+        *phases: Phase,
+    ) -> None:
+        """Draw so many cases, the same for a question and seed. Raises what ``asked`` raises."""
+        key = repr((self.seed, self.question, self._explored))
+
+        def one(case: Case) -> None:  # short: Hypothesis parses the source of its test
+            asked(case)
+
+        more = count + count // 10 + 5  # some are drawn twice
+        settings = hypothesis.settings(_SETTINGS, max_examples=more, phases=phases)
+        drawn = settings(hypothesis.given(cases)(one))
+        with contextlib.suppress(errors.Unsatisfiable):  # all were declined: ``declined`` says why
+            hypothesis.seed(zlib.crc32(key.encode()))(drawn)()
 
     def _all(self, cases: Sequence[Case], question: Callable[[Case], object]) -> int:
         """Ask the question of all cases, gather their failures, and return how many answered."""
@@ -385,30 +433,36 @@ class Ask:
 
     def _shrink(
         self,
-        cases: Strategy[Case],
-        choices: Choices,
-        question: Callable[[Case], object],
-        variants: Callable[[Case], Iterable[Case]],
+        cases: SearchStrategy[Case],
+        count: int,
+        taken: Mapping[Case, bool],
+        failing: Case,
+        fails: Callable[[Case], Failure | None],
     ) -> None:
-        """Put a simpler failure of the same effect in the place of the first one."""
+        """Put a simpler failure of the same effect in the place of the first one.
+
+        The cases of before are drawn again, without being asked, up to the failing one.
+        """
         first, *others = self.failures
         most = {"hang": 0, "crash": 10}.get(first.effect, self.profile.shrinks)
         most = math.ceil(most / _REPEATS) if self.compiles else most
-        tried: dict[Case, Failure | None] = {}
+        tried: dict[Case, Failure | None] = dict.fromkeys(taken)
+        tried[failing] = first
 
-        def again(choices: Choices) -> Choices | None:
-            draw = Draw(choices)
-            try:
-                case = draw(cases)
-            except Rejected:
-                return None
-            if case not in tried and len(tried) < most:
-                tried[case] = self._failure(variants(case), question)
-            failure = tried.get(case)
-            return tuple(draw.made) if failure and failure.effect == first.effect else None
+        def asked(case: Case) -> None:
+            if case not in tried and len(tried) - len(taken) < most:
+                failure = fails(case)
+                tried[case] = failure if failure and failure.effect == first.effect else None
+            found = tried.get(case)
+            if found:  # raised in one place: Hypothesis tells failures apart by line
+                raise found.with_traceback(None)
+            if not taken.get(case, True):
+                hypothesis.reject()
 
-        simplest = tried.get(Draw(shrink(choices, again))(cases)) or first
-        self.failures = [self._one_row(simplest, question)]
+        try:
+            self._draw(cases, asked, count, Phase.generate, Phase.shrink)
+        except Failure as simplest:
+            self.failures = [simplest]
         for other in others:
             self._gather(other)
 

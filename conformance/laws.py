@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from hypothesis.strategies import SearchStrategy
 
 from cnnformance.adapters.backend import Array
 from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
-from cnnformance.conformance.drawing import Strategy
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.variants import windowed
 from cnnformance.reference import bounds, output_shape
@@ -133,7 +133,7 @@ def require(law: str, fulfilled: Array, actual: Answer) -> None:
 
 
 def few(
-    ask: Ask, drawn: Strategy[Case], question: Callable[[Case], object], share: int = 6
+    ask: Ask, drawn: SearchStrategy[Case], question: Callable[[Case], object], share: int = 6
 ) -> None:
     """Ask a question about a law of a part of the profile's examples."""
     ask.explore(drawn, question, max(4, ask.profile.examples // share))
