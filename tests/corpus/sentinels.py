@@ -59,26 +59,22 @@ SIZES: dict[str, tuple[float, float]] = {
 """Size classes of a sum: the least and the largest number of its terms."""
 
 FORWARD = "forward"
+UNITS = "three units off"
 WEIGHTED = ("Conv", "Dense")
 
 
-def readers(layer: Any, x: Array) -> int:
-    """Return how many outputs of a sample read a cell that most of them read."""
+def joined(path: str, layer: Any, x: Array) -> int:
+    """Return how many terms a result of a path joins; of a pooling's gradient, its window's."""
+    if path in ("weight", "bias"):
+        return positions(layer, x)
+    if path == FORWARD or not layer.has_weights:
+        return terms(layer, x)
     if isinstance(layer, spec.Dense):
-        return layer.out_features
-    if not isinstance(layer, spec.Windowed):
-        return 1
+        return int(layer.out_features)
     outputs = Honest().output_shape(layer, x.shape)[1:-1]
     windows = zip(layer.window, layer.stride, outputs, strict=True)
     reading = math.prod(min(-(-window // stride), count) for window, stride, count in windows)
-    return reading * (layer.out_channels // layer.groups if isinstance(layer, spec.Conv) else 1)
-
-
-def joined(path: str, layer: Layer, x: Array) -> int:
-    """Return how many terms a result of a path joins."""
-    if path == FORWARD:
-        return terms(layer, x)
-    return readers(layer, x) if path == "input" else positions(layer, x)
+    return reading * int(layer.out_channels // layer.groups)
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,8 @@ class Sentinel:
         if self.fault in _OFF:
             off = partial(_OFF[self.fault], dtype=self.dtype)
             return derives(self.path, self.meets, lambda grad, _x: off(grad))
-        return of_other(self.path, self.meets, _SENT[self.fault])
+        positions = self.path != "input" and self.fault != "two terms exchanged"
+        return of_other(self.path, self.meets, partial(_SENT[self.fault], positions=positions))
 
 
 def _by_units(y: Array, dtype: str) -> Array:
@@ -136,31 +133,32 @@ def _by_units(y: Array, dtype: str) -> Array:
     return shortened(y.astype(np.float64) * (1 + units), BITS[dtype], away)
 
 
-def _exchanged(x: Array) -> Array:
-    """Exchange the first and the last value of each sample."""
-    flat = x.reshape(len(x), -1).copy()
-    flat[:, [0, -1]] = flat[:, [-1, 0]]
+def _exchanged(x: Array, *, positions: bool = False) -> Array:
+    """Exchange the first value of the first sample and the last of the last."""
+    del positions
+    flat = x.ravel().copy()
+    flat[[0, -1]] = flat[[-1, 0]]
     return flat.reshape(x.shape)
 
 
-def _last_times(x: Array, factor: float) -> Array:
-    """Multiply the last value of each sample."""
-    flat = x.reshape(len(x), -1).copy()
-    flat[:, -1] *= factor
-    return flat.reshape(x.shape)
+def _last_times(x: Array, factor: float, *, positions: bool) -> Array:
+    """Multiply the last value of each sample, or those of the last position of all."""
+    rows = (x.reshape(-1, x.shape[-1]).T if positions else x.reshape(len(x), -1)).copy()
+    rows[:, -1] *= factor
+    return (rows.T if positions else rows).reshape(x.shape)
 
 
 _OFF: dict[str, Callable[..., Array]] = {
     "zeros": lambda y, **_: y * 0,
     "a twentieth too large": lambda y, **_: y * 1.05,
-    "three units off": _by_units,
+    UNITS: _by_units,
 }
 _JOINED: dict[str, dict[str, Callable[..., Array]]] = {
     "a term lost": LAST_LOST,
     "a term counted twice": LAST_TWICE,
     "two terms exchanged": {"inner": swapped},
 }
-_SENT: dict[str, Callable[[Array], Array]] = {
+_SENT: dict[str, Callable[..., Array]] = {
     "a term lost": partial(_last_times, factor=0),
     "a term counted twice": partial(_last_times, factor=2),
     "two terms exchanged": _exchanged,
@@ -171,9 +169,8 @@ FAULTS = (*_OFF, *_JOINED)
 
 def sentinels(layer: str, dtype: str) -> Iterator[Sentinel]:
     """Yield the sentinels of a layer and dtype: of each size, path and fault that it has."""
-    few = layer in ("GlobalAveragePool", "AdaptiveAveragePool")  # a cell lies in a window or two
     for path in (FORWARD, "input", *(("weight", "bias") if layer in WEIGHTED else ())):
-        for size in list(SIZES)[: 1 if few and path == "input" else None]:
+        for size in SIZES:
             for fault in FAULTS:
                 yield Sentinel(layer, dtype, size, path, fault)
 
