@@ -20,6 +20,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from cnnformance.adapters import registry
+from cnnformance.conformance import otherwise
 from cnnformance.conformance.predicates import PredicateError, holds
 from cnnformance.reference import bounds
 from cnnformance.reports import records
@@ -72,8 +73,10 @@ def names_of(failure: Failure) -> dict[str, Any]:
     input: ``dtype``, ``shape``, ``spatial``, ``channels``, ``batch``, ``rank``, ``extent``,
     ``axes``, ``fits`` (a window fits into the padded input), ``overhangs``, ``spare`` (the word
     ``same`` would need less than no padding, so that windows leave out cells), ``memory``,
-    ``has_nan``, ``has_inf``, ``has_negative``, ``lowest``, ``largest``, ``tiny``;
-    ``expected`` and ``actual`` as numbers; ``message``.
+    ``has_nan``, ``has_inf``, ``has_negative``, ``lowest``, ``largest``, ``tiny``. Of the failure:
+    ``call`` (``forward``, ``gradients``, ``parameters``, ``output_shape``), ``expected`` and
+    ``actual`` as numbers, ``ratio`` (the actual over the expected), ``message``, and whether it
+    agrees with another definition: ``as_power_mean``, ``as_whole_mean`` (see ``otherwise``).
     """
     fields = {f.name for kind in spec.TYPES.values() for f in dataclasses.fields(kind)}
     layer = failure.layers[0] if failure.layers else failure.case.layer if failure.case else None
@@ -103,11 +106,15 @@ def names_of(failure: Failure) -> dict[str, Any]:
         "largest": bounds.format_of(dtype).largest if floating else None,
         "tiny": bounds.format_of(dtype).tiny if floating else None,
         "inf": math.inf,
+        "call": failure.call,
         "expected": _number(failure.expected),
         "actual": _number(failure.actual),
+        "ratio": _ratio(failure),
         "message": failure.message,
+        "as_power_mean": False,
+        "as_whole_mean": False,
     }
-    return names
+    return names | otherwise.agreeing(failure)
 
 
 def _fits(layer: spec.Layer | None, shape: spec.Shape) -> bool:
@@ -138,6 +145,11 @@ def _overhangs(layer: spec.Layer | None, shape: spec.Shape) -> bool:
         return False
     axes = zip(shape[1:-1], layer.padding, layer.extent, layer.stride, strict=True)
     return any((size + sum(pads) - extent) % stride for size, pads, extent, stride in axes)
+
+
+def _ratio(failure: Failure) -> float | None:
+    expected, actual = _number(failure.expected), _number(failure.actual)
+    return actual / expected if expected and actual is not None else None
 
 
 def _number(text: str) -> float | None:

@@ -24,7 +24,7 @@ class Lowest(NumPy):
         run = super().build(layer, weights)
         if not isinstance(layer, MaxPool):
             return run
-        return lambda x: np.maximum(run(x), np.finfo(x.dtype).min) if x.dtype.kind == "f" else run(x)
+        return lambda x: np.maximum(run(x), np.finfo(x.dtype).min if x.dtype.kind == "f" else 0)
 
 
 class Wide(NumPy):

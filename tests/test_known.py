@@ -11,7 +11,7 @@ from cnnformance.adapters import registry
 from cnnformance.adapters.registry import Target
 from cnnformance.adapters.subject import Info, Subject
 from cnnformance.conformance import known
-from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.judge import Call, Failure
 from cnnformance.conformance.predicates import PredicateError, holds
 from cnnformance.spec import layers as spec
 
@@ -63,6 +63,65 @@ def test_an_entry_explains_its_own_failure_alone() -> None:
     assert entries.match(subject("2.21.0"), failure()) == "x.lowest"
     assert not entries.match(subject("3.0"), failure())
     assert not entries.match(subject("2.21.0"), failure(actual="7.0"))
+
+
+def overhanging(factor: float, call: Call, layer: spec.Pool, share: float = 1.0) -> Failure:
+    """Return a failure of ``factor`` at the last of five cells, where windows are three long.
+
+    ``share`` is the right gradient there, for ones upstream.
+    """
+    x = np.array([1, 2, 4, 3, 4], np.float64).reshape(1, 5, 1)
+    arrays = {"x": x}
+    index, right = (0, 1, 0), 5.0
+    if call == "gradients":
+        arrays["upstream"], index, right = np.ones((1, 2, 1)), (0, 4, 0), share
+    said = "the gradient for input" if call == "gradients" else "m"
+    return Failure("value", said, index=index, expected=repr(right), actual=repr(right * factor),
+                   bound="1e-15", arrays=arrays, layers=(layer,), call=call)  # fmt: skip
+
+
+NORM = spec.LpPool((3,), ceil_mode=True)
+MEAN = spec.AveragePool((3,), ceil_mode=True, count_include_pad=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "call", "layer", "factor", "found"),
+    [
+        ("", "forward", NORM, (3 / 2) ** 0.5, "torch.lp-ceil-mode-scales-overhang"),
+        ("compile", "forward", NORM, (3 / 2) ** 0.5, "torch.lp-ceil-mode-scales-overhang"),
+        ("", "forward", NORM, 3.0, ""),
+        ("", "forward", NORM, (2 / 3) ** 0.5, ""),
+        ("", "gradients", NORM, (3 / 2) ** 0.5, "torch.lp-ceil-mode-scales-overhang"),
+        ("", "gradients", NORM, (2 / 3) ** 0.5, ""),
+        ("compile", "gradients", NORM, (2 / 3) ** 0.5, "torch.compiled-lp-gradient-in-ceil-mode"),
+        ("compile", "gradients", NORM, 3.0, ""),
+        ("compile", "gradients", MEAN, 2 / 3, "torch.compiled-average-gradient-in-ceil-mode"),
+        ("compile", "gradients", MEAN, 3 / 2, ""),
+        ("", "gradients", MEAN, 2 / 3, ""),
+        ("compile", "forward", MEAN, 2 / 3, ""),
+    ],
+)
+def test_torch_is_excused_the_values_of_its_overhanging_windows_alone(
+    mode: str, call: Call, layer: spec.Pool, factor: float, found: str
+) -> None:
+    failing = overhanging(factor, call, layer, share=0.8 if layer is NORM else 0.5)
+    asked = Subject(Target("torch", "x:X", mode), info=Info("2.13.0"))
+    assert known.load_known("torch").match(asked, failing) == found
+
+
+@pytest.mark.parametrize(("actual", "found"), [(-1.0, True), (3.0, False)])
+def test_an_odd_power_is_excused_the_sum_that_keeps_signs_alone(actual: float, found: bool) -> None:
+    x = np.array([1.0, -2.0], np.float32).reshape(1, 2, 1)
+    failing = Failure("value", "m", index=(0, 0, 0), expected="3.5", actual=repr(actual),
+                      arrays={"x": x}, layers=(spec.LpPool((2,), p=1),))  # fmt: skip
+    asked = Subject(Target("torch", "x:X"), info=Info("2.13.0"))
+    assert bool(known.load_known("torch").match(asked, failing)) is found
+
+
+def test_predicates_speak_of_the_call_and_of_the_ratio() -> None:
+    names = known.names_of(overhanging(3.0, "gradients", NORM))
+    assert holds("call == 'gradients' and ratio == 3.0", names)
+    assert known.names_of(Failure("value", "m", expected="0.0", actual="1.0"))["ratio"] is None
 
 
 @pytest.mark.parametrize(
