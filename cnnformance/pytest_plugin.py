@@ -25,7 +25,7 @@ import cnnformance
 from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.subject import AdapterBroke, Stopped, Subject, Unknown
-from cnnformance.conformance import reproduction
+from cnnformance.conformance import order, reproduction
 from cnnformance.conformance.asking import PROFILES, Ask, Cut, compiles
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.known import KnownError, load_known
@@ -197,8 +197,19 @@ def _id(subject: str) -> str:
     return "".join(c if kept else f"&#{ord(c)};" for c, kept in zip(subject, plain, strict=True))
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the questions of levels that were not chosen."""
+    """Order the questions of each subject, and leave out those of levels that were not chosen."""
+    known: dict[str, Subject] = config.stash[_SUBJECTS]
+    subjects = list(known)
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        name = _params(item).get("subject")
+        if name not in subjects:  # a test of someone else's
+            return -1, 0
+        return subjects.index(name), order.place(_question(item, name))
+
+    items.sort(key=place)
     levels = _option(config, "--level")
     if levels:
         others = [item for item in items if _level(item) not in levels]

@@ -20,6 +20,7 @@ from corpus import hostile
 import cnnformance
 from cnnformance.adapters import registry
 from cnnformance.adapters.subject import Subject
+from cnnformance.conformance import order
 from cnnformance.conformance.asking import PROFILES, Ask, Cut
 from cnnformance.pytest_plugin import _unfailed
 from cnnformance.reports import records, render
@@ -591,3 +592,18 @@ def test_a_subject_that_compiles_is_asked_few_shapes_and_that_is_told(tmp_path: 
     assert costly.verdict == plain.verdict == "pass"
     assert "costly.py:Compiles compiles for each new shape" in done.stdout
     assert "numpy compiles" not in done.stdout
+
+
+def test_questions_are_asked_in_their_order_by_subject(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SHORTCUT, encoding="utf-8")
+    subjects = ("numpy", "mine.py:Mine")
+    options = (f"--backend={subject}" for subject in subjects)
+    done = run(tmp_path, CONFORMANCE, *options, "--collect-only")
+    ids = [line.rpartition("/")[2] for line in done.stdout.splitlines() if "::test_" in line]
+    asked = [[i for i in ids if f"[{subject}" in i] for subject in subjects]
+    assert [*asked[0], *asked[1]] == ids
+    assert len(asked[0]) == len(asked[1])
+    names = [question.partition("[")[0] for question in asked[0]]
+    assert set(names) > {*order.FIRST, *order.LAST}
+    assert list(dict.fromkeys(names))[: len(order.FIRST)] == list(order.FIRST)
+    assert list(dict.fromkeys(names))[-len(order.LAST) :] == list(order.LAST)
