@@ -142,8 +142,8 @@ def test_declined_dtypes(ask: Ask, kind: type[spec.Layer]) -> None:
         value = _forced(ask, case)
         means = isinstance(case.layer, MEANS[:3]) and case.dtype in INTEGERS
         if value and (value != "refused" or means):
-            name = "means of integers" if means else f"{case.dtype}, declined,"
-            where = f"{case.dtype}, {len(case.shape)} axes"
+            name = f"mean of {case.dtype}" if means else f"{case.dtype}, declined,"
+            where = f"{len(case.shape)} axes"
             ask.trait(f"{name} in {kind.__name__}", value, where, str(case.layer))
 
     few = list(_few(kind))
