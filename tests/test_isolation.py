@@ -27,6 +27,7 @@ from cnnformance.adapters.subject import (
     Stopped,
     Subject,
 )
+from cnnformance.adapters.tail import Tail
 from cnnformance.adapters.worker import Server
 from cnnformance.conformance import reproduction
 from cnnformance.conformance.judge import Failure
@@ -486,6 +487,20 @@ def test_a_flood_on_standard_error_keeps_its_end_and_fills_no_disk(start: Start)
     assert flattens(subject)
 
 
+def test_the_tail_of_what_is_written_is_bounded_and_at_once_there() -> None:
+    tail = Tail()
+    for number in range(200):
+        mark = tail.mark()
+        os.write(tail.sink, f"line {number}\n".encode())
+        assert tail.since(mark, 4000) == f"line {number}\n"
+    mark = tail.mark()
+    for _ in range(40):
+        os.write(tail.sink, b"-" * (1 << 16))
+    assert tail.since(mark, 1 << 30) == "-" * (1 << 16)
+    assert len(tail._kept) == 1 << 16
+    os.close(tail.sink)
+
+
 def test_several_processes_lose_no_line(start: Start) -> None:
     subject = start(misbehaving.WritesInTurn)
     with pytest.raises(Crashed) as crash:
@@ -588,10 +603,11 @@ from cnnformance.adapters.backend import Backend
 
 class Mine(Backend):
     def version(self):
-        return neighbour.said + np.__version__
+        itself = hasattr({module}, "Mine")
+        return "itself" if itself else neighbour.said + np.__version__
 
     def build(self, layer, weights):
-        return lambda x: x + {module}.__dict__.get("nothing", 0)
+        return lambda x: x.copy()
 """
 
 
