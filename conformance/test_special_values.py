@@ -133,8 +133,20 @@ def test_nan_in_selections(ask: Ask) -> None:
                 for cell in np.ndindex(y.shape):
                     said = _said(float(y[cell]), 1.0)
                     where = f"{kind.__name__} {dtype} {shape}, NaN in cell {cell[0]}"
-                    choices.add(said, where, x[cell[0] : cell[0] + 1], layer)
+                    if said not in choices.seen:
+                        choices.add(said, where, _showing(ask, layer, x, cell, said), layer)
     choices.settle(ask, "NaN in maximum and minimum")
+
+
+def _showing(ask: Ask, layer: spec.Layer, x: Array, cell: tuple[int, ...], said: str) -> Array:
+    """Return the sample that a value was seen in, or all of them if it does not show it alone."""
+    row, *place = cell
+    sample = x[row : row + 1]
+    try:
+        y = ask.run(layer, sample)
+    except Failure:
+        return x
+    return sample if _said(float(y[0, *place]), 1.0) == said else x
 
 
 def _said(value: float, others: float) -> str:

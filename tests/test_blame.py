@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 BACKENDS = """
 import numpy as np
 
+from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.numpy import NumPy
 from cnnformance.spec.layers import AveragePool, MaxPool
 
@@ -33,6 +34,21 @@ class Wide(NumPy):
         if not isinstance(layer, AveragePool):
             return run
         return lambda x: np.asarray(run(x)).astype(np.float64)
+
+
+class Batched(NumPy):
+    def build(self, layer, weights):
+        run = super().build(layer, weights)
+
+        def drop(x):
+            y = np.array(run(x))
+            y[1:-1] = np.where(np.isnan(y[1:-1]), 1, y[1:-1])
+            return y
+
+        return drop if isinstance(layer, MaxPool) else run
+
+    def script(self, layer):  # that of NumPy would show NumPy
+        raise Unsupported("one through the adapter")
 """
 
 
@@ -60,3 +76,14 @@ def test_a_fault_of_one_layer_is_not_one_of_the_model_or_of_those_that_follow(
     chosen = "test_after_each_layer or test_chain or test_digits"
     found = findings(tmp_path, "Wide", asked, "--profile=quick", "-k", chosen)
     assert found == {("AveragePool", "dtype")}
+
+
+def test_the_script_of_a_torn_trait_shows_it(tmp_path: Path) -> None:
+    asked = f"{ROOT}/conformance/test_special_values.py::test_nan_in_selections"
+    assert findings(tmp_path, "Batched", asked, "--profile=quick") == {("Model", "trait")}
+    (verdict,) = records.read(tmp_path / "verdicts.jsonl").verdicts
+    assert verdict.failure
+    assert verdict.failure.script
+    words = [sys.executable, "-c", verdict.failure.script]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S603 - as above
+    assert {"nan", "1."} <= set(done.stdout.replace("[", " ").replace("]", " ").split())
