@@ -612,16 +612,19 @@ class Mine(Backend):
 
 
 @pytest.mark.parametrize("in_process", [False, True], ids=["worker", "in-process"])
+@pytest.mark.parametrize("folder", ["", "inner"])
 @pytest.mark.parametrize("module", ["numpy", "json", "hypothesis"])
 def test_a_file_may_have_the_name_of_a_module(
-    module: str, in_process: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: str, folder: str, in_process: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path / "elsewhere")  # restores the path
-    (tmp_path / f"{module}.py").write_text(ADAPTER.format(module=module))
-    (tmp_path / "neighbour.py").write_text("said = 'beside '")
+    place = tmp_path / folder
+    place.mkdir(exist_ok=True)
+    (place / f"{module}.py").write_text(ADAPTER.format(module=module))
+    (place / "neighbour.py").write_text("said = 'beside '")
     before = importlib.import_module(module)
-    subject = Subject(Target("mine", f"{module}.py:Mine"), in_process=in_process)
+    subject = Subject(Target("mine", f"{folder or '.'}/{module}.py:Mine"), in_process=in_process)
     try:
         assert subject.start().version == f"beside {np.__version__}"
         assert (subject.run([ReLU()], [{}], IMAGE).y == IMAGE).all()
