@@ -215,7 +215,7 @@ def function_of(layer: Layer) -> partial[Any]:
 
 
 class Jax(Backend):
-    """JAX, eager by default.
+    """JAX, eager by default. Its functions hold no parameters, so that there is no count of them.
 
     Modes:
         jit: the layer inside ``jax.jit``.
@@ -269,12 +269,6 @@ class Jax(Backend):
 
         run = draw if getattr(layer, "training", False) else call
         return Composed(run, NOTES[bound.func]) if bound.func in NOTES else run
-
-    def parameters(self, layer: Layer) -> int:
-        """Count by ``jax.eval_shape`` of an initialiser, without memory."""
-        shapes = weight_shapes(layer)
-        made = jax.eval_shape(lambda: {name: jnp.zeros(shape) for name, shape in shapes.items()})
-        return sum(leaf.size for leaf in jax.tree.leaves(made))
 
     def output_shape(self, layer: Layer, shape: Shape) -> Shape:
         """Answer by ``jax.eval_shape``."""

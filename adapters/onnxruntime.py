@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -145,7 +144,8 @@ class OnnxRuntime(Backend):
     """ONNX Runtime, on a model with symbolic dims.
 
     A dense layer is ``Gemm`` for inputs of 2 axes, as ``Gemm`` has no others, and else ``MatMul``
-    and ``Add``. Global pooling is followed by ``Flatten``.
+    and ``Add``. Global pooling is followed by ``Flatten``. Operators take their weights as inputs:
+    a count would be that of the initialisers that they are given.
 
     Modes:
         disabled: without graph optimisations.
@@ -212,10 +212,6 @@ class OnnxRuntime(Backend):
 
         note = NOTES.get(type(layer))
         return Composed(call, note) if note else call
-
-    def parameters(self, layer: Layer) -> int:
-        """Return the sum of the sizes of the initialisers."""
-        return sum(math.prod(tensor.dims) for tensor in dims_of(layer))
 
     def output_shape(self, layer: Layer, shape: Shape) -> Shape:
         """Return what ONNX's shape inference says."""

@@ -385,6 +385,14 @@ def test_counting_needs_no_memory(name: str) -> None:
         assert backend.parameters(layer) == count
 
 
+@pytest.mark.parametrize("name", ["jax", "onnxruntime"])
+def test_what_holds_no_parameters_does_not_count_those_that_it_is_given(name: str) -> None:
+    pytest.importorskip(name, reason=f"{name} is not installed")
+    module = importlib.import_module(f"cnnformance.adapters.{name}")
+    with pytest.raises(Unsupported, match="does not count parameters"):
+        getattr(module, ADAPTERS[name])().parameters(Dense(2, 3))
+
+
 def test_numpy_has_a_function_for_every_layer_type() -> None:
     functions = importlib.import_module("cnnformance.adapters.numpy").FORWARD
     assert set(functions) == set(TYPES.values())
