@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
+from unittest import mock
 
 import hypothesis
 import numpy as np
 from hypothesis import HealthCheck, Phase, errors
+from hypothesis.internal.conjecture import providers
 from hypothesis.strategies import SearchStrategy
 
 from cnnformance.adapters.backend import Array, Unsupported, Weights
@@ -354,7 +356,8 @@ class Ask:
         more = count + count // 10 + 5  # some are drawn twice
         settings = hypothesis.settings(_SETTINGS, max_examples=more, phases=phases)
         drawn = settings(hypothesis.given(cases)(one))
-        with contextlib.suppress(errors.Unsatisfiable):  # all were declined: ``declined`` says why
+        # all were declined: ``declined`` says why
+        with contextlib.suppress(errors.Unsatisfiable), _no_constants():
             hypothesis.seed(zlib.crc32(key.encode()))(drawn)()
 
     def _all(self, cases: Sequence[Case], question: Callable[[Case], object]) -> int:
@@ -533,6 +536,17 @@ def _named(weights: Sequence[Weights]) -> dict[str, Array]:
     if len(weights) == 1:
         return dict(weights[0])
     return {f"{name}_{i}": np.asarray(w) for i, ws in enumerate(weights) for name, w in ws.items()}
+
+
+def _no_constants() -> contextlib.AbstractContextManager[object]:
+    """Return a context in which Hypothesis draws no constants of the modules that it finds loaded.
+
+    What is asked would depend on what else was imported, and so on the questions before.
+    """
+    name, provider = "_maybe_draw_constant", providers.HypothesisProvider
+    if not hasattr(provider, name):  # an older version draws none
+        return contextlib.nullcontext()
+    return mock.patch.object(provider, name, lambda *_, **__: None)  # noqa: PT008 - it keeps no calls
 
 
 def _departures(failure: Failure) -> frozenset[tuple[str, object]]:
