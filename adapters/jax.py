@@ -146,7 +146,9 @@ def relu(x: Any) -> Any:
 
 
 def flatten(x: Any, start: int) -> Any:
-    """Join the axes from ``start`` on."""
+    """Join the axes from ``start`` on. Raises ``ValueError`` for a start past the rank."""
+    if start > x.ndim:
+        raise ValueError(f"an input of {x.ndim} axes has no axis {start}")
     return jnp.reshape(x, (*x.shape[:start], math.prod(x.shape[start:])))
 
 

@@ -487,6 +487,8 @@ class NumPy(Backend):
             case AdaptiveMaxPool() | AdaptiveAveragePool():
                 return (shape[0], *layer.output, shape[-1])
             case Flatten():
+                if len(shape) < layer.start:
+                    raise ValueError(f"an input of {len(shape)} axes has no axis {layer.start}")
                 return (*shape[: layer.start], prod(shape[layer.start :]))
             case Dense():
                 return (*shape[:-1], layer.out_features)

@@ -64,7 +64,9 @@ class Weight(str):
 
 
 def flatten(x: Any, start: int) -> Any:
-    """Join the axes from ``start`` on."""
+    """Join the axes from ``start`` on. Raises ``ValueError`` for a start past the rank."""
+    if start > len(x.shape):
+        raise ValueError(f"an input of {len(x.shape)} axes has no axis {start}")
     return tf.reshape(x, (*x.shape[:start], math.prod(x.shape[start:])))
 
 
@@ -397,7 +399,10 @@ class TensorFlow(Backend):
         held = {name: tf.TensorSpec(size) for name, size in weight_shapes(layer).items()}
         function: Any = tf.function(whole, autograph=False)
         traced = function.get_concrete_function(tf.TensorSpec(shape), held)
-        return tuple(traced.structured_outputs.shape)
+        stated = tuple(traced.structured_outputs.shape)
+        if None in stated:
+            raise ValueError(f"TensorFlow states only {stated}")
+        return stated
 
     def gradients(
         self, layer: Layer, weights: Weights, x: Array, upstream: Array

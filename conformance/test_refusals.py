@@ -3,14 +3,16 @@
 Asked is what every framework can refuse, layers or functions. A function learns the window, the
 channels and the groups of a convolution from its weights, and broadcasts a bias of one number: that
 is not asked. What has a general meaning that some frameworks document (padding beyond the window:
-windows of padding alone; negative padding: cropping; more axes: batches of batches) may also be
-answered with just that; which it is, is a trait.
+windows of padding alone; negative padding: cropping; more axes: batches of batches; flattening no
+axes: an axis of one) may also be answered with just that; which it is, is a trait.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import by_kind, law, laws
 from cnnformance.conformance.models import Given, drawn_weights, given
-from cnnformance.reference import ShapeError, bounds, forward
+from cnnformance.reference import ShapeError, bounds, fast, forward, output_shape
 from cnnformance.spec import clauses
 from cnnformance.spec import layers as spec
 
@@ -44,13 +46,15 @@ def plain(kind: type[spec.Layer], rank: int = 2) -> spec.Layer:
         return kind(4, 3)
     if issubclass(kind, spec.Adaptive):
         return kind((2, 1, 3)[:rank])
+    if issubclass(kind, spec.Flatten):
+        return kind()
     channels = {"in_channels": 4, "out_channels": 6} if issubclass(kind, spec.Conv) else {}
     return kind(window=WINDOW[:rank], stride=STRIDE[:rank], **channels)  # type: ignore[call-arg] # windowed
 
 
 def shape_for(layer: spec.Layer) -> spec.Shape:
     """Return the shape of an ordinary input."""
-    return (2, 4) if isinstance(layer, spec.Dense) else (2, *SPATIAL[: layer.rank], 4)  # type: ignore[attr-defined] # located
+    return (2, *SPATIAL[: getattr(layer, "rank", 0)], 4)
 
 
 def broken(layer: spec.Layer, **changes: Any) -> spec.Layer:
@@ -183,6 +187,19 @@ def _output(kind: type[spec.Layer]) -> Iterator[Wrong]:
             yield wrong(f"output sizes {output}", broken(layer, output=output))
 
 
+def _past_the_rank(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    for shape in ((5,), (2, 3), (2, 3, 4), (2, 3, 4, 2)):
+        for past in (1, 2, 7):
+            layer = kind(len(shape) + past)  # type: ignore[call-arg] # flatten
+            yield wrong(f"axis {len(shape) + past} of {len(shape)} axes", layer, shape)
+
+
+def _from_the_end(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    for shape in ((5,), (1,), (2, 3)):
+        layer = kind(len(shape))  # type: ignore[call-arg] # flatten
+        yield wrong(f"no axis after the first {len(shape)}", layer, shape)
+
+
 POOLS: tuple[type[spec.Layer], ...] = (spec.MaxPool, spec.AveragePool, spec.MinPool, spec.LpPool)
 WINDOWED = (*POOLS, spec.Conv)
 ADAPTIVE: tuple[type[spec.Layer], ...] = (spec.AdaptiveAveragePool, spec.AdaptiveMaxPool)
@@ -204,11 +221,19 @@ RULES: Mapping[str, tuple[tuple[type[spec.Layer], ...], Rule]] = {
     "features": ((spec.Dense,), _features),
     "weights": ((spec.Conv, spec.Dense), _weights),
     "output": (ADAPTIVE, _output),
+    "past-the-rank": ((spec.Flatten,), _past_the_rank),
+    "from-the-end": ((spec.Flatten,), _from_the_end),
 }
 """What is wrong, for which layers, and the cases."""
 
-GENERAL = ("negative-padding", "padding-of-a-window", "more-axes")
+GENERAL = ("negative-padding", "padding-of-a-window", "more-axes", "from-the-end")
 """The rules that leave an answer: the general meaning."""
+
+SIZELESS = ("order", "weights")
+"""The rules about what has no part in any size."""
+
+UNSEEN = ("channels", "features")
+"""The rules about what only weights tell, which a static answer may not have."""
 
 STATED = laws("refuses")
 
@@ -288,13 +313,13 @@ def _answer(ask: Ask, case: Wrong) -> str:
         if failure.effect == "exception":
             return "refused"
         raise
-    general = _has_general_meaning(case)
-    if general and _generally(case, y):
+    meant = _meant(case)
+    if meant and _is_meant(case, meant, y):
         return "answered"
     raise Failure(
         "accepted",
         f"accepted {case.why}, and returned an array of shape {y.shape}{_some(y)}",
-        expected="an exception, or what it means in general" if general else "an exception",
+        expected="an exception, or what it means in general" if meant else "an exception",
         actual=f"an array of shape {y.shape}",
     )
 
@@ -304,36 +329,117 @@ def _some(y: Array) -> str:
     return f" with the values {shown}{', ...' if y.size > 4 else ''}" if y.size else ""
 
 
-def _has_general_meaning(case: Wrong) -> bool:
-    """Whether a layer has explicit padding, or its input more axes than it needs."""
-    layer = case.layer
+def _meant(case: Wrong) -> Case | None:
+    """Return the ordinary case that a wrong one means in general, if there is one.
+
+    More axes are of the batch, negative padding crops, and no axes join to an axis of one.
+    """
+    layer, x, weights = case.layer, case.x, case.weights
+    if isinstance(layer, spec.Flatten) and x.ndim == layer.start:
+        return given(layer, x[..., None])
     if not isinstance(layer, spec.Windowed) or isinstance(layer.padding, str):
-        return False
-    return len(case.shape) > layer.rank + 2 or any(map(any, layer.padding))
-
-
-def _generally(case: Wrong, y: Array) -> bool:
-    """Whether ``y`` is what the general meaning of the case gives."""
-    layer, x = case.layer, case.x
-    assert isinstance(layer, spec.Windowed)
-    assert not isinstance(layer.padding, str)
-    pads = layer.padding
-    if x.ndim > layer.rank + 2 and y.shape[: -layer.rank - 1] == x.shape[: -layer.rank - 1]:
-        x, y = (a.reshape(-1, *a.shape[-layer.rank - 1 :]) for a in (x, y))
-    elif any(map(any, pads)):
-        sizes = zip(x.shape[1:-1], pads, strict=True)
+        return None
+    if x.ndim > layer.rank + 2:
+        batch = math.prod(_batch(case))
+        return given(layer, x.reshape(batch, *x.shape[-layer.rank - 1 :]), **weights)
+    if any(map(any, layer.padding)):
+        sizes = zip(x.shape[1:-1], layer.padding, strict=True)
         x = x[:, *(slice(max(-before, 0), n - max(-after, 0)) for n, (before, after) in sizes)]
-        layer = broken(layer, padding=tuple((max(a, 0), max(b, 0)) for a, b in pads))
-    else:
-        return False
+        pads = tuple((max(before, 0), max(after, 0)) for before, after in layer.padding)
+        return given(broken(layer, padding=pads), x, **weights)
+    return None
+
+
+def _batch(case: Case) -> spec.Shape:
+    """Return the sizes of all axes before those that the layer needs, by default of the first."""
+    rank = getattr(case.layer, "rank", 0)
+    return case.shape[: -rank - 1] if rank else case.shape[:1]
+
+
+def _meant_shape(case: Wrong, meant: Case) -> spec.Shape:
+    """Return the shape of what a wrong case means in general.
+
+    Raises:
+        ShapeError: there is none, since no window fits.
+    """
+    return (*_batch(case), *output_shape(meant.layer, meant.shape)[1:])
+
+
+def _is_meant(case: Wrong, meant: Case, y: Array) -> bool:
+    """Whether ``y`` is what the case means in general."""
     try:
-        judge.output(given(layer, x, **case.weights), y)
-    except Failure:
+        if isinstance(case.layer, spec.Flatten):  # wherever the axis of one stands
+            return y.ndim == case.x.ndim + 1 and np.array_equal(y.squeeze(), case.x.squeeze())
+        if y.shape != _meant_shape(case, meant):
+            return False
+        judge.output(meant, y.reshape(len(meant.x), *y.shape[len(_batch(case)) :]))
+    except (Failure, ShapeError):
         return False
     return True
 
 
-MIXED = (("float32", "float64"), ("float64", "float32"), ("float16", "float32"))
+def _by_layer() -> Mapping[type[spec.Layer], list[str]]:
+    """Return the rules that a static answer is asked by, for each layer."""
+    found: dict[type[spec.Layer], list[str]] = {}
+    for rule, (kinds, _) in RULES.items():
+        for kind in kinds if rule not in SIZELESS else ():
+            found.setdefault(kind, []).append(rule)
+    return found
+
+
+@by_kind({kind: STATED.get(kind.__name__, []) for kind in _by_layer()}, ["static-shape-agrees"])
+def test_refused_statically(ask: Ask, kind: type[spec.Layer]) -> None:
+    """What is refused has no static shape either, or that of its general meaning.
+
+    What a static answer makes of other channels and features is a trait: it need not have weights.
+    """
+    for rule in _by_layer()[kind]:
+        some = list(RULES[rule][1](kind))[:: 3 if ask.profile.name == "quick" else 1]
+        ask.sweep(some, partial(_stated, ask, rule))
+
+
+def _stated(ask: Ask, rule: str, case: Case) -> None:
+    assert isinstance(case, Wrong)
+    try:
+        said = ask.static_shape([case.layer], case.shape)
+    except Failure as failure:
+        if failure.effect != "exception":
+            raise
+        value = "refused"
+    else:
+        value = "answered"
+        if rule not in UNSEEN:
+            _require_meant(case, said)
+    if rule in UNSEEN:
+        ask.trait(f"other {rule} in a static answer", value, type(case.layer).__name__, case.why)
+
+
+def _require_meant(case: Wrong, said: spec.Shape) -> None:
+    """Require that a static answer for what is refused is the shape of its general meaning."""
+    meant = _meant(case)
+    try:
+        if meant and said == _meant_shape(case, meant):
+            return
+    except ShapeError:
+        pass
+    raise Failure(
+        "accepted",
+        f"the static answer for {case.why} is {said}",
+        expected="an exception, or the shape of what it means" if meant else "an exception",
+        actual=str(said),
+        arrays={"shape": np.array(case.shape)},
+        layers=(case.layer,),
+        call="output_shape",
+    )
+
+
+MIXED = (
+    ("float32", "float64"),
+    ("float64", "float32"),
+    ("float16", "float32"),
+    ("float32", "float16"),
+    ("float64", "float16"),
+)
 
 
 @law("mixed-dtypes")
@@ -361,7 +467,7 @@ def test_mixed_dtypes(ask: Ask, kind: type[spec.Layer]) -> None:
             formats = {a.dtype.name for a in (case.x, case.weights["weight"])}
             narrower = max(formats, key=lambda name: bounds.format_of(name).unit)
             x = case.x.astype(narrower)
-            error = error + bounds.fast_convolution(case.layer, x, case.weights)
+            error = error + fast.normwise(case.layer, x, case.weights)
         return bounds.Bound(value, error, np.ones(value.shape, np.bool_))
 
     usual = wrong("", plain(kind))

@@ -7,8 +7,8 @@ from functools import cache, partial
 
 import numpy as np
 
-from cnnformance.adapters.backend import Unsupported
-from cnnformance.conformance import designed
+from cnnformance.adapters.backend import Array, Unsupported
+from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
@@ -113,26 +113,11 @@ def _too_small(kind: type[spec.Layer]) -> Iterator[Case]:
 
 @law("refused-or-empty")
 def test_window_larger_than_input(ask: Ask, kind: type[spec.Layer]) -> None:
-    """Where no window fits, the layer is refused or the output is empty: no crash, no garbage."""
+    """Where no window fits, the layer is refused or the output is empty: no crash, no garbage.
 
-    def stated(case: Case) -> None:
-        try:
-            shape = ask.static_shape([case.layer], case.shape)
-        except Failure as failure:
-            if failure.effect == "exception":
-                return
-            raise
-        if min(shape) > 0:
-            said = f"no window fits into {case.shape}, and the static answer is {shape}"
-            raise Failure(
-                "shape",
-                said,
-                expected="a refusal, or no cells",
-                actual=str(shape),
-                arrays={"shape": np.array(case.shape)},
-                layers=(case.layer,),
-                call="output_shape",
-            )
+    The static answer is none, or that of the call.
+    """
+    returned: dict[Case, spec.Shape] = {}
 
     def question(case: Case) -> None:
         try:
@@ -148,6 +133,26 @@ def test_window_larger_than_input(ask: Ask, kind: type[spec.Layer]) -> None:
                 expected="an exception or an empty output",
                 actual=str(y.shape),
                 arrays={"x": case.x, **case.weights},
+            )
+        returned[case] = y.shape
+
+    def stated(case: Case) -> None:
+        try:
+            shape = ask.static_shape([case.layer], case.shape, returned.get(case))
+        except Failure as failure:
+            if failure.effect == "exception":
+                return
+            raise
+        if min(shape) != 0:
+            said = f"no window fits into {case.shape}, and the static answer is {shape}"
+            raise Failure(
+                "shape",
+                said,
+                expected="a refusal, or no cells",
+                actual=str(shape),
+                arrays={"shape": np.array(case.shape)},
+                layers=(case.layer,),
+                call="output_shape",
             )
 
     ask.sweep(_too_small(kind), question)
@@ -211,6 +216,60 @@ def test_no_channels(ask: Ask, kind: type[spec.Layer]) -> None:
     ask.sweep([Case(_halving(kind, len(shape) - 2), shape) for shape in shapes], question)
 
 
+def _without_cells(kind: type[spec.Layer]) -> Iterator[Case]:
+    """Yield maps with one axis of no cells, for windows without padding, with it and with same."""
+    for rank in (2, 1, 3):
+        layers = [_halving(kind, rank)]
+        if issubclass(kind, spec.Pool | spec.Conv):
+            pair = (2,) * rank
+            layers += [kind(pair, (1,) * rank, ((1, 1),) * rank), kind(pair, pair, "same")]
+        for axis in range(rank):
+            shape = (2, *(0 if n == axis else 4 for n in range(rank)), 1)
+            yield from (Case(layer, shape) for layer in layers)
+
+
+@law("no-cells")
+def test_no_cells(ask: Ask, kind: type[spec.Layer]) -> None:
+    """An axis without cells is refused, or gives what the formula gives: which, a trait.
+
+    The formula has no cells, or those of padding alone; nothing has no finite mean or maximum.
+    """
+    answers: set[str] = set()
+
+    def question(case: Case) -> None:
+        try:
+            y = ask.run_any(case.layer, case.x, case.weights)
+        except Failure as failure:
+            if failure.effect != "exception":
+                raise
+            value = "refused"
+        else:
+            _of_no_cells(case, y)
+            value = "answered"
+        answers.add(value)
+
+    ask.sweep(_without_cells(kind), question)
+    if answers:
+        value = " or ".join(sorted(answers))
+        ask.trait(f"{kind.__name__}: no cells", value, kind.__name__, "all ranks and axes")
+
+
+def _of_no_cells(case: Case, y: Array) -> None:
+    """Require the shape of the formula, and values that padding gives or that are not finite."""
+    layer, finite = case.layer, np.isfinite(y.astype(np.float64))
+    if isinstance(layer, spec.Global | spec.Adaptive):
+        if finite.any():
+            value = judge.text(y[finite][0])
+            message = f"pooled a map of no cells to {value}"
+            raise Failure("value", message, expected="an exception, or no number", actual=value)
+        return
+    if not _empty_as_it_should(case, y.shape):
+        message = f"a map of no cells {case.shape} gives an output of shape {y.shape}"
+        raise Failure("shape", message, actual=str(y.shape))
+    if y.size and isinstance(layer, spec.Conv | spec.LpPool):
+        judge.output(case, y)
+
+
 def _halving(kind: type[spec.Layer], rank: int) -> spec.Layer:
     """Return a layer of this kind for maps of this rank: windows of two, outputs of two."""
     if issubclass(kind, spec.Global):
@@ -219,4 +278,6 @@ def _halving(kind: type[spec.Layer], rank: int) -> spec.Layer:
         return kind(output=(2,) * rank)
     if issubclass(kind, spec.Windowed):
         return kind(window=(2,) * rank)
+    if issubclass(kind, spec.Dense):
+        return kind(1, 2)
     return kind()
