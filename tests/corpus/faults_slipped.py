@@ -10,26 +10,33 @@ dtype of the values; static answers and refusals that forget a rule.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnnformance.adapters.backend import Array
+from cnnformance.spec import layers as spec
 from cnnformance.spec.layers import (
     AdaptiveAveragePool,
     AdaptiveMaxPool,
     AveragePool,
     Conv,
+    Flatten,
+    GlobalAveragePool,
     GlobalMaxPool,
+    Layer,
     LpPool,
     MaxPool,
     MinPool,
+    Shape,
 )
-from corpus.fault import Faults, hook, result, whole
+from corpus.fault import Edit, Faults, Witness, hook, refused, result, static, whole
 from corpus.faults_kernels import PADS_BEFORE, misread, repeats, runs, without
+from corpus.faults_memory import called
 from corpus.faults_networks import ALL, HALF, When, conv, depthwise, spoils
-from corpus.kernels import Axis
+from corpus.faults_refusals import clipped
+from corpus.kernels import Axis, Honest, but
 
 FAULTS = Faults("corners")
 add = FAULTS.add
@@ -300,5 +307,209 @@ add(
         lambda honest, p, w, x: repeats(honest(p, w, x), 0, 64),
     ),
     result(LpPool((2, 2, 2)), np.arange(70 * 8, dtype=np.float32).reshape(70, 2, 2, 2, 1)),
+    "semantics",
+)
+
+# Static answers for what the call refuses
+
+
+def states(repaired: Callable[[Any, Shape], Layer]) -> Edit:
+    """Answer statically for a repaired layer where the honest answer is a refusal."""
+
+    def edit(kind: type[Layer]) -> type[Honest]:
+        class Faulty(Honest):
+            def output_shape(self, layer: Layer, shape: Shape) -> Shape:
+                try:
+                    return super().output_shape(layer, shape)
+                except ValueError:
+                    if not isinstance(layer, kind):
+                        raise
+                    return super().output_shape(repaired(layer, shape), shape)
+
+        return Faulty
+
+    return edit
+
+
+def undivided(layer: Any, shape: Shape) -> Layer:
+    """Return a convolution without groups, if they do not divide the channels."""
+    divides = layer.in_channels % layer.groups == layer.out_channels % layer.groups == 0
+    return layer if divides else but(layer, groups=1, in_channels=shape[-1])
+
+
+def raised(field: str) -> Callable[[Any, Shape], Layer]:
+    """Return what raises the values of a field to a least one."""
+    return lambda layer, _shape: clipped(field)(layer)
+
+
+def stated(layer: Layer, *shape: int, **fields: Any) -> Witness:
+    """Ask whether a static answer for a layer with invalid fields is refused."""
+    return refused(static(but(layer, **fields), *shape))
+
+
+add(
+    Conv,
+    "static-groups-that-do-not-divide",
+    states(undivided),
+    stated(conv((1,), 4, 6), 1, 5, 4, groups=3),
+    "refusal",
+)
+for kept, field in (
+    (MaxPool((2,), (1,)), "stride"),
+    (LpPool((2,), (1,)), "window"),
+    (AveragePool((2,), (1,)), "dilation"),
+    (conv((2,)), "dilation"),
+):
+    add(
+        type(kept),
+        f"static-{field}-0-taken-for-1",
+        states(raised(field)),
+        stated(kept, 1, 6, 1, **{field: (0,)}),
+        "refusal",
+    )
+
+
+def below_zero(kind: type[Layer]) -> type[Honest]:
+    """State the output sizes of an adaptive pooling as they are given."""
+
+    class Faulty(Honest):
+        def output_shape(self, layer: Layer, shape: Shape) -> Shape:
+            if isinstance(layer, spec.Adaptive) and isinstance(layer, kind):
+                return (shape[0], *layer.output, shape[-1])
+            return super().output_shape(layer, shape)
+
+    return Faulty
+
+
+add(
+    AdaptiveAveragePool,
+    "static-size-below-zero",
+    below_zero,
+    stated(AdaptiveAveragePool((2,)), 1, 5, 1, output=(-1,)),
+    "refusal",
+)
+
+
+def no_size(kind: type[Layer]) -> type[Honest]:
+    """State what the formula gives where no window fits, though it is less than nothing."""
+
+    class Faulty(Honest):
+        def output_shape(self, layer: Layer, shape: Shape) -> Shape:
+            if not isinstance(layer, spec.Windowed) or not isinstance(layer, kind):
+                return super().output_shape(layer, shape)
+            self.layer = layer = self.validated(layer)
+            sizes = (self.output_size(layer, n, size) for n, size in enumerate(shape[1:-1]))
+            return (shape[0], *sizes, shape[-1])
+
+    return Faulty
+
+
+add(
+    AveragePool,
+    "static-size-below-zero-where-no-window-fits",
+    no_size,
+    refused(static(AveragePool((5,), (1,)), 1, 3, 1)),
+    "refusal",
+)
+
+
+def nothing_at_all(kind: type[Layer]) -> type[Honest]:
+    """Answer with no cells where no window fits; state that no axis has any."""
+
+    class Faulty(Honest):
+        def no_window(self, layer: spec.Windowed, size: int) -> int:
+            return 0 if isinstance(layer, kind) else super().no_window(layer, size)
+
+        def output_shape(self, layer: Layer, shape: Shape) -> Shape:
+            found = super().output_shape(layer, shape)
+            if not isinstance(layer, kind) or 0 not in found[1:-1]:
+                return found
+            return (found[0], *(0 for _ in found[1:-1]), found[-1])
+
+    return Faulty
+
+
+add(
+    MinPool,
+    "static-answer-empties-every-axis",
+    nothing_at_all,
+    refused(static(MinPool((3, 1), (1, 1)), 1, 2, 4, 1)),
+    "refusal",
+)
+
+# Flatten past the rank, maps without cells
+
+add(
+    Flatten,
+    "axis-past-the-rank-clipped",
+    hook(check_shape=lambda _honest, _layer, _shape: None),
+    refused(result(Flatten(4), whole(2, 3))),
+    "refusal",
+)
+add(
+    Flatten,
+    "static-axis-past-the-rank-clipped",
+    states(lambda _layer, shape: Flatten(len(shape))),
+    refused(static(Flatten(4), 2, 3)),
+    "refusal",
+)
+
+
+def filled(value: float) -> Edit:
+    """Take an axis without cells for one of a single cell that holds the value."""
+
+    def change(_store: Any, honest: Any, layer: Any, weights: dict[str, Array], x: Array) -> Array:
+        if 0 in x.shape[1:-1]:
+            inner = (n or 1 for n in x.shape[1:-1])
+            x = np.full((x.shape[0], *inner, x.shape[-1]), value, x.dtype)
+        return honest(layer, weights, x)
+
+    return called(change)
+
+
+NO_CELLS = np.zeros((1, 0, 4, 1), np.float32)
+for pooled in (
+    GlobalAveragePool(),
+    GlobalMaxPool(),
+    AdaptiveAveragePool((2, 1)),
+    AdaptiveMaxPool((2, 1)),
+):
+    add(
+        type(pooled),
+        "zero-of-no-cells",
+        filled(0),
+        refused(result(pooled, NO_CELLS)),
+        "refusal",
+    )
+add(
+    GlobalMaxPool,
+    "lowest-number-of-no-cells",
+    filled(float(np.finfo(np.float16).min)),
+    refused(result(GlobalMaxPool(), NO_CELLS)),
+    "refusal",
+)
+add(
+    LpPool,
+    "one-cell-for-no-cells",
+    filled(0),
+    result(LpPool((2, 2), (1, 1), ((1, 1), (1, 1))), NO_CELLS),
+    "semantics",
+)
+
+
+def without_bias(
+    _store: Any, honest: Any, layer: Conv, weights: dict[str, Array], x: Array
+) -> Array:
+    """Leave the bias out where the input has no cells, as where there is nothing to do."""
+    if 0 in x.shape[1:-1] and layer.bias:
+        weights["bias"] = np.zeros_like(weights["bias"])
+    return honest(layer, weights, x)
+
+
+add(
+    Conv,
+    "no-bias-around-no-cells",
+    called(without_bias),
+    result(conv((2, 2), padding=((1, 1), (1, 1))), NO_CELLS, bias=np.full(1, 3, np.float32)),
     "semantics",
 )
