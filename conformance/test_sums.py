@@ -85,38 +85,48 @@ def _some(chosen: list[Sized], first: int, count: int) -> Iterator[Sized]:
         yield chosen[(first + number) % len(chosen)]
 
 
+def _is_norm(layer: spec.Layer) -> bool:
+    return isinstance(layer, spec.LpPool)
+
+
 def samples(layer: spec.Layer, shape: spec.Shape, dtype: str) -> int:
     """Return into how many parts an input goes, so that one part is exact or its bound sharp.
 
     Sums of products of whole numbers up to 3 and 2 are exact, and means of those that divide by a
-    power of two. Roots and other divisors round: in a half eight terms are few enough.
+    power of two. Roots and other divisors round: in a half eight terms of a mean are few enough,
+    four of a norm, and two of an average by their own weights.
     """
     limit = 2 ** bounds.format_of(dtype).bits
     if layer.has_weights:
         most = limit // 6
     elif bounds.divides_exactly(layer, (1, *shape)):
         most = limit // 3
+    elif dtype in HALVES:
+        most = 2 if isinstance(layer, spec.StochasticPool) else 4 if _is_norm(layer) else 8
     else:
-        most = 8 if dtype in HALVES else 512
+        most = 512
     return min(600, -(-math.prod(shape) // most))
 
 
 def sums(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Case]:
     """Yield the cases of a kind and dtype by their number of terms.
 
-    With ``few``, of each number of terms two layers alone, not the same for all.
+    With ``few``, of each number of terms two layers alone, not the same for all. Sums of products
+    of one sign grow until a half-precision accumulator holds them no longer.
     """
+    grows = (("negative", "negative"),) if kind.has_weights else ()
+    ones = 2 if issubclass(kind, spec.LpPool) else 1  # norms of either order
     for place, n in enumerate(FEW if few else MANY):
         chosen = list(sized(kind, n))
         exact = kind in MEANS and sized(kind, 1 << (n - 1).bit_length())
-        for layer, shape in _some(list(exact or chosen), place, 1 if few else len(chosen)):
+        for layer, shape in _some(list(exact or chosen), place, ones if few else len(chosen)):
             yield Case(layer, (samples(layer, shape, dtype), *shape), dtype, ("block",), "units")
         for layer, shape in _some(chosen, 2 * place, 2 if few else len(chosen)):
             if isinstance(layer, spec.StochasticPool):
                 yield Case(layer, (1, *shape), dtype, ("positive",))
                 continue
             yield Case(layer, (len(ORDINARY), *shape), dtype, ORDINARY, "normal")
-            for regime, weights in (("onehot", "normal"), ("normal", "sparse")):
+            for regime, weights in (("onehot", "normal"), ("normal", "sparse"), *grows):
                 yield Case(layer, (1, *shape), dtype, (regime,), weights)  # mixed with no other
 
 
@@ -149,7 +159,10 @@ class Backward(Case):
             turned = (shape[-1], math.prod(shape[:-1]))
             made = regimes.fill(rng, turned, self.dtype, (self.upstream,), 1, weighted=False)
             return made.T.reshape(shape)
-        return regimes.fill(rng, shape, self.dtype, (self.upstream,), 1, weighted=False)
+        made = regimes.fill(rng, shape, self.dtype, (self.upstream,), 1, weighted=False)
+        if isinstance(self.layer, spec.Global | spec.Adaptive):  # shares stay far above underflow
+            made *= made.dtype.type(2**10)
+        return made
 
 
 def _over_outputs(kind: type[spec.Layer], n: int) -> Iterator[Sized]:
@@ -158,7 +171,7 @@ def _over_outputs(kind: type[spec.Layer], n: int) -> Iterator[Sized]:
         yield kind(3, n), (3,)
     elif issubclass(kind, spec.Conv):
         outs = max(8, n // 72 * 8)
-        yield spec.Conv((3, 3), in_channels=8, out_channels=outs), (4, 3, 8)
+        yield spec.Conv((3, 3), in_channels=8, out_channels=outs), (5, 5, 8)
         yield spec.Conv((1, 1), in_channels=2, out_channels=n), (2, 1, 2)
         yield spec.Conv((n,), in_channels=1, out_channels=1), (n + n // 2, 1)
     elif issubclass(kind, spec.LpPool | spec.Global | spec.Adaptive):
@@ -188,11 +201,15 @@ def backward(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Backw
         if issubclass(kind, spec.Global | spec.Adaptive):  # few windows read a cell
             parts = 2
         chosen = list(_over_outputs(kind, n))
-        for layer, shape in _some(chosen, place, 1 if few else len(chosen)):
+        count = 2 if kind is spec.Conv else 1  # one at least that no fast algorithm exists for
+        for layer, shape in _some(chosen, place + 1, count if few else len(chosen)):
             if isinstance(layer, spec.LpPool):
                 yield Backward(layer, (2, *shape), dtype, ("normal",))
                 yield Backward(layer, (2, *shape), dtype, ("onehot",))
                 continue
+            if kind.has_weights:
+                grows = "negative"
+                yield Backward(layer, (1, *shape), dtype, ("normal",), grows, upstream=grows)
             yield Backward(layer, (parts, *shape), dtype, ("units",), "units", upstream="block")
             yield Backward(layer, (2, *shape), dtype, ("normal",), "normal")
             yield Backward(layer, (2, *shape), dtype, ("normal",), "sparse", upstream="onehot")
@@ -200,6 +217,7 @@ def backward(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Backw
         for layer, shape in _some(chosen, place, 1 if few else len(chosen)):
             whole = ("units",), "units"
             yield Backward(layer, shape, dtype, *whole, upstream="block", by_channel=True)
+            yield Backward(layer, shape, dtype, ("negative",), "normal", upstream="negative")
             for regime, sent in (("normal", "normal"), ("sparse", "normal"), ("normal", "onehot")):
                 yield Backward(layer, shape, dtype, (regime,), "normal", upstream=sent)
 

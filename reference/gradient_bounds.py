@@ -50,14 +50,17 @@ def _counts(layer: Any, x: Array, weights: Weights, upstream: Array) -> dict[str
     return {"input": scatter(layer, x.shape, np.broadcast_to(sent, shape))}
 
 
-def _norm_factors(layer: spec.LpPool) -> tuple[int, int]:
+def _norm_factors(layer: spec.LpPool, x: Array) -> tuple[int, int]:
     """Return the roundings of a term of a norm's gradient, and how often those of a cell count.
+
+    The cells that are not zero count, of the window that has the most.
 
     The power of x; the sum of powers, to the exponent 1/p - 1, with the two roundings of a mean;
     that power, the products with p, 1/p and the upstream gradient. A factor in the denominator
     counts twice.
     """
-    p, cells = layer.p, math.prod(layer.window)
+    p, (some, _) = layer.p, windows(layer, _some(x), 0.0)
+    cells = int(some.sum(axis=-2).max(initial=0.0))
     if p == 1:
         return 2, 0
     powers = p - 1 if p == 2 else max(p - 1, 2)
@@ -66,14 +69,14 @@ def _norm_factors(layer: spec.LpPool) -> tuple[int, int]:
     return (0 if p == 2 else powers) + denominator + 4 + 4, p
 
 
-def _roundings(layer: spec.Layer, counts: dict[str, Array]) -> dict[str, Array]:
+def _roundings(layer: spec.Layer, x: Array, counts: dict[str, Array]) -> dict[str, Array]:
     """Return how many roundings a term of each gradient can meet."""
     if layer.has_weights:
         return counts
     added = np.maximum(counts["input"] - 1, 0)
     match layer:
         case spec.LpPool():
-            more = _norm_factors(layer)[0]
+            more = _norm_factors(layer, x)[0]
         case spec.StochasticPool():
             more = 6 * math.prod(layer.window) + 12
         case _ if isinstance(layer, SELECTIONS):
@@ -113,7 +116,7 @@ def _all(
     sizes = gradients(layer, places, absolute, _absolute(upstream))
     if isinstance(layer, spec.StochasticPool):
         sizes = {"input": _parts(layer, places, _absolute(upstream))}
-    roundings = _roundings(layer, _counts(layer, x, weights, upstream))
+    roundings = _roundings(layer, x, _counts(layer, x, weights, upstream))
     moved = _exponents(layer, x)
     found = {}
     for name, value in exact.items():
