@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import base64
-import re
 import zlib
 
 import numpy as np
@@ -13,6 +12,7 @@ from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.subject import AdapterBroke, Crashed, Refused, Stopped, Subject
 from cnnformance.conformance.judge import Failure
 from cnnformance.spec import layers as spec
+from cnnformance.spec.printable import printable
 
 _LITERAL = 200
 """The most elements that are written out as a list."""
@@ -81,9 +81,8 @@ def script(subject: Subject, failure: Failure) -> str | None:
 
 
 def _one_line(message: str) -> str:
-    """Return a framework's message without line breaks and terminal colours."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", message)
-    return " ".join(plain.split())
+    """Return a framework's message as a comment can hold it: one line, and printable."""
+    return " ".join(printable(message).split())
 
 
 def _script(subject: Subject, layer: spec.Layer, *, gradients: bool) -> tuple[list[str], list[str]]:

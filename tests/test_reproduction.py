@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import zlib
 
@@ -9,8 +10,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Array
-from cnnformance.conformance.reproduction import literal
+from cnnformance.adapters.subject import Subject
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.reproduction import literal, script
+from cnnformance.spec.layers import MaxPool
 
 ARRAYS = {
     "special": np.array([[np.nan, np.inf], [-np.inf, -0.0], [1e-45, 0.1]], np.float32),
@@ -28,3 +33,17 @@ def test_a_literal_is_the_array(array: Array) -> None:
     found = eval(literal(array), names)  # noqa: S307 - the expression under test
     assert (found.dtype, found.shape) == (array.dtype, array.shape)
     assert found.tobytes() == array.tobytes()
+
+
+def test_a_script_tells_a_hostile_message_in_one_comment() -> None:
+    said = "\x1b[31mno\0\u2028pe\u202e\r\nimport os"
+    failing = Failure("value", said, arrays={"x": np.ones((1, 2, 1), np.float32)},
+                      layers=(MaxPool((2,)),))  # fmt: skip
+    subject = Subject(registry.parse("numpy"), in_process=True)
+    subject.start()
+    found = script(subject, failing)
+    assert found
+    *code, last = found.splitlines()
+    assert last.replace("\N{REPLACEMENT CHARACTER}", "?") == "# no??pe? import os"
+    assert "import os" not in code
+    ast.parse(found)
