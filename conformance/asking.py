@@ -35,6 +35,8 @@ _MOST = {"hang": 2, "crash": 3}
 """How many failures of these effects a question goes on after: each costs a process."""
 _REFUSALS = 30
 """A list of cases of which the subject has declined so many, and answered none, ends there."""
+_ROUNDS = 3
+"""How often cases are drawn until enough different ones were asked."""
 _SHARE, _REPEATS = 8, 5
 """A subject that compiles is asked one in so many cases by design, and each drawn one so often."""
 
@@ -296,65 +298,77 @@ class Ask:
             several = (case.with_(seed=case.seed + more) for more in range(repeats))
             return [variant for each in several for variant in variants(each)]
 
-        taken, failing = self._generate(
-            cases, lambda case: self._all(seeded(case), question) > 0, count
-        )
+        taken: dict[Case, bool] = {}
+        failing: list[Case] = []
+        for again in range(_ROUNDS):  # some cases are drawn twice, and asked once
+            wanted = count - sum(taken.values())
+            if wanted <= 0 or self.halted or (taken and not any(taken.values())):
+                break
+            # the first of each round is the simplest case of all
+            draw = partial(self._draw, cases, wanted + (again > 0), again)
+            whole = not self.failures
+            try:
+                self._generate(
+                    draw, lambda case: self._all(seeded(case), question) > 0, taken, failing
+                )
+            except Cut:
+                self.left += count - sum(taken.values()) - 1
+                raise
+            if whole and failing:
+                fails = lambda case: self._failure(seeded(case), question)  # noqa: E731 - a thunk
+                self._shrink(draw, taken, failing[0], fails)
+                self.failures[0] = self._one_row(self.failures[0], question)
         if self.halted:
             self.left += count - sum(taken.values())
-        if failing:
-            fails = lambda case: self._failure(seeded(case), question)  # noqa: E731 - a thunk
-            self._shrink(cases, count, taken, failing, fails)
-            self.failures[0] = self._one_row(self.failures[0], question)
         self._alone()
 
     def _generate(
-        self, cases: SearchStrategy[Case], ask: Callable[[Case], bool], count: int
-    ) -> tuple[dict[Case, bool], Case | None]:
-        """Ask so many drawn cases; return which the subject took, and the first that failed.
+        self,
+        draw: Callable[..., None],
+        ask: Callable[[Case], bool],
+        taken: dict[Case, bool],
+        failing: list[Case],
+    ) -> None:
+        """Ask the drawn cases, and note which the subject took, and the first that failed.
 
         Raises:
             Cut: the budget of time is over.
         """
-        taken: dict[Case, bool] = {}
-        failing: list[Case] = []
         cuts: list[Cut] = []
 
         def asked(case: Case) -> None:
-            answered, clean = sum(taken.values()), not self.failures
-            ended = answered >= count or (not answered and len(taken) >= _REFUSALS)
-            if cuts or self.halted or ended or case in taken:
+            clean, refused = not self.failures, not any(taken.values())
+            if cuts or self.halted or case in taken or (refused and len(taken) >= _REFUSALS):
                 return
             try:
                 taken[case] = ask(case)
             except Cut as cut:
-                self.left += count - answered - 1
                 cuts.append(cut)
                 return
             if clean and self.failures:
                 failing.append(case)
-            if not taken[case] and len(taken) < 4 * count:
+            if not taken[case]:
                 hypothesis.reject()
 
-        self._draw(cases, asked, count, Phase.generate)
+        draw(asked, Phase.generate)
         if cuts:
             raise cuts[0]
-        return taken, failing[0] if failing else None
 
     def _draw(
         self,
         cases: SearchStrategy[Case],
-        asked: Callable[[Case], None],
         count: int,
+        again: int,
+        asked: Callable[[Case], None],
         *phases: Phase,
     ) -> None:
         """Draw so many cases, the same for a question and seed. Raises what ``asked`` raises."""
-        key = repr((self.seed, self.question, self._explored))
+        key = repr((self.seed, self.question, self._explored, again))
 
         def one(case: Case) -> None:  # short: Hypothesis parses the source of its test
             asked(case)
 
-        more = count + count // 10 + 5  # some are drawn twice
-        settings = hypothesis.settings(_SETTINGS, max_examples=more, phases=phases)
+        settings = hypothesis.settings(_SETTINGS, max_examples=count, phases=phases)
         drawn = settings(hypothesis.given(cases)(one))
         # all were declined: ``declined`` says why
         with contextlib.suppress(errors.Unsatisfiable), _no_constants():
@@ -436,8 +450,7 @@ class Ask:
 
     def _shrink(
         self,
-        cases: SearchStrategy[Case],
-        count: int,
+        draw: Callable[..., None],
         taken: Mapping[Case, bool],
         failing: Case,
         fails: Callable[[Case], Failure | None],
@@ -463,7 +476,7 @@ class Ask:
                 hypothesis.reject()
 
         try:
-            self._draw(cases, asked, count, Phase.generate, Phase.shrink)
+            draw(asked, Phase.generate, Phase.shrink)
         except Failure as simplest:
             self.failures = [simplest]
         for other in others:

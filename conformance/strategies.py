@@ -19,7 +19,6 @@ SELECTED = ("lowest", "highest", "large", "infinite")
 """The regimes that only a selection is asked with: no arithmetic is done on them."""
 
 CHANNELS = (1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33)
-_RANKS = 3
 _LONGEST = {1: 9, 2: 4, 3: 2}
 _EXTRA = {1: 16, 2: 7, 3: 4}
 
@@ -42,13 +41,7 @@ def regimes_of(kind: type[spec.Layer], dtype: str) -> tuple[str, ...]:
 
 
 def _sizes(draw: Draw, rank: int, low: int, high: int) -> spec.Shape:
-    return tuple(low + more for more in _up_to(draw, [high - low] * rank))
-
-
-def _up_to(draw: Draw, highest: Sequence[int]) -> list[int]:
-    """Draw a number up to each; as many choices in every rank, so that a lower one is simpler."""
-    rest = [0] * (_RANKS - len(highest))
-    return [draw(st.integers(0, high)) for high in (*highest, *rest)][: len(highest)]
+    return tuple(draw(st.integers(low, high)) for _ in range(rank))
 
 
 def _window(draw: Draw, rank: int) -> spec.Shape:
@@ -59,10 +52,12 @@ def _padding(draw: Draw, extent: spec.Shape) -> spec.Padding:
     choice = draw(st.sampled_from(["symmetric", "asymmetric", "same", "same_lower"]))
     if choice in spec.SAME:
         return str(choice)
+    before = [
+        draw(st.integers(0, (e - 1) // 2 if choice == "symmetric" else e - 1)) for e in extent
+    ]
     if choice == "symmetric":
-        return tuple((b, b) for b in _up_to(draw, [(e - 1) // 2 for e in extent]))
-    before, after = (_up_to(draw, [e - 1 for e in extent]) for _ in range(2))
-    return tuple(zip(before, after, strict=True))
+        return tuple((b, b) for b in before)
+    return tuple((b, draw(st.integers(0, e - 1))) for b, e in zip(before, extent, strict=True))
 
 
 def _geometry(draw: Draw, rank: int, *, plain: bool, dilated: bool) -> dict[str, Any]:
@@ -88,11 +83,10 @@ def _geometry(draw: Draw, rank: int, *, plain: bool, dilated: bool) -> dict[str,
 def _spatial(draw: Draw, layer: spec.Windowed) -> spec.Shape:
     """Draw an input that at least one window fits into, often just so."""
     pads = ((0, 0),) * layer.rank if isinstance(layer.padding, str) else layer.padding
-    more = _up_to(draw, [_EXTRA[layer.rank]] * layer.rank)
     sizes = []
-    for extent, pair, extra in zip(layer.extent, pads, more, strict=True):
+    for extent, pair in zip(layer.extent, pads, strict=True):
         least = 1 if isinstance(layer.padding, str) else max(1, extent - sum(pair))
-        sizes.append(least + extra)
+        sizes.append(least + draw(st.integers(0, _EXTRA[layer.rank])))
     return tuple(sizes)
 
 
@@ -178,8 +172,7 @@ def cases(
     rank = draw(st.sampled_from([1, 2, 2, 2, 3]))
     layer = _layer(draw, kind, rank, plain=plain)
     packed = draw(st.sampled_from([*((family,) for family in families), families, families]))
-    alike = draw(st.sampled_from([1, 2, 3, 4]))
-    batch = len(packed) if len(packed) > 1 else alike
+    batch = len(packed) if len(packed) > 1 else draw(st.sampled_from([1, 2, 3, 4]))
     shape = _shape(draw, layer, rank, batch, plain=plain)
     if isinstance(layer, spec.Windowed) and not every_window_reads(layer, shape[1:-1]):
         stride = tuple(min(s, w) for s, w in zip(layer.stride, layer.window, strict=True))
