@@ -159,18 +159,18 @@ def graded(grade: matrix.Grade | None) -> Cell:
     if grade is None:
         return Cell(NOTHING)
     exact = grade.grade is None and grade.share == 0
-    share = "" if grade.share is None or exact else f"{part(grade.share)} of the bound"
+    share = "" if grade.share is None or exact else part(grade.share)
     text = ", ".join(filter(None, [grade.verdict, grade.grade, share]))
     return Cell(text or "exact", grade.verdict)
 
 
 def part(share: float) -> str:
-    """Return a share of a bound in the fewest digits, two or more, that keep its side of 1."""
+    """Return a share of the bound in the fewest digits, two or more, that keep its side of 1."""
     digits = 2
     while share > 1 >= float(f"{share:.{digits}g}"):
         digits += 1
     text = f"{share:.{digits}g}"
-    return "1.00 (within)" if share < 1 <= float(text) else text
+    return "1.00 of the bound (within)" if share < 1 <= float(text) else f"{text} of the bound"
 
 
 def precision(run: Run) -> Table:
@@ -335,7 +335,7 @@ def details(verdict: Verdict) -> list[Detail]:
         Detail("expected", failure.expected),
         Detail("actual", failure.actual),
         Detail("bound", failure.bound or ""),
-        Detail("error", "" if failure.share is None else f"{part(failure.share)} of the bound"),
+        Detail("error", "" if failure.share is None else part(failure.share)),
         Detail("alone", "" if failure.alone is None else _alone(again=failure.alone)),
         Detail("detail", failure.detail.rstrip(), block=True),
         Detail("script", (failure.script or "").rstrip(), block=True),

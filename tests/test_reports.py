@@ -206,6 +206,13 @@ def test_a_file_cut_anywhere_after_its_header_is_readable_and_partial(tmp_path: 
         assert tables.banner(read).startswith(f"PARTIAL: {read.recorded} of 2 questions")
 
 
+def test_the_last_of_several_verdicts_on_a_question_holds(tmp_path: Path) -> None:
+    path = write(tmp_path / "verdicts.jsonl", run(verdict(), failed()))
+    again = records.read(path)
+    assert [v.verdict for v in again.verdicts] == ["fail"]
+    assert "1 fail;" in render.summary(again)
+
+
 def test_what_makes_a_run_partial() -> None:
     two = (verdict(), verdict(subject="jax"))
     assert not run(*two).partial
@@ -423,18 +430,18 @@ def test_a_faulty_cell_is_not_graded_exact() -> None:
 @pytest.mark.parametrize(
     ("share", "said"),
     [
-        (0.0, "0"),
-        (0.25, "0.25"),
-        (0.9949, "0.99"),
-        (0.9967, "1.00 (within)"),
-        (math.nextafter(1, 0), "1.00 (within)"),
-        (1.0, "1"),
-        (math.nextafter(1, 2), "1.0000000000000002"),
-        (1.0000004, "1.0000004"),
-        (1.04, "1.04"),
-        (1.06, "1.1"),
-        (math.inf, "inf"),
-        (math.nan, "nan"),
+        (0.0, "0 of the bound"),
+        (0.25, "0.25 of the bound"),
+        (0.9949, "0.99 of the bound"),
+        (0.9967, "1.00 of the bound (within)"),
+        (math.nextafter(1, 0), "1.00 of the bound (within)"),
+        (1.0, "1 of the bound"),
+        (math.nextafter(1, 2), "1.0000000000000002 of the bound"),
+        (1.0000004, "1.0000004 of the bound"),
+        (1.04, "1.04 of the bound"),
+        (1.06, "1.1 of the bound"),
+        (math.inf, "inf of the bound"),
+        (math.nan, "nan of the bound"),
     ],
 )
 def test_a_share_keeps_its_side_of_one(share: float, said: str) -> None:
