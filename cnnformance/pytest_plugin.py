@@ -199,7 +199,10 @@ def _id(subject: str) -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order the questions of each subject, and leave out those of levels that were not chosen."""
+    """Order the questions of each subject, and leave out those of levels that were not chosen.
+
+    And those that would compare a subject with itself: it is the plain way of its framework.
+    """
     known: dict[str, Subject] = config.stash[_SUBJECTS]
     subjects = list(known)
 
@@ -211,9 +214,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     items.sort(key=place)
     levels = _option(config, "--level")
-    if levels:
-        others = [item for item in items if _level(item) not in levels]
-        items[:] = [item for item in items if _level(item) in levels]
+
+    def left_out(item: pytest.Item) -> bool:
+        target = config.stash[_TARGETS].get(_params(item).get("subject", ""))
+        default = target is not None and not target.mode and target.device == "cpu"
+        itself = default and "plain" in getattr(item, "fixturenames", ())
+        return itself or bool(levels and _level(item) not in levels)
+
+    if others := [item for item in items if left_out(item)]:
+        items[:] = [item for item in items if not left_out(item)]
         config.hook.pytest_deselected(items=others)
 
 
