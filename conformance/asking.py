@@ -265,15 +265,16 @@ class Ask:
         if evidence.grade:
             self.grades.add(evidence.grade)
 
-    def sweep(self, cases: Iterable[Case], question: Callable[[Case], object]) -> None:
-        """Ask the question of a fixed list of cases, after failures too.
+    def part(self, items: Iterable[T]) -> list[T]:
+        """Return those of a list that are asked: all, or few, spread, of a subject that compiles."""
+        listed = list(items)
+        if not self.compiles:
+            return listed
+        return spread(listed)[: math.ceil(len(listed) / _SHARE)]
 
-        A subject that compiles is asked a part of them, spread over the list.
-        """
-        listed = list(cases)
-        if self.compiles:
-            listed = spread(listed)[: math.ceil(len(listed) / _SHARE)]
-        self._all(listed, question)
+    def sweep(self, cases: Iterable[Case], question: Callable[[Case], object]) -> None:
+        """Ask the question of the part of a fixed list of cases, after failures too."""
+        self._all(self.part(cases), question)
         self._alone()
 
     def explore(

@@ -183,7 +183,7 @@ def test_after_each_layer(ask: Ask, kind: type[spec.Layer]) -> None:
             continue
         if spatial and issubclass(kind, spec.Dense):
             continue
-        for second in _seconds(kind, tuple(spatial), channels):
+        for second in ask.part(_seconds(kind, tuple(spatial), channels)):
             layers = (*first, second)
             weights = models.drawn_weights(rng, layers, integer=True)
             x = rng.integers(-8, 9, shape)

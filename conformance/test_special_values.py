@@ -119,7 +119,7 @@ def test_nan_in_selections(ask: Ask) -> None:
     choices = Choices()
     for kind in _selection_kinds("nan-trait-consistent"):
         for dtype in FLOATS if ask.profile.name != "quick" else ("float32",):
-            for row, (layer, shape) in enumerate(whole_windows(kind)):
+            for row, (layer, shape) in enumerate(ask.part(whole_windows(kind))):
                 x = _placed(shape, dtype, 1.0, -np.nan if row % 2 else np.nan)
                 try:
                     y = ask.run(layer, x)
@@ -229,9 +229,8 @@ def test_subnormals_in_selections(ask: Ask) -> None:
 def _subnormals_in_selections(ask: Ask, dtype: str) -> None:
     choices = Choices()
     for kind in _selection_kinds("nan-trait-consistent"):
-        for layer, shape in itertools.islice(
-            whole_windows(kind), None if dtype == "float32" else 9
-        ):
+        most = None if dtype == "float32" else 9
+        for layer, shape in ask.part(itertools.islice(whole_windows(kind), most)):
             x = np.full((1, *shape), bounds.format_of(dtype).tiny / 8).astype(dtype_named(dtype))
             try:
                 y = ask.run(layer, x)
@@ -283,7 +282,7 @@ def test_signed_zero(ask: Ask, kind: type[spec.Layer]) -> None:
     """
     choices = Choices()
     for dtype in FLOATS:
-        for layer, shape in whole_windows(kind):
+        for layer, shape in ask.part(whole_windows(kind)):
             x = np.full((1, *shape), -0.0).astype(dtype_named(dtype))
             try:
                 y = ask.run(layer, x)
