@@ -266,7 +266,7 @@ class Ask:
             self.grades.add(evidence.grade)
 
     def part(self, items: Iterable[T]) -> list[T]:
-        """Return those of a list that are asked: all, or few, spread, of a subject that compiles."""
+        """Return the items that are asked: all, or few, spread, where the subject compiles."""
         listed = list(items)
         if not self.compiles:
             return listed
