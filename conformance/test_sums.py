@@ -71,7 +71,7 @@ def sized(kind: type[spec.Layer], n: int) -> Iterator[Sized]:
         yield kind(output=(2, 1)), (2 * _folded(n)[0], _folded(n)[1], 1)
     elif issubclass(kind, spec.StochasticPool):
         if n <= 256:  # composed everywhere, one call for each cell
-            yield kind(window=(n,)), (n, 2)
+            yield kind(window=(n,)), (n, 1)
     else:
         assert issubclass(kind, spec.Pool)
         norms = issubclass(kind, spec.LpPool)
@@ -85,24 +85,22 @@ def _some(chosen: list[Sized], first: int, count: int) -> Iterator[Sized]:
         yield chosen[(first + number) % len(chosen)]
 
 
-def _is_norm(layer: spec.Layer) -> bool:
-    return isinstance(layer, spec.LpPool)
-
-
 def samples(layer: spec.Layer, shape: spec.Shape, dtype: str) -> int:
     """Return into how many parts an input goes, so that one part is exact or its bound sharp.
 
     Sums of products of whole numbers up to 3 and 2 are exact, and means of those that divide by a
-    power of two. Roots and other divisors round: in a half eight terms of a mean are few enough,
-    four of a norm, and two of an average by their own weights.
+    power of two. Roots and other divisors round: in a half eight terms of a mean are few enough and
+    four of a norm, and everywhere two of an average by their own weights.
     """
     limit = 2 ** bounds.format_of(dtype).bits
     if layer.has_weights:
         most = limit // 6
     elif bounds.divides_exactly(layer, (1, *shape)):
         most = limit // 3
+    elif isinstance(layer, spec.StochasticPool):
+        most = 2
     elif dtype in HALVES:
-        most = 2 if isinstance(layer, spec.StochasticPool) else 4 if _is_norm(layer) else 8
+        most = 4 if isinstance(layer, spec.LpPool) else 8
     else:
         most = 512
     return min(600, -(-math.prod(shape) // most))

@@ -260,7 +260,8 @@ def accumulated(output: Format, value: Array, roundings: Array, rounded: Rounded
     if output.bits >= 24:
         return Accumulated(wide, np.zeros_like(wide), own, np.ones(own.shape, np.bool_))
     sharp = np.broadcast_to(growth(roundings, output.unit) <= MOST_GROWTH, own.shape)
-    return Accumulated(wide, rounded(output, pairwise(roundings)), own, sharp)
+    pairs = np.minimum(rounded(output, pairwise(roundings)), own)  # of few terms, pairs meet fewer
+    return Accumulated(wide, pairs, own, sharp)
 
 
 def _rounded(layer: spec.Layer, x: Array, weights: Weights, found: Sums) -> Rounded:
@@ -305,7 +306,7 @@ def _norm(layer: spec.LpPool, found: Sums, inner: Format, roundings: Array) -> A
         below = value - np.maximum(power - 2 * roundings * inner.tiny, 0.0) ** (1 / p)
         above = (power + 2 * roundings * inner.unit * inner.tiny) ** (1 / p) - value
         error = value * (relative + oracle) + np.maximum(below, above)
-    return np.asarray(np.where(np.isfinite(power), error, value))
+    return np.asarray(np.where(np.isfinite(power), error, value * (relative + oracle)))
 
 
 def _logarithm(value: Array) -> Array:
@@ -343,7 +344,7 @@ def _largest(layer: spec.Layer, x: Array, found: Sums) -> Array:
     with np.errstate(all="ignore"):
         match layer:
             case spec.LpPool():
-                return np.abs(found.value) ** layer.p * cells(layer, x.shape)
+                return np.asarray(np.abs(found.value) ** layer.p)  # their mean is no larger
             case spec.StochasticPool():
                 values, _ = windows(layer, np.asarray(x, dtype=np.float64), 0.0)
                 return np.asarray((values**2).sum(axis=-2))
