@@ -52,16 +52,17 @@ _HELLO: Mapping[str, Field] = {
     "dtypes": _texts,
     "deterministic": _flag,
 }
+_TIMED: Mapping[str, Field] = {"seconds": _seconds}
+"""Of each answer: the time within the framework."""
 _FIELDS: Mapping[str, Mapping[str, Field]] = {
     "hello": _HELLO,
-    "run": {"composed": _text, "modified": _flag, "seconds": _seconds},
-    "twice": {"modified": _flag, "aliases_input": _flag, "aliases_output": _flag},
-    "gradients": {"names": _texts, "modified": _flag},
-    "parameters": {"count": _count},
-    "supports": {"supports": _flag},
-    "output_shape": {"shape": _sizes},
-    "script": {"script": _text},
-    "seed": {},
+    "run": {**_TIMED, "composed": _text, "modified": _flag},
+    "twice": {**_TIMED, "modified": _flag, "aliases_input": _flag, "aliases_output": _flag},
+    "gradients": {**_TIMED, "names": _texts, "modified": _flag},
+    "parameters": {**_TIMED, "count": _count},
+    "output_shape": {**_TIMED, "shape": _sizes},
+    "script": {**_TIMED, "script": _text},
+    "seed": _TIMED,
 }
 _TOLD: Mapping[str, Field] = {"type": _text, "message": _text, "traceback": _text}
 """Of an exception."""

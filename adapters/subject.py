@@ -113,6 +113,8 @@ class Subject:
     in_process: bool = False
     info: Info = field(default_factory=Info)
     quarantine: Quarantine = field(default_factory=Quarantine)
+    framework_seconds: float = 0.0
+    requests: int = 0
     _channel: Process | _InProcess | None = None
     _failed: int = 0
     _started: bool = False
@@ -203,6 +205,7 @@ class Subject:
         assert self._channel is not None
         header = {"ask": ask, "layers": [to_json(layer) for layer in layers], **more}
         seconds = self.seconds * max(1, len(layers)) * _CALLS.get(ask, 1)
+        self.requests += 1
         try:
             answer, results = self._channel.ask(header, arrays, seconds)
         except Hung:
@@ -210,6 +213,7 @@ class Subject:
             raise
         match answer["status"]:
             case "ok":
+                self.framework_seconds += answer["seconds"]
                 return answer, results
             case "unsupported":
                 raise Unsupported(answer["message"] or "no reason is given")

@@ -241,13 +241,12 @@ def test_the_end_of_the_parent_costs_one_request(start: Start) -> None:
 
 
 def test_a_start_that_fails_once_costs_one_request(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "failing").write_text("0")
+    (tmp_path / "plan").write_text(".xx" * 3)
     subject = start(misbehaving.FailsToStart)
     assert flattens(subject)
     for _ in range(3):
         with pytest.raises(Crashed):
             subject.run([POOL], [{}], IMAGE)
-        (tmp_path / "failing").write_text("2")
         for _ in range(2):
             with pytest.raises(AdapterBroke, match="not now"):
                 flattens(subject)
@@ -255,7 +254,7 @@ def test_a_start_that_fails_once_costs_one_request(start: Start, tmp_path: Path)
 
 
 def test_a_subject_that_never_starts_is_tried_three_times(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "failing").write_text("99")
+    (tmp_path / "plan").write_text("x" * 9)
     subject = start(misbehaving.FailsToStart)
     for _ in range(6):
         with pytest.raises(AdapterBroke, match="not now"):
@@ -277,7 +276,7 @@ def test_each_call_of_a_request_has_the_whole_limit(start: Start) -> None:
 
 
 def test_what_hangs_is_quarantined_and_all_else_is_asked(start: Start) -> None:
-    subject = start(misbehaving.HangsInThreeDimensions, seconds=0.3)
+    subject = start(misbehaving.HangsInThreeDimensions, seconds=1.0)
     subject.start()
     x = IMAGE[None]
     for window in ((2, 2, 2), (1, 2, 2), (3, 3, 3)):
@@ -292,7 +291,7 @@ def test_what_hangs_is_quarantined_and_all_else_is_asked(start: Start) -> None:
 
 
 def test_a_script_that_hangs_says_nothing_of_its_layer(start: Start) -> None:
-    subject = start(misbehaving.Sleeps, "60", seconds=0.2)
+    subject = start(misbehaving.Sleeps, "60", seconds=0.5)
     subject.start()
     for _ in range(3):
         with pytest.raises(Hung):
@@ -458,7 +457,7 @@ def test_what_an_import_starts_serves_every_child_and_ends_with_the_run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(misbehaving.__file__).resolve().parents[1]))
     (tmp_path / "served.py").write_text(SERVED.format(what=what))
-    (tmp_path / "failing").write_text("0")
+    (tmp_path / "plan").write_text("")
     subject = Subject(Target("mine", "served.py:Mine"))
     try:
         subject.launch()
@@ -635,10 +634,10 @@ def test_a_file_may_have_the_name_of_a_module(
 
 
 def test_a_script_that_hangs_is_told_in_the_one_that_is_shown(start: Start) -> None:
-    subject = start(misbehaving.Sleeps, "60", seconds=0.2)
+    subject = start(misbehaving.Sleeps, "60", seconds=0.5)
     subject.start()
     failure = Failure("value", "it is wrong", layers=(POOL,), arrays={"x": IMAGE})
     shown = reproduction.script(subject, failure)
     assert shown is not None
-    assert "# through the adapter: its own script was not had (no answer within 0.2 s)" in shown
+    assert "# through the adapter: its own script was not had (no answer within 0.5 s)" in shown
     assert flattens(subject)
