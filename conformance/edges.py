@@ -23,19 +23,26 @@ def _sized(kind: type[spec.Layer], number: int, spatial: spec.Shape, **fields: A
 
 
 def narrow(kind: type[spec.Layer]) -> Iterator[Sized]:
-    """Yield layers whose result is one or two cells wide along one axis, and four along others."""
-    number = itertools.count()
-    for stride, count, rank in itertools.product((2, 1, 3), (1, 2), _RANKS):
-        for axis in reversed(range(rank)):
-            counts = [count if n == axis else 4 for n in range(rank)]
-            left_over = int(stride > 1)
-            spatial = tuple(3 + (n - 1) * stride + left_over for n in counts)
-            yield _sized(kind, next(number), spatial, window=(3,) * rank, stride=(stride,) * rank)
+    """Yield layers whose result is one or two cells wide along one axis, and four along others.
+
+    One strided column comes first, of each axis; then each axis has another width and stride.
+    """
+    axes = [(rank, axis) for rank in _RANKS for axis in reversed(range(rank))]
+    others = ((1, 2), (3, 2), (1, 1), (3, 1), (2, 2))
+    widths = [[(2, 1)] * len(axes)]
+    widths += [[others[(n + turn) % 5] for n in range(len(axes))] for turn in range(5)]
+    for number, ((stride, count), (rank, axis)) in enumerate(
+        pair for turn in widths for pair in zip(turn, axes, strict=True)
+    ):
+        counts = [count if n == axis else 4 for n in range(rank)]
+        left_over = int(stride > 1)
+        spatial = tuple(3 + (n - 1) * stride + left_over for n in counts)
+        yield _sized(kind, number, spatial, window=(3,) * rank, stride=(stride,) * rank)
 
 
 _POOLED: tuple[dict[str, Any], ...] = (
+    {"stride": (2, 3, 2), "dilation": (2, 3, 2)},
     {"stride": (2, 3, 2), "ceil_mode": True},
-    {"stride": (2, 1, 3), "dilation": (2, 3, 2)},
     {"stride": (1, 1, 1), "dilation": (3, 1, 2)},
     {"stride": (1, 1, 1), "padding": "same"},
     {"stride": (2, 3, 2)},
@@ -54,7 +61,8 @@ _CONVOLVED: tuple[dict[str, Any], ...] = (
 def single(kind: type[spec.Layer]) -> Iterator[Sized]:
     """Yield windows of one cell with the options that they can have, which differ by the axis."""
     options = _CONVOLVED if issubclass(kind, spec.Conv) else _POOLED
-    for (number, option), rank in itertools.product(enumerate(options), (2, 1, 3)):
+    for turn, (number, option) in itertools.product(range(3), enumerate(options)):
+        rank = _RANKS[(number + turn) % 3]
         fields = {k: v[:rank] if isinstance(v, tuple) else v for k, v in option.items()}
         layer, (batch, *spatial, channels) = _sized(
             kind, number, (6, 7, 5)[:rank], window=(1,) * rank, **fields
@@ -88,22 +96,23 @@ def _strided(window: spec.Shape, word: str) -> Sized:
 def grouped() -> Iterator[Sized]:
     """Yield grouped and depthwise convolutions, of long rows too, dilated far or strided."""
     windows: tuple[spec.Shape, ...] = (
-        *((1, 5), (5, 1), (3, 3), (1, 2)),
+        *((1, 5), (3, 3), (5, 1), (1, 2)),
         *((5,), (2,)),
         *((1, 1, 5), (3, 1, 1), (1, 3, 1), (2, 2, 2)),
     )
     channels = ((3, 3, 3), (4, 6, 2), (8, 8, 8), (4, 8, 4))
-    for row, window in enumerate(windows):
+    for turn, (row, window) in itertools.product(range(4), enumerate(windows)):
         options = (
-            _dilated(window, 4, padded=False),
             _strided(window, "same"),
-            _dilated(window, 5, padded=True),
+            _dilated(window, 4, padded=False),
             _strided(window, "same_lower"),
+            _dilated(window, 5, padded=True),
         )
-        for column, (fields, spatial) in enumerate(options):
-            ins, outs, groups = channels[(row + column) % len(channels)]
-            more = {"in_channels": ins, "out_channels": outs, "groups": groups}
-            yield {"window": window, **fields, **more}, (2, *spatial, ins)
+        column = (row + turn) % len(options)
+        fields, spatial = options[column]
+        ins, outs, groups = channels[(row + column) % len(channels)]
+        more = {"in_channels": ins, "out_channels": outs, "groups": groups}
+        yield {"window": window, **fields, **more}, (2, *spatial, ins)
 
 
 def long_groups() -> Iterator[Sized]:

@@ -208,6 +208,7 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
     and float64 alone. Few windows come first, for which dtypes have kernels of their own; then each
     prefix holds its share of every family. Halves are asked with more places than they can count.
     """
+    few = few_windows(kind, max(1, every // 2) if dtype == "float32" else every)
     sized = [*families(kind, every), spread(OTHERS.get(kind, (*POOLS, *OPTIONS, *_SPARSE)))]
     if issubclass(kind, spec.AveragePool):
         sized.append(first(COUNTED, every))
@@ -224,7 +225,7 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
         batch = 3
     pairs = (
         (kind(**fields), (batch if n == 2 else n, *rest))
-        for fields, (n, *rest) in (*few_windows(kind, every), *interleaved(*sized))
+        for fields, (n, *rest) in (*few, *interleaved(*sized))
     )
     yield from of_regimes(dtype, *pairs, regimes=regimes)
     if issubclass(kind, spec.AveragePool):  # a running sum loses what larger neighbours drown

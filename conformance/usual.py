@@ -271,7 +271,7 @@ def families(kind: type[spec.Layer], every: int = 1) -> list[tuple[Sized, ...]]:
     if issubclass(kind, spec.Conv):
         found = [
             tuple(edges.long_groups()),
-            spread(edges.grouped()),
+            tuple(edges.grouped()),
             tuple(edges.single(kind)),
             tuple(edges.borders(kind)),
             tuple(_kernels(2)),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
+from cnnformance.conformance.large import large
 from cnnformance.conformance.sized import first, interleaved, spread
 from cnnformance.conformance.usual import families, of_other_ranks, triples, usual
 from cnnformance.reference import output_shape
@@ -63,3 +65,10 @@ def test_one_in_seven_of_each_family_is_taken() -> None:
     for some, whole in zip(families(spec.Conv, 7), families(spec.Conv), strict=True):
         assert some == whole[: len(some)]
         assert len(some) == -(-len(whole) // 7)
+
+
+@pytest.mark.parametrize("kind", [spec.Conv, spec.Dense])
+def test_no_weight_is_all_zero(kind: type[spec.Layer]) -> None:
+    small = [case for case in large(kind) if math.prod(case.shape) < 10**6]
+    assert all(case.weights["weight"].any() for case in small)
+    assert any(case.seed > 1 for case in small)  # some would have been
