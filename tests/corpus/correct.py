@@ -426,7 +426,7 @@ class FFTSingle(FFTConvolution, Native):
         self, layer: spec.Conv, weights: Weights, x: Array, g: Array
     ) -> dict[str, Array]:
         grads = super().conv_gradient(layer, weights, x, g)
-        plain = layer.unpadded and layer.groups == 1
+        plain = layer.unpadded and layer.groups == 1 and math.prod(layer.window) > 1
         if not (plain and {*layer.stride, *layer.dilation} == {1}) or x.dtype != np.float32:
             return grads
         if x.size:
