@@ -5,6 +5,7 @@ A model runs in one request, natively: the framework's own layout from the first
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -171,7 +172,8 @@ def bound(
         largest = _rounded_up(np.abs(value) + error, x.dtype.name)
         own, judged_here = _own(layer, held, largest, others=others)
         value = np.asarray(forward(layer, value, held), dtype=np.float64)
-        error = _carried(layer, held, error) + own
+        carried = _carried(layer, held, error) if error.any() else np.zeros(value.shape)
+        error = carried + own
         judged = judged and judged_here
     return bounds.Bound(value, error, np.full(value.shape, judged))
 
@@ -215,25 +217,37 @@ def _carried(layer: spec.Layer, weights: Weights, error: Array) -> Array:
     return np.asarray(forward(layer, error, linear), dtype=np.float64)
 
 
-def judged(
-    ask: Ask, layers: spec.Model, weights: Sequence[Weights], x: Array, actual: Array
+def judged(  # noqa: PLR0917 - what was asked, and what came of it
+    ask: Ask,
+    layers: spec.Model,
+    weights: Sequence[Weights],
+    x: Array,
+    actual: Array,
+    stated: Array | None = None,
 ) -> bounds.Bound:
     """Require a model's output to lie within its bound; note the evidence, return the bound.
 
+    The bound is around the exact output if that is stated, else around the reference's.
+
     A model may fall back on the bounds of its layers' other algorithms: a grade.
     """
-    allowed = bound(layers, weights, x)
+    allowed = _around(bound(layers, weights, x), stated)
     grade = ""
     try:
         share = judge.within(actual, allowed, x.dtype)
     except Failure as failure:
         if failure.effect != "value":
             raise
-        allowed, grade = bound(layers, weights, x, others=True), "normwise"
+        allowed = _around(bound(layers, weights, x, others=True), stated)
+        grade = "normwise"
         judge.within(actual, allowed, x.dtype)
         share = 1.0
     ask.note(judge.Evidence(share, grade, judge.sharpness(allowed)))
     return allowed
+
+
+def _around(found: bounds.Bound, stated: Array | None) -> bounds.Bound:
+    return found if stated is None else dataclasses.replace(found, value=stated)
 
 
 def show(failure: Failure, layers: spec.Model, weights: Sequence[Weights], x: Array) -> None:
