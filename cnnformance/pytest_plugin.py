@@ -352,12 +352,13 @@ def _record(
     layer = kind.__name__ if isinstance(kind, type) else str(kind or "Model")
     shown = [_failure(asked, failure) for failure in failures]
     layer = records.blamed(layer, shown[0]) if shown else layer
+    short = bool(failures) and failures[0].effect == "precision"
     return records.Verdict(
         subject=asked.subject.name,
         question=asked.question,
         layer=layer,
         clauses=_clauses(item),
-        level=_level(item),
+        level="precision" if short else _level(item),
         dtype=params.get("dtype"),
         verdict=verdict,  # type: ignore[arg-type] # one of the names, by construction
         examples=asked.examples,
