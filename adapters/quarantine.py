@@ -34,7 +34,7 @@ class Quarantine:
     ones have in common; after more hangs, the whole type.
     """
 
-    barred: dict[str, dict[Features, str]] = field(default_factory=lambda: defaultdict(dict))
+    barred: dict[str, dict[Features, str]] = field(default_factory=dict)
     _hung: dict[str, list[Features]] = field(default_factory=lambda: defaultdict(list))
 
     @property
@@ -48,7 +48,7 @@ class Quarantine:
 
     def check(self, ask: str, layers: Sequence[Layer]) -> None:
         """Raise ``Stopped`` for a request that is barred, or whose model holds what is."""
-        for name, features in _asked(ask, layers):
+        for name, features in _asked(ask, layers) if self.barred else ():
             for common, reason in self.barred.get(name, {}).items():
                 if common <= features:
                     raise Stopped(f"{_titled(name, common)} {reason}, and is not asked any more")
@@ -60,9 +60,8 @@ class Quarantine:
         hung.append(features)
         if len(hung) >= _MOST_HANGS:
             self.barred[name] = {Features(): f"hung {len(hung)} times"}
-        elif len(hung) % _HANGS == 0:
-            common = Features.intersection(*hung[-_HANGS:])
-            self.barred[name][common] = f"hung {_HANGS} times"
+        elif len(hung) == _HANGS:
+            self.barred[name] = {Features.intersection(*hung): f"hung {_HANGS} times"}
 
 
 def _asked(ask: str, layers: Sequence[Layer]) -> Iterator[tuple[str, Features]]:
