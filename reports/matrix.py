@@ -150,7 +150,7 @@ def grades(run: Run) -> dict[tuple[str, str], dict[str, Grade]]:
         places = [GRADES.index(v.grade) for v in verdicts if v.grade is not None]
         loosest = GRADES[max(places)] if places else None
         shares = [v.share for v in verdicts if v.share is not None]
-        faulty = worst({v.verdict for v in verdicts} & {*FAILING, *KNOWN})
+        faulty = worst([v.verdict for v in verdicts if v.verdict in (*FAILING, *KNOWN)])
         return Grade(loosest, max(shares, default=None), faulty)
 
     def compared(verdict: Verdict) -> bool:

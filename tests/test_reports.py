@@ -328,7 +328,11 @@ def test_a_malformed_field_is_named_or_shown(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "_clauses", dict)  # which fill most of a report, and stay the same
-    made = run(failed(Conv((2, 2), in_channels=1, out_channels=2)), traits=[trait("a", rank=1)])
+    others = (failure(Dense(2, 3), arrays={}, message="another"),)
+    made = run(
+        failed(Conv((2, 2), in_channels=1, out_channels=2), others=others),
+        traits=[trait("a", rank=1)],
+    )
     path = write(tmp_path / "verdicts.jsonl", made)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     shown = 0
