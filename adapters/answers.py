@@ -60,6 +60,7 @@ _FIELDS: Mapping[str, Mapping[str, Field]] = {
     "twice": {**_TIMED, "modified": _flag, "aliases_input": _flag, "aliases_output": _flag},
     "gradients": {**_TIMED, "names": _texts, "modified": _flag},
     "parameters": {**_TIMED, "count": _count},
+    "supports": {**_TIMED, "supports": _flag},
     "output_shape": {**_TIMED, "shape": _sizes},
     "script": {**_TIMED, "script": _text},
     "seed": _TIMED,
