@@ -29,7 +29,7 @@ from cnnformance.adapters.subject import (
 )
 from cnnformance.adapters.tail import Tail
 from cnnformance.adapters.worker import Server
-from cnnformance.conformance import reproduction
+from cnnformance.conformance import models, reproduction
 from cnnformance.conformance.judge import Failure
 from cnnformance.spec.layers import (
     AveragePool,
@@ -641,3 +641,22 @@ def test_a_script_that_hangs_is_told_in_the_one_that_is_shown(start: Start) -> N
     assert shown is not None
     assert "# through the adapter: its own script was not had (no answer within 0.5 s)" in shown
     assert flattens(subject)
+
+
+@pytest.mark.parametrize("before", [(), (ReLU(),)])
+def test_dense_weights_follow_the_layout_of_a_model_s_images(before: tuple[Layer, ...]) -> None:
+    layers = (*before, CONV, Flatten(), Dense(48, 2, bias=False))
+    kernel = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
+    matrix = np.random.default_rng(0).integers(-2, 3, (2, 48)).astype(np.float32)
+    canonical: list[Weights] = [*({} for _ in before), {"weight": kernel}, {}, {"weight": matrix}]
+    placed, order = models.native(layers, canonical, IMAGE.shape, "channels_first")
+    assert order is None
+    request = {
+        "ask": "run",
+        "layers": [to_json(layer) for layer in layers],
+        "weights": [list(held) for held in placed],
+        "dtype": "float32",
+    }
+    arrays = [array for held in placed for array in held.values()]
+    _, (y,) = channels_first().answer(request, [*arrays, IMAGE])
+    np.testing.assert_array_equal(y, (IMAGE @ kernel[0, 0]).reshape(1, 48) @ matrix.T)
