@@ -60,13 +60,15 @@ def reduce(  # noqa: PLR0917 - likewise
 
 def max_pool(x: Any, **at: Any) -> Any:
     """Reduce by ``lax.max``."""
-    lowest = np.iinfo(x.dtype).min if x.dtype.kind in "iu" else -np.inf
+    kind = x.dtype.kind
+    lowest = np.iinfo(x.dtype).min if kind in "iu" else False if kind == "b" else -np.inf
     return reduce(x, lax.max, lowest, **at)
 
 
 def min_pool(x: Any, **at: Any) -> Any:
     """Reduce by ``lax.min``."""
-    highest = np.iinfo(x.dtype).max if x.dtype.kind in "iu" else np.inf
+    kind = x.dtype.kind
+    highest = np.iinfo(x.dtype).max if kind in "iu" else True if kind == "b" else np.inf
     return reduce(x, lax.min, highest, **at)
 
 
