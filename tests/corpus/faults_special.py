@@ -491,7 +491,7 @@ def constant(array: Array) -> Array:
     return np.broadcast_to(array.dtype.type(3), array.shape)
 
 
-MEMORY = {
+MEMORY: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "by-memory-order": (by_memory_order, np.asfortranarray),
     "without-strides": (without_strides, every_second),
     "forwards": (forwards, from_behind),
