@@ -73,9 +73,11 @@ def _agrees(failure: Failure, layer: Pool, value: Callable[[], Array]) -> bool:
             foretold = float(value()[failure.index])
     except (ValueError, LookupError, ShapeError):
         return False
-    unit = bounds.format_of(failure.arrays["x"].dtype.name).unit
+    held = bounds.format_of(failure.arrays["x"].dtype.name)
+    if math.isinf(actual):  # what is summed up on the way to it may not fit
+        return abs(foretold) ** getattr(layer, "p", 1) >= held.largest
     off = abs(actual - foretold)
-    near = off <= math.prod(layer.window) * bound + 4 * unit * abs(foretold)
+    near = off <= math.prod(layer.window) * bound + 4 * held.unit * abs(foretold)
     return near or (math.isnan(actual) and math.isnan(foretold))
 
 
