@@ -70,7 +70,11 @@ class Profile:
 _SETTINGS = hypothesis.settings(
     deadline=None,
     database=None,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
     report_multiple_bugs=False,
     print_blob=False,
 )

@@ -208,9 +208,9 @@ class Known:
         """Return the id of the divergence that explains a failure, or an empty string."""
         layer = type(failure.layers[0]).__name__ if failure.layers else ""
         # a value that a shorter format would explain may have another cause
-        effect = "value" if failure.effect == "precision" else failure.effect
+        effects = {failure.effect, "value" if failure.effect == "precision" else failure.effect}
         for divergence in self.applying(subject.info.version, subject.target.mode):
-            if layer not in divergence.layers or not {effect, failure.effect} & set(divergence.effects):
+            if layer not in divergence.layers or not effects & set(divergence.effects):
                 continue
             if holds(divergence.when, names_of(failure)):
                 return divergence.id

@@ -51,7 +51,7 @@ def _awkward(rng: Generator, shape: Shape) -> Array:
     values = 1 + rng.random(shape)
     ties = 1 + 2.0**-8 + 2.0**-11 - 2.0**-20 * (1 + rng.random(shape))
     values = np.where(rng.random(shape) < 0.5, ties, values)
-    return values * rng.choice([-2.0, -1.0, 1.0, 2.0], shape)
+    return np.asarray(values * rng.choice([-2.0, -1.0, 1.0, 2.0], shape))
 
 
 def _sparse(rng: Generator, shape: Shape, dtype: str, magnitude: float) -> Array:

@@ -104,9 +104,8 @@ def _other_roles(kind: type[spec.Layer], n: int, rows: int) -> Iterator[Role]:
         yield kind((2, 1, 2)), (rows, 3, n, 2, 1)
         yield kind((n,)), (rows, 3, 1)
     elif issubclass(kind, spec.Windowed):
-        count, plain = 1, dict[str, Any]()
-        if issubclass(kind, spec.Conv):
-            count, plain = 2, {"in_channels": 2, "out_channels": 2}
+        count = 2 if issubclass(kind, spec.Conv) else 1
+        plain: dict[str, Any] = {"in_channels": 2, "out_channels": 2} if count > 1 else {}
         for rank in (3, 2, 1):
             ones, pair = (1,) * rank, (2,) * rank
             for axis in range(rank):

@@ -82,7 +82,7 @@ def check(name: str, count: int, draws: int, p: float, slack: float) -> None:
 def slack(dtype: str, cells: int) -> float:
     """Return how far rounding may move the probability of a cell in a correct kernel."""
     unit = bounds.format_of(dtype).unit
-    return 3 * bounds.growth(cells + 1, unit) + 2 * unit
+    return float(3 * bounds.growth(cells + 1, unit) + 2 * unit)
 
 
 def drawn(layer: spec.Layer, x: Array, y: Array) -> None:

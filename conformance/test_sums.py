@@ -44,8 +44,7 @@ def _folded(n: int) -> spec.Shape:
 def _convolutions(n: int) -> Iterator[Sized]:
     """Yield convolutions of about n terms: in the channels, in the window, and in both."""
     eights = max(8, n // 72 * 8)
-    channels = {"in_channels": n, "out_channels": 4}
-    yield spec.Conv((1, 1), **channels), (1, 2, n)
+    yield spec.Conv((1, 1), in_channels=n, out_channels=4), (1, 2, n)
     yield spec.Conv((3, 3), in_channels=eights, out_channels=8), (3, 4, eights)
     yield spec.Conv((n,), in_channels=1, out_channels=2), (n + 1, 1)
     yield spec.Conv((3, 3), stride=(2, 2), in_channels=eights, out_channels=8), (3, 5, eights)
@@ -76,7 +75,8 @@ def sized(kind: type[spec.Layer], n: int) -> Iterator[Sized]:
         assert issubclass(kind, spec.Pool)
         norms = issubclass(kind, spec.LpPool)
         yield kind(window=(n,)), (n, 1)
-        yield kind(window=_folded(n), **({"p": 3} if norms else {})), (*_folded(n), 1)
+        folded = kind(window=_folded(n))
+        yield folded.replace(p=3) if norms else folded, (*_folded(n), 1)
 
 
 def _some(chosen: list[Sized], first: int, count: int) -> Iterator[Sized]:
@@ -92,7 +92,7 @@ def samples(layer: spec.Layer, shape: spec.Shape, dtype: str) -> int:
     power of two. Roots and other divisors round: in a half eight terms of a mean are few enough and
     four of a norm, and everywhere two of an average by their own weights.
     """
-    limit = 2 ** bounds.format_of(dtype).bits
+    limit: int = 2 ** bounds.format_of(dtype).bits
     if layer.has_weights:
         most = limit // 6
     elif bounds.divides_exactly(layer, (1, *shape)):
@@ -110,9 +110,10 @@ def sums(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Case]:
     """Yield the cases of a kind and dtype by their number of terms.
 
     With ``few``, of each number of terms two layers alone, not the same for all. Sums of products
-    of one sign grow until a half-precision accumulator holds them no longer.
+    of one sign grow until a half-precision accumulator holds them no longer; and where no weight is
+    larger than the one that meets a single value, no algorithm may round it more than once.
     """
-    grows = (("negative", "negative"),) if kind.has_weights else ()
+    grows = (("negative", "negative"), ("onehot", "units")) if kind.has_weights else ()
     ones = 2 if issubclass(kind, spec.LpPool) else 1  # norms of either order
     for place, n in enumerate(FEW if few else MANY):
         chosen = list(sized(kind, n))
@@ -171,10 +172,11 @@ def _over_outputs(kind: type[spec.Layer], n: int) -> Iterator[Sized]:
         outs = max(8, n // 72 * 8)
         yield spec.Conv((3, 3), in_channels=8, out_channels=outs), (5, 5, 8)
         yield spec.Conv((1, 1), in_channels=2, out_channels=n), (2, 1, 2)
-        yield spec.Conv((n,), in_channels=1, out_channels=1), (n + n // 2, 1)
+        if n <= 400:  # the windows that read one cell hold the square of their number
+            yield spec.Conv((n,), in_channels=1, out_channels=1), (n + n // 2, 1)
     elif issubclass(kind, spec.LpPool | spec.Global | spec.Adaptive):
         yield from sized(kind, n)
-    elif n <= 400:  # the windows that read one cell hold the square of their number
+    elif n <= 400:  # likewise
         assert issubclass(kind, spec.Pool)
         yield kind(window=(n,), stride=(1,)), (2 * n, 1)
         yield kind(window=_folded(n), stride=(1, 1)), (*(2 * side - 1 for side in _folded(n)), 1)

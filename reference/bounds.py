@@ -70,9 +70,12 @@ def growth(factors: Any, unit: float) -> Any:
     return np.expm1(np.multiply(factors, math.log1p(unit)))
 
 
-def pairwise(factors: Any) -> Array:
-    """Return the roundings of a term when as many are added in pairs, and pairs of pairs."""
-    return np.asarray(np.ceil(np.log2(np.maximum(factors, 2))) + 4)
+def pairwise(terms: int) -> int:
+    """Return the roundings of a term when so many, zeros among them, are added in pairs of pairs.
+
+    The depth of the tree, the product, and up to three for a divisor, as of any mean.
+    """
+    return (max(terms, 2) - 1).bit_length() + 4
 
 
 def divides_exactly(layer: spec.Layer, shape: spec.Shape) -> bool:
@@ -252,15 +255,20 @@ class Accumulated:
         return np.asarray(np.maximum(best, np.where(self.sharp, self.own, 0.0)))
 
 
-def accumulated(output: Format, value: Array, roundings: Array, rounded: Rounded) -> Accumulated:
-    """Return a result's bounds by accumulator; the last rounding of ``own`` is among its own."""
+def accumulated(
+    output: Format, value: Array, roundings: Array, terms: int, rounded: Rounded
+) -> Accumulated:
+    """Return a result's bounds by accumulator; the last rounding of ``own`` is among its own.
+
+    ``roundings`` are those of a term in any order, ``terms`` how many there are, zeros among them.
+    """
     wide = rounded(_wider(output), roundings + 2) * (1 + output.unit)
     wide = wide + output.unit * np.abs(value)
     own = rounded(output, roundings)
     if output.bits >= 24:
         return Accumulated(wide, np.zeros_like(wide), own, np.ones(own.shape, np.bool_))
     sharp = np.broadcast_to(growth(roundings, output.unit) <= MOST_GROWTH, own.shape)
-    pairs = np.minimum(rounded(output, pairwise(roundings)), own)  # of few terms, pairs meet fewer
+    pairs = np.minimum(rounded(output, np.asarray(pairwise(terms))), own)
     return Accumulated(wide, pairs, own, sharp)
 
 
@@ -303,7 +311,8 @@ def _norm(layer: spec.LpPool, found: Sums, inner: Format, roundings: Array) -> A
     oracle = growth(roundings + 4 * p + 8, _DOUBLE) * (1 + _logarithm(value))
     with np.errstate(all="ignore"):
         power = value**p
-        below = value - np.maximum(power - 2 * roundings * inner.tiny, 0.0) ** (1 / p)
+        flushed = (2 * roundings + math.prod(layer.window)) * inner.tiny  # their mean too
+        below = value - np.maximum(power - flushed, 0.0) ** (1 / p)
         above = (power + 2 * roundings * inner.unit * inner.tiny) ** (1 / p) - value
         error = value * (relative + oracle) + np.maximum(below, above)
     return np.asarray(np.where(np.isfinite(power), error, value * (relative + oracle)))
@@ -363,7 +372,8 @@ class Analysis:
             self.sums = sums(layer, x, weights)
             self._roundings = _roundings(layer, x.shape, self.sums.count)
             rounded = _rounded(layer, x, weights, self.sums)
-            self._by = accumulated(self.output, self.sums.value, self._roundings, rounded)
+            count = terms(layer, x)
+            self._by = accumulated(self.output, self.sums.value, self._roundings, count, rounded)
             self._largest = _largest(layer, x, self.sums)
         self._divisor = (
             1 if layer.has_weights or not self.sums.whole.any() else cells(layer, x.shape)

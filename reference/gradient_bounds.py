@@ -87,6 +87,21 @@ def _roundings(layer: spec.Layer, x: Array, counts: dict[str, Array]) -> dict[st
     return {"input": added + more}
 
 
+def _totals(layer: spec.Layer, upstream: Array) -> dict[str, int]:
+    """Return how many terms each gradient has at the most, zeros among them."""
+    positions = math.prod(upstream.shape[:-1])
+    match layer:
+        case spec.Conv():
+            reads = math.prod(layer.window) * (layer.out_channels // layer.groups)
+        case spec.Dense():
+            reads = layer.out_features
+        case spec.Windowed():
+            reads = math.prod(layer.window)
+        case _:
+            reads = positions
+    return {"input": reads, "weight": positions, "bias": positions}
+
+
 def _exponents(layer: spec.Layer, x: Array) -> float:
     """Return by how many units more a rounded exponent ``1/p - 1`` may move a norm's gradient."""
     if not isinstance(layer, spec.LpPool) or layer.p & (layer.p - 1) == 0:
@@ -118,6 +133,7 @@ def _all(
         sizes = {"input": _parts(layer, places, _absolute(upstream))}
     roundings = _roundings(layer, x, _counts(layer, x, weights, upstream))
     moved = _exponents(layer, x)
+    totals = _totals(layer, upstream)
     found = {}
     for name, value in exact.items():
         size = np.abs(sizes[name])
@@ -127,7 +143,7 @@ def _all(
             grown = grown + np.expm1(moved * (inner.unit + _DOUBLE)) * (1 + grown)
             return np.asarray(grown * size + 4 * meets * inner.tiny)
 
-        by = accumulated(output, value, roundings[name], rounded)
+        by = accumulated(output, value, roundings[name], totals[name], rounded)
         found[name] = (value, size, roundings[name], by)
     return found
 

@@ -171,17 +171,18 @@ def running_mean(values: Sequence[Fraction], rounded: Rounding) -> Fraction:
 
 @pytest.mark.parametrize("size", [2, 5, 40])
 def test_a_running_mean_keeps_its_bound_and_not_that_of_a_sum(size: int) -> None:
-    layer, most, beyond = spec.GlobalAveragePool(1), Fraction(0), False
+    layer, beyond = spec.GlobalAveragePool(1), False
+    most = 0.0
     for seed in range(30):
         rng = np.random.default_rng(seed)
         x = rng.normal(size=(1, size, 1)).astype(np.float32) + np.float32(3 * (seed % 2))
         tight = Fraction(float(bounds.bound(layer, x, {}).error.item()))
         ((_, error),) = fast.alternatives(layer, x, {})
         rounded: Rounding = upwards if seed < 2 else at_random(rng)
-        off = abs(running_mean(exact(x), rounded) - sum(exact(x)) / size)
-        most = max(most, off / Fraction(float(error.item())))
+        off = abs(running_mean(exact(x), rounded) - sum(exact(x), Fraction(0)) / size)
+        most = max(most, float(off / Fraction(float(error.item()))))
         beyond = beyond or off > tight
-    assert Fraction(1, 5) < most <= 1
+    assert 0.2 < most <= 1
     assert beyond or size > 2
 
 
