@@ -82,7 +82,7 @@ _SETTINGS = hypothesis.settings(
 PROFILES = {
     p.name: p
     for p in (
-        Profile("quick", 10, 1 << 9, 100, every=7),
+        Profile("quick", 10, 1 << 9, 100, every=11),
         Profile("default", 50, 1 << 17, 200),
         Profile("thorough", 1000, 1 << 17, 2000),
     )
