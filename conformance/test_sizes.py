@@ -11,12 +11,15 @@ from cnnformance.conformance.cases import Case
 from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype
 from cnnformance.conformance.large import large
 from cnnformance.conformance.test_output import FORMULAS
+from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
 
 _SMALL = (*range(1, 20), 23, 31, 32, 33, 37, 47, 61, 63, 64, 65, 97, 127, 128, 129)
 _FEW = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 32, 33, 64, 65, 128, 129, 257, 511)
 _ENDS = ("rising", "falling", "integer")
 """Regimes that put the extreme value of every window at its end, at its start, and anywhere."""
+_SUMS = ("rising", "integer", "onehot")
+"""Regimes whose sums have each term, terms of either sign, and one term alone."""
 
 
 def ladder(largest: int) -> Iterator[int]:
@@ -125,7 +128,7 @@ def sized(kind: type[spec.Layer], largest: int) -> Iterator[Case]:
     In other ranks and in groups they climb a shorter one, of a single size where the first is short
     too: it is past 128, and leaves a rest over of any vector or block.
     """
-    regimes: tuple[str, ...] = _ENDS
+    regimes: tuple[str, ...] = _ENDS if issubclass(kind, bounds.SELECTIONS) else _SUMS
     if issubclass(kind, spec.StochasticPool):  # composed everywhere, one call per cell
         regimes, largest = ("positive", "rising"), min(largest, 256)
     elif issubclass(kind, spec.ReLU | spec.Flatten):
