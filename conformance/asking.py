@@ -26,6 +26,7 @@ from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.known import Known
+from cnnformance.conformance.sized import spread
 from cnnformance.reference import model_shapes
 from cnnformance.spec import layers as spec
 
@@ -274,7 +275,7 @@ class Ask:
         listed = list(items)
         if not self.compiles:
             return listed
-        return spread(listed)[: math.ceil(len(listed) / _SHARE)]
+        return list(spread(listed)[: math.ceil(len(listed) / _SHARE)])
 
     def sweep(self, cases: Iterable[Case], question: Callable[[Case], object]) -> None:
         """Ask the question of the part of a fixed list of cases, after failures too."""
@@ -585,17 +586,6 @@ def _departures(failure: Failure) -> frozenset[tuple[str, object]]:
         if value != getattr(plain, name):
             found.add((name, value if isinstance(value, str) else True))
     return frozenset(found)
-
-
-def spread(items: Sequence[T]) -> list[T]:
-    """Return the items in an order of which each prefix is spread evenly over them.
-
-    They are sorted by the fractional parts of the multiples of the golden ratio: neighbours in a
-    prefix are then 1 or more Fibonacci numbers apart, which meets every period of a product.
-    """
-    golden = (math.sqrt(5) - 1) / 2
-    order = sorted(range(len(items)), key=lambda place: place * golden % 1)
-    return [items[place] for place in order]
 
 
 def compiles(subject: Subject) -> bool:

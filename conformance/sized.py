@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -14,14 +15,15 @@ T = TypeVar("T")
 
 
 def spread(items: Iterable[T]) -> tuple[T, ...]:
-    """Return the items in an order in which each prefix is spread evenly over all of them.
+    """Return the items in an order of which each prefix is spread evenly over all of them.
 
-    The places are those of the van der Corput sequence: numbers with their bits reversed.
+    They are sorted by the fractional parts of the multiples of the golden ratio: neighbours in a
+    prefix are then one or more Fibonacci numbers apart, which meets every period of a product.
     """
     listed = tuple(items)
-    bits = max(1, (len(listed) - 1).bit_length())
-    places = (int(f"{n:0{bits}b}"[::-1], 2) for n in range(1 << bits))
-    return tuple(listed[place] for place in places if place < len(listed))
+    golden = (math.sqrt(5) - 1) / 2
+    order = sorted(range(len(listed)), key=lambda place: place * golden % 1)
+    return tuple(listed[place] for place in order)
 
 
 def interleaved(*families: tuple[T, ...]) -> tuple[T, ...]:

@@ -17,7 +17,7 @@ import cnnformance
 from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.subject import Info, Stopped, Subject
-from cnnformance.conformance.asking import PROFILES, Ask, Cut, Profile, compiles, spread
+from cnnformance.conformance.asking import PROFILES, Ask, Cut, Profile, compiles
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Evidence, Failure
 from cnnformance.conformance.strategies import cases
@@ -301,13 +301,6 @@ def test_a_subject_that_compiles_is_asked_many_values_in_few_shapes() -> None:
     question.sweep(rows(100), swept.append)
     assert len(swept) == 13
     assert question.examples == question.planned == 63
-
-
-@pytest.mark.parametrize("period", range(2, 13))
-def test_a_spread_prefix_meets_each_phase_of_each_period(period: int) -> None:
-    items = range(400)
-    assert sorted(spread(items)) == list(items)
-    assert {item % period for item in spread(items)[:50]} == set(range(period))
 
 
 def _timed(costs: Iterator[float]) -> Subject:

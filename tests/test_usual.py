@@ -72,3 +72,10 @@ def test_no_weight_is_all_zero(kind: type[spec.Layer]) -> None:
     small = [case for case in large(kind) if math.prod(case.shape) < 10**6]
     assert all(case.weights["weight"].any() for case in small)
     assert any(case.seed > 1 for case in small)  # some would have been
+
+
+@pytest.mark.parametrize("period", range(2, 13))
+def test_a_spread_prefix_meets_each_phase_of_each_period(period: int) -> None:
+    items = range(400)
+    assert sorted(spread(items)) == list(items)
+    assert {item % period for item in spread(items)[:50]} == set(range(period))
