@@ -315,10 +315,10 @@ def _timed(costs: Iterator[float]) -> Subject:
 @pytest.mark.parametrize(
     ("first", "later", "expected"),
     [
-        ((0.3, 0.03, 0.04), 0.0001, True),
-        ((0.3, 0.0003, 0.0002), 0.0001, False),  # the first call of all is always slow
-        ((0.3, 0.2, 0.2), 0.1, False),  # a slow machine
-        ((0.004, 0.004, 0.004), 0.00001, False),  # too cheap to be spared
+        ((0.3, 0.03, 0.04, 0.03, 0.05), 0.0001, True),
+        ((0.3, 0.0003, 0.0002, 0.3, 0.3), 0.0001, False),  # the first call of all is always slow
+        ((0.3, 0.2, 0.2, 0.2, 0.2), 0.1, False),  # a slow machine
+        ((0.004, 0.004, 0.004, 0.004, 0.004), 0.00001, False),  # too cheap to be spared
     ],
 )
 def test_compiling_is_measured(first: tuple[float, ...], later: float, expected: bool) -> None:
