@@ -22,6 +22,8 @@ from cnnformance.adapters.tail import Tail
 
 _START_SECONDS = 180.0
 """The longest wait for a framework to be imported."""
+_RESTART_SECONDS = 20.0
+"""The longest wait for another child of a process that has imported it."""
 _END_SECONDS = 5.0
 """The longest wait for the parent to end a child, or itself."""
 _STDERR_KEPT = 4000
@@ -105,18 +107,20 @@ class Process:
         """
         if self._ready:
             return
+        # a child of a parent that has imported the framework is there at once
+        limit = _RESTART_SECONDS if self.hello and self._sock is not None else _START_SECONDS
         if self._sock is None:
             self._launch()
         assert self._sock is not None
         try:
-            hello, arrays = wire.receive(self._sock, _START_SECONDS)
+            hello, arrays = wire.receive(self._sock, limit)
             answers.check({"ask": "hello"}, hello, arrays)
         except (wire.Closed, wire.WireError, OSError) as error:
             said = self._said()
             self.close()
             how = "died while it started"
             if isinstance(error, TimeoutError):
-                how = f"gave no answer in {_START_SECONDS:.0f} s while it started"
+                how = f"gave no answer in {limit:.0f} s while it started"
             elif isinstance(error, wire.WireError):
                 how = f"sent what is no message when it started: {error}"
             raise AdapterBroke(f"{self._target.name}: the worker {how}", said) from error

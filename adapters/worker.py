@@ -41,6 +41,11 @@ _CACHED_BYTES = 1 << 20
 _LONGEST_TEXT = 2000
 """Of what a framework says, and of half of its tracebacks."""
 
+_LONGEST_SCRIPT = 200_000
+"""Characters of a reproduction script; its arrays are added by the suite."""
+_MOST_AXES = 64
+"""As many as NumPy's arrays have."""
+
 Answer = tuple[wire.Header, list[Array]]
 
 
@@ -110,7 +115,7 @@ def _sizes(shape: object) -> spec.Shape:
     if isinstance(shape, Iterable) and not isinstance(shape, str | bytes):
         with contextlib.suppress(TypeError):
             sizes = tuple(map(operator.index, shape))
-            if all(abs(size) < 2**63 for size in sizes):
+            if len(sizes) <= _MOST_AXES and all(abs(size) < 2**63 for size in sizes):
                 return sizes
     raise AdapterError(f"output_shape returned {_cut(repr(shape))}; it returns integers")
 
@@ -347,6 +352,8 @@ class Server:
         source = write(layer)
         if not isinstance(source, str):
             raise AdapterError(f"script returned {type(source).__name__}; it returns Python source")
+        if len(source) > _LONGEST_SCRIPT:
+            raise AdapterError(f"script returned {len(source)} characters of source")
         return {"script": source}, []
 
     def _seed(self, request: wire.Header, _: list[Array]) -> Answer:

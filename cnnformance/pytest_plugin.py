@@ -113,7 +113,7 @@ def _size(text: str) -> float:
 
 
 def _seed(text: str) -> int:
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 18:
         raise argparse.ArgumentTypeError(f"{text} is no integer of 0 or more")
     return int(text)
 
@@ -272,11 +272,13 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Turn the outcome of a question into a verdict, and show failures in the suite's words."""
-    report = yield
     asked = item.stash.get(_ASK, None)
     if asked is None:
-        return report
-    if call.when != "call" and not report.failed:
+        return (yield)
+    raised, call.excinfo = call.excinfo, None  # to render a traceback costs more than to ask
+    report = yield
+    call.excinfo = raised
+    if call.when != "call" and raised is None:
         if call.when == "setup":
             report.user_properties.append((_BEGUN, _transport(_died(item, asked), asked)))
         return report
@@ -499,6 +501,9 @@ class _Recorder:
         try:
             if self.path.exists() and not self.path.is_file():
                 said = f"--record {self.path}: this is no file; name one that can be written"
+                raise pytest.UsageError(said)
+            if self.path.exists() and not records.is_record(self.path):
+                said = f"--record {self.path}: this is no record; name a new file, or an older one"
                 raise pytest.UsageError(said)
             self.path.unlink(missing_ok=True)
             self.writer = records.Writer(self.path)

@@ -214,7 +214,8 @@ def met(
         for grade, error in fast.alternatives(layer, x, weights):
             other = dataclasses.replace(allowed, error=allowed.error + error)
             if _lies_within(actual, other, x.dtype):
-                return Evidence(1.0, grade, sharpness(other)), other
+                share = within(actual, other, x.dtype)
+                return Evidence(share, grade, sharpness(other)), other
         if cause := shortened(analysis, actual, allowed, weighted=layer.has_weights):
             failure.effect, failure.message = "precision", f"{cause}: {failure.message}"
         raise
@@ -286,12 +287,19 @@ def shortened(
     A half-precision accumulator whose bound is vacuous, or factors rounded to fewer bits.
     """
     output, dtype = analysis.output, actual.dtype
-    if output.bits < 24 and _lies_within(actual, analysis.by_accumulator()["half"], dtype):
+    loose = analysis.by_accumulator()["half"]
+    exact = np.where(allowed.error == 0, 0.0, loose.error)  # in any order, so in this one
+    loose = dataclasses.replace(loose, error=exact)
+    if output.bits < 24 and _lies_within(actual, loose, dtype):
         most = int(math.log1p(bounds.MOST_GROWTH) / math.log1p(output.unit))
         return f"sums of more than {most} terms are not guaranteed in {dtype}"
-    for bits in SHORT_FACTORS if weighted else ():
+
+    def explained(bits: int) -> bool:
         error = allowed.error + bounds.growth(2, 2.0**-bits) * analysis.sums.size
-        short = dataclasses.replace(allowed, error=error)
-        if bits < output.bits and _lies_within(actual, short, dtype):
+        return _lies_within(actual, dataclasses.replace(allowed, error=error), dtype)
+
+    for bits in SHORT_FACTORS if weighted else ():
+        # what many more bits explain too is no matter of these
+        if bits < output.bits and explained(bits) and not explained(bits + 4):
             return f"as with factors of {bits} bits"
     return ""

@@ -407,6 +407,13 @@ def read(path: Path) -> Run:
     )
 
 
+def is_record(path: Path) -> bool:
+    """Whether a file is empty, or begins as a record of verdicts does."""
+    with path.open("rb") as file:
+        begin = file.read(2)
+        return not begin or (begin == b'{"' and b'"record"' in begin + file.read(1 << 16))
+
+
 def _newest(folder: Path) -> Path | None:
     found = [p for p in folder.glob(f"{FOLDER}/*/{FILE}") if p.is_file()]
     return max(found, key=lambda p: (p.stat().st_mtime_ns, p.parent.name), default=None)
