@@ -6,7 +6,7 @@ import pytest
 from corpus.faulty import FAULTS
 from mutation import ask_layer, catch
 
-EVERY = 20
+EVERY = 150
 """One fault of this many is put to the questions here."""
 
 

@@ -6,7 +6,7 @@ import pytest
 from corpus.correct import CORRECT
 from mutation import spare
 
-EVERY = 4
+EVERY = 12
 """One correct backend of this many is put to the questions here."""
 
 
