@@ -25,7 +25,7 @@ _START_SECONDS = 180.0
 _RESTART_SECONDS = 20.0
 """The longest wait for another child of a process that has imported it."""
 _END_SECONDS = 5.0
-"""The longest wait for the parent to end a child, or itself."""
+"""The longest wait for the parent to end a child."""
 _STDERR_KEPT = 4000
 
 
@@ -39,10 +39,9 @@ class Process:
         self._target = target
         self._memory = memory
         self._largest = int(memory * 2**30) or sys.maxsize
-        self._parent: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._sock: socket.socket | None = None
-        self._imported = False
         self._ready = False
         self._number = 0
         self._mark = 0
@@ -50,7 +49,7 @@ class Process:
         self._launch()
 
     def _launch(self) -> None:
-        """Start the parent that imports the framework; does not wait for it."""
+        """Start the guard and its fork server; does not wait for the framework's import."""
         ours, theirs = socket.socketpair()
         place, _, name = self._target.path.rpartition(":")
         if place.endswith(".py"):  # the process may change its working directory
@@ -67,10 +66,10 @@ class Process:
         paths = [package, os.environ.get("PYTHONPATH", "")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
         self._tail = Tail()
-        self._parent = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
+        self._guard = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
             # -P: the working directory may hold a numpy.py or a torch.py
-            [sys.executable, "-P", "-m", "cnnformance.adapters.worker", json.dumps(options)],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-P", "-m", "cnnformance.adapters.fork_server", json.dumps(options)],
+            stdin=subprocess.PIPE,  # its end tells that the suite has ended
             stdout=subprocess.DEVNULL,
             stderr=self._tail.sink,
             pass_fds=[theirs.fileno()],
@@ -80,7 +79,6 @@ class Process:
         os.close(self._tail.sink)
         theirs.close()
         self._control = ours
-        self._imported = False
         self._fork()
 
     def _fork(self) -> None:
@@ -124,7 +122,6 @@ class Process:
             elif isinstance(error, wire.WireError):
                 how = f"sent what is no message when it started: {error}"
             raise AdapterBroke(f"{self._target.name}: the worker {how}", said) from error
-        self._imported = True
         if hello["status"] != "ok":
             self.close()
             if unknown(hello["type"], self._target):
@@ -205,26 +202,18 @@ class Process:
         """End the process and all below it."""
         for sock in (self._sock, self._control):
             if sock is not None:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_WR)
-        if self._control is not None:
-            # the parent ends its children, then itself; one that still imports does not listen
-            self._control.settimeout(_END_SECONDS if self._imported else 0.01)
-            with contextlib.suppress(OSError):
-                while self._control.recv(4096):
-                    pass
-        for sock in (self._sock, self._control):
-            if sock is not None:
                 sock.close()
         self._sock = self._control = None
         self._ready = False
-        if self._parent is not None:
-            if _unreaped(self._parent.pid):
-                end_below(self._parent.pid)
+        if self._guard is not None:
+            if _unreaped(self._guard.pid):
+                end_below(self._guard.pid)
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._parent.pid, signal.SIGKILL)
-            self._parent.wait()
-            self._parent = None
+                    os.killpg(self._guard.pid, signal.SIGKILL)
+            self._guard.wait()
+            assert self._guard.stdin is not None
+            self._guard.stdin.close()
+            self._guard = None
 
 
 def unknown(raised: str, target: Target) -> bool:

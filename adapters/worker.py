@@ -1,36 +1,26 @@
-"""The worker: a process of its own that holds one backend and answers requests.
-
-``main`` imports the backend's module once and then forks a child for the suite to talk to; when
-the child dies, the next one costs a fork and not an import. The child answers with ``Server``,
-which a debugging session can also use in its own process.
-"""
+"""The worker: holds one backend and answers requests, in a process of its own or in this one."""
 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import importlib
 import importlib.util
-import json
+import inspect
 import operator
-import os
-import select
-import signal
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
 import numpy as np
 
-from cnnformance.adapters import wire
+from cnnformance.adapters import function, wire
 from cnnformance.adapters.backend import Array, Backend, Composed, Layout, Unsupported
-from cnnformance.adapters.descendants import adopt, children, end_children
 from cnnformance.adapters.memory import arranged
 from cnnformance.spec import layers as spec
 
@@ -61,9 +51,11 @@ class NoBackend(Exception):  # noqa: N818 - an answer
 def find(target: str) -> type[Backend]:
     """Return the backend class at ``package.module:Class`` or ``path/to/file.py:Class``.
 
+    Where a function is named, that is the backend made of it.
+
     Raises:
-        NoBackend: there is no such module, file or class, or it is not a ``Backend``. What the
-            module itself raises passes through.
+        NoBackend: there is no such module, file, class or function, it is not a ``Backend``, or its
+            annotation names no layer type. What the module itself raises passes through.
     """
     place, _, name = target.rpartition(":")
     if place.endswith(".py"):
@@ -76,11 +68,17 @@ def find(target: str) -> type[Backend]:
                 raise
             raise NoBackend(f"there is no module {error.name}") from error
     found = getattr(module, name, None)
-    if not (isinstance(found, type) and issubclass(found, Backend)):
-        raise NoBackend(
-            f"{place} has no subclass of cnnformance.adapters.backend.Backend named {name}"
-        )
-    return found
+    if isinstance(found, type) and issubclass(found, Backend):
+        return found
+    if inspect.isroutine(found):
+        try:
+            return function.of(found)
+        except function.NoLayerType as error:
+            raise NoBackend(str(error)) from error
+    raise NoBackend(
+        f"{place} has no subclass of cnnformance.adapters.backend.Backend named {name}, "
+        "and no function"
+    )
 
 
 def _loaded(path: Path) -> ModuleType:
@@ -402,80 +400,3 @@ def _limit_memory(gigabytes: float) -> None:
 
         size = int(gigabytes * 2**30)
         resource.setrlimit(resource.RLIMIT_DATA, (size, size))
-
-
-def _child(sock: socket.socket, make: Callable[[], Backend], memory: float) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    faulthandler.enable()
-    _limit_memory(memory)
-    serve(sock, make)
-
-
-def _forked(run: Callable[[], None], control: socket.socket) -> tuple[int, int]:
-    """Fork a child that runs this and ends; return its number, and a pipe that it holds open."""
-    alive_read, alive_write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(alive_read)
-        control.close()
-        status = 1
-        try:
-            run()
-            status = 0
-        except SystemExit as leaving:
-            status = leaving.code if isinstance(leaving.code, int) else 0
-        except BaseException:  # noqa: BLE001 - the process ends here; its stderr says why
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    os.close(alive_write)
-    return pid, alive_read
-
-
-def main(argv: Sequence[str]) -> None:
-    """Fork a child for each socket that arrives over the control socket; report its end.
-
-    A byte without a socket asks for the end of the child; the end of the control socket for that
-    of all. With a child ends what it has left behind.
-    """
-    options = json.loads(argv[0])
-    control = socket.socket(fileno=options["control"])
-    os.dup2(2, 1)  # what a framework prints must not reach anyone's standard output
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    adopt()
-    sys.path.append(str(Path.cwd()))  # last: it may hold a file of a framework's name
-
-    def make() -> Backend:
-        return find(options["target"])(mode=options["mode"], device=options["device"])
-
-    if options["device"] == "cpu":  # a forked child cannot use CUDA that its parent initialised
-        with contextlib.suppress(Exception):  # raised again, and reported, in the child
-            find(options["target"])
-    imported = children(os.getpid())  # what the import started serves every child
-    while True:
-        asked, descriptors, _, _ = socket.recv_fds(control, 1, 1)
-        if not asked:
-            end_children()
-            os._exit(0)  # an orderly end of an interpreter that holds a framework takes a second
-        if not descriptors:  # the child that was to be ended has ended by itself
-            continue
-        link = socket.socket(fileno=descriptors[0])
-        pid, alive = _forked(partial(_child, link, make, options["memory"]), control)
-        # a pidfd ends with the child, the pipe with all that it forked too
-        ends = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else os.dup(alive)
-        ready, _, _ = select.select([control.fileno(), ends], [], [])
-        if ends not in ready:
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        end_children(but=imported)
-        os.close(ends)
-        os.close(alive)
-        with contextlib.suppress(OSError):  # what the child forked may hold its end of it
-            link.shutdown(socket.SHUT_RDWR)
-        link.close()
-        with contextlib.suppress(OSError):
-            control.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -417,24 +417,66 @@ def test_a_daemon_ends_with_its_process(start: Start, tmp_path: Path) -> None:
     assert flattens(subject)
 
 
-RUN = f"""\
-import numpy as np, os, signal
+BUSY = """\
+import ctypes, os, time
+from pathlib import Path
+from corpus.misbehaving import Misbehaving
+
+STAGE = Path("stage").read_text()
+
+
+def busy(stage):
+    if stage == STAGE:
+        if (daemon := os.fork()) == 0:
+            os.setsid()
+            time.sleep(60)
+        for pid in (daemon, os.getpid(), os.getppid()):
+            Path(f"{pid}.pid").touch()
+        Path("busy").touch()
+        ctypes.PyDLL(None).sleep(60)  # no other thread of Python runs meanwhile
+
+
+class Busy(Misbehaving):
+    def __init__(self, mode="", device="cpu"):
+        super().__init__(mode, device)
+        busy("starts")
+
+    def harm(self, x):
+        busy("calls")
+
+
+busy("imports")
+"""
+KILLED = """\
+import os, signal, time
+import numpy as np
+from pathlib import Path
 from cnnformance.adapters.registry import Target
 from cnnformance.adapters.subject import Subject
 from cnnformance.spec.layers import MaxPool
 
-subject = Subject(Target("daemon", {misbehaving.__file__ + ":LeavesDaemon"!r}))
-subject.run([MaxPool((2, 2))], [{{}}], np.zeros((1, 4, 4, 1), np.float32))
-os.kill(os.getpid(), signal.SIGKILL)
+subject = Subject(Target("busy", "busy.py:Busy"))
+subject.launch()
+if os.fork() == 0:
+    while not Path("busy").exists():
+        time.sleep(0.01)
+    os.kill(os.getppid(), signal.SIGKILL)
+    os._exit(0)
+subject.run([MaxPool((2, 2))], [{}], np.zeros((1, 4, 4, 1), np.float32))
 """
 
 
 @needs_proc
-def test_a_daemon_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
-    root = str(Path(misbehaving.__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONPATH": root}
-    subprocess.run([sys.executable, "-c", RUN], cwd=tmp_path, env=environment, check=False)  # noqa: S603 - our own words
-    assert gone(int((tmp_path / "daemon").read_text()))
+@pytest.mark.parametrize("stage", ["imports", "starts", "calls"])
+def test_nothing_outlives_a_run_that_is_killed(stage: str, tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(BUSY)
+    (tmp_path / "stage").write_text(stage)
+    places = [str(Path(misbehaving.__file__).resolve().parents[up]) for up in (1, 2)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, env=environment, check=False)  # noqa: S603 - our own words
+    ours = [int(name.stem) for name in tmp_path.glob("*.pid")]
+    assert len(ours) >= 3
+    assert all(map(gone, ours))
 
 
 SERVED = """\
