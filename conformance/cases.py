@@ -12,7 +12,7 @@ import numpy as np
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import regimes as families
-from cnnformance.reference import bounds
+from cnnformance.reference import bounds, terms
 from cnnformance.spec import layers as spec
 
 
@@ -34,9 +34,9 @@ class Case:
     @cached_property
     def terms(self) -> int:
         """The number of terms of an output of this layer; 1 for a selection."""
-        if isinstance(self.layer, bounds.SELECTIONS):
+        if self.layer.exact:
             return 1
-        return bounds.terms(self.layer, np.empty(self.shape, dtype=np.bool_))
+        return terms(self.layer, self.shape)
 
     @cached_property
     def x(self) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.regimes import SPARSE, is_integer
-from cnnformance.reference import bounds, fast
+from cnnformance.reference import fast
 from cnnformance.spec import layers as spec
 
 _SPATIAL = {1: (9,), 2: (7, 8), 3: (4, 6, 7)}
@@ -44,7 +44,7 @@ def of_regimes(
     for number, (layer, shape) in enumerate(pairs):
         if isinstance(layer, spec.StochasticPool):
             yield Case(layer, shape, dtype, ("positive",))
-        elif isinstance(layer, bounds.SELECTIONS) or shape[0] != 2:
+        elif layer.exact or shape[0] != 2:
             yield _telling(Case(layer, shape, dtype, regimes))
         else:
             few = SPARSE[number % len(SPARSE)]

@@ -13,14 +13,27 @@ import numpy as np
 from cnnformance.adapters.backend import Array
 from cnnformance.reference import Weights, bounds, fast, forward
 from cnnformance.reference.gradient_bounds import gradient_bounds
+from cnnformance.reports.reasons import USUAL, Reason
 from cnnformance.spec import layers as spec
 
 if TYPE_CHECKING:
+    from cnnformance.adapters.subject import Subject
     from cnnformance.conformance.cases import Case
 
 Index = tuple[int, ...]
 Call = Literal["forward", "gradients", "parameters", "output_shape"]
 """What can be asked of layers: what ``build`` returns is called, or that method of the backend."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """A second call that contradicts a failure's; put to the same subject, unless it names one."""
+
+    layers: tuple[spec.Layer, ...]
+    arrays: Mapping[str, Array]
+    call: Call = "forward"
+    index: Index | None = None
+    subject: Subject | None = None
 
 
 @dataclass(eq=False)  # an exception is itself, and hashable
@@ -30,8 +43,14 @@ class Failure(AssertionError):  # noqa: N818 - pytest's word
     ``effect`` names the kind: ``value``, ``shape``, ``dtype``, ``special``, ``exception``,
     ``accepted``, ``crash``, ``hang``, ``adapter``, ``impure``, ``count``, ``statistics``,
     ``law``, ``trait``, ``precision`` (a shorter format or accumulator explains the result).
+    ``reason`` says why, in a word of ``reports.reasons``; by default the usual one of the effect.
     ``share`` is the error as a multiple of what is allowed. ``call`` is what was asked of the
-    layers.
+    layers, and ``operand`` whose gradient it is of: ``input``, ``weight`` or ``bias``. ``other`` is
+    a second call, whose answer contradicts this one. ``claim`` is what would hold, where that is
+    not to equal ``expected`` within ``bound``: an expression of Python about ``{value}`` (the
+    element at the index), ``{map}`` (all elements of its sample and channel), ``{result}`` (the
+    whole answer), ``{x}`` (its input), and the other's ``{other_value}``, ``{other}`` and
+    ``{other_x}``.
     """
 
     effect: str
@@ -47,10 +66,15 @@ class Failure(AssertionError):  # noqa: N818 - pytest's word
     arrays: dict[str, Array] = field(default_factory=dict)
     layers: tuple[spec.Layer, ...] = ()
     call: Call = "forward"
+    operand: str = ""
+    reason: Reason | Literal[""] = ""
+    other: Other | None = None
+    claim: str = ""
 
     def __post_init__(self) -> None:
-        """Make the message the exception's own."""
+        """Make the message the exception's own, and give the reason."""
         super().__init__(self.message)
+        self.reason = self.reason or USUAL[self.effect]
 
     def __str__(self) -> str:
         return self.message
@@ -147,6 +171,7 @@ def equal(actual: Array, expected: Array, why: str = "a selection keeps every bi
         index=index,
         expected=shown[0],
         actual=shown[1],
+        reason="not-finite" if special else "not-equal",
     )
 
 
@@ -198,7 +223,7 @@ def met(
         Failure: the result is one that no correct implementation can return, or one of a shorter
             format than the layer's (effect ``precision``).
     """
-    if isinstance(layer, bounds.SELECTIONS):
+    if layer.exact:
         expected = forward(layer, x, weights)
         equal(actual, expected)
         everywhere = np.ones(expected.shape, np.bool_)
@@ -217,7 +242,8 @@ def met(
                 share = within(actual, other, x.dtype)
                 return Evidence(share, grade, sharpness(other)), other
         if cause := shortened(analysis, actual, allowed, weighted=layer.has_weights):
-            failure.effect, failure.message = "precision", f"{cause}: {failure.message}"
+            failure.effect, (failure.reason, said) = "precision", cause
+            failure.message = f"{said}: {failure.message}"
         raise
     grade = graded(analysis, actual) if x.dtype.name in bounds.HALVES else ""
     return Evidence(share, grade, sharpness(allowed)), allowed
@@ -247,9 +273,10 @@ def gradients(
                 continue
             loose = gradient_bounds(layer, x, weights, upstream, judged=False)[name]
             if failure.effect == "value" and _lies_within(actual, loose, x.dtype):
-                failure.effect = "precision"
+                failure.effect, failure.reason = "precision", "long-half-sums"
                 failure.message = f"long sums are not guaranteed in {x.dtype}: {failure.message}"
             failure.message = f"the gradient for {name}: {failure.message}"
+            failure.operand = name
             raise
 
 
@@ -281,8 +308,8 @@ SHORT_FACTORS = (24, 11, 8)
 
 def shortened(
     analysis: bounds.Analysis, actual: Array, allowed: bounds.Bound, *, weighted: bool
-) -> str:
-    """Return what explains a result that is not precise enough, or nothing.
+) -> tuple[Reason, str] | None:
+    """Return what explains a result that is not precise enough, and its words, or nothing.
 
     A half-precision accumulator whose bound is vacuous, or factors rounded to fewer bits.
     """
@@ -292,7 +319,7 @@ def shortened(
     loose = dataclasses.replace(loose, error=exact)
     if output.bits < 24 and _lies_within(actual, loose, dtype):
         most = int(math.log1p(bounds.MOST_GROWTH) / math.log1p(output.unit))
-        return f"sums of more than {most} terms are not guaranteed in {dtype}"
+        return "long-half-sums", f"sums of more than {most} terms are not guaranteed in {dtype}"
 
     def explained(bits: int) -> bool:
         error = allowed.error + bounds.growth(2, 2.0**-bits) * analysis.sums.size
@@ -301,5 +328,5 @@ def shortened(
     for bits in SHORT_FACTORS if weighted else ():
         # what many more bits explain too is no matter of these
         if bits < output.bits and explained(bits) and not explained(bits + 4):
-            return f"as with factors of {bits} bits"
-    return ""
+            return "short-factors", f"as with factors of {bits} bits"
+    return None

@@ -220,7 +220,7 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
     batch = 2
     if issubclass(kind, spec.StochasticPool):
         regimes = ("positive", "faint")
-    elif issubclass(kind, bounds.SELECTIONS):  # the extreme value at either end, or in no padding
+    elif kind.exact:  # the extreme value at either end, or in no padding
         regimes = ("rising", "falling", "negative")
         batch = 3
     pairs = (

@@ -61,6 +61,7 @@ class Answer:
         except Failure as failure:
             if law:
                 failure.effect, failure.message = "law", f"{law}: {failure.message}"
+                failure.reason = "relation-broken"
             failure.layers = failure.layers or self.layers
             failure.arrays = failure.arrays or {"x": self.x, **self.weights}
             raise
@@ -104,7 +105,7 @@ def holds(law: str, value: Array, actual: Answer) -> None:
         Failure: the law is broken.
     """
     with actual.shown(law):
-        if isinstance(actual.layers[-1], bounds.SELECTIONS) and not actual.error.any():
+        if actual.layers[-1].exact and not actual.error.any():
             judge.equal(actual.y, value)
         else:
             allowed = bounds.Bound(value.astype(np.float64), actual.error, actual.judged)

@@ -20,7 +20,7 @@ from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
-from cnnformance.reference import bounds, fast, forward, model_shapes
+from cnnformance.reference import bounds, carried, fast, forward, model_shapes, terms
 from cnnformance.spec import layers as spec
 
 
@@ -57,7 +57,7 @@ def drawn_weights(
     def draw(shape: spec.Shape, layer: spec.Layer) -> Array:
         if integer:
             return rng.integers(-2, 3, shape).astype(np.float32)
-        fan_in = bounds.terms(layer, np.empty(0))
+        fan_in = terms(layer, ())
         return (rng.standard_normal(shape) / math.sqrt(fan_in)).astype(np.float32)
 
     return [
@@ -172,8 +172,8 @@ def bound(
         largest = _rounded_up(np.abs(value) + error, x.dtype.name)
         own, judged_here = _own(layer, held, largest, others=others)
         value = np.asarray(forward(layer, value, held), dtype=np.float64)
-        carried = _carried(layer, held, error) if error.any() else np.zeros(value.shape)
-        error = carried + own
+        moved = carried(layer, held, error) if error.any() else np.zeros(value.shape)
+        error = moved + own
         judged = judged and judged_here
     return bounds.Bound(value, error, np.full(value.shape, judged))
 
@@ -194,27 +194,16 @@ def _own(
     layer: spec.Layer, weights: Weights, x: Array, *, others: bool
 ) -> tuple[Array | float, bool]:
     """Bound a layer's own rounding for every input whose absolute values do not exceed ``x``."""
-    if isinstance(layer, bounds.SELECTIONS):
+    if layer.exact:
         return 0.0, True
     absolute = _absolute(weights)
     found = bounds.bound(layer, x, absolute)
     # An input below its bound may be subnormal where the bound is not, and count as zero.
     heaviest = max((float(array.max(initial=0.0)) for array in absolute.values()), default=1.0)
-    error = found.error + bounds.terms(layer, x) * bounds.format_of(x.dtype.name).tiny * heaviest
+    error = found.error + terms(layer, x.shape) * bounds.format_of(x.dtype.name).tiny * heaviest
     if others:
         error = error + fast.normwise(layer, x, absolute)
     return error, bool(found.judged.all())
-
-
-def _carried(layer: spec.Layer, weights: Weights, error: Array) -> Array:
-    """Bound the change of a layer's exact output when its input changes by ``error``."""
-    match layer:
-        case spec.StochasticPool():
-            raise TypeError(f"{layer}: no rule carries an error through it")
-        case spec.MinPool():
-            return forward(spec.MaxPool(**vars(layer)), error)
-    linear = {n: np.zeros_like(w) if n == "bias" else w for n, w in _absolute(weights).items()}
-    return np.asarray(forward(layer, error, linear), dtype=np.float64)
 
 
 def judged(  # noqa: PLR0917 - what was asked, and what came of it

@@ -19,7 +19,7 @@ from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import FLOATS, INTEGERS, law
 from cnnformance.conformance.models import given
-from cnnformance.reference import bounds, forward
+from cnnformance.reference import forward
 from cnnformance.spec import layers as spec
 
 MEANS = (spec.AveragePool, spec.GlobalAveragePool, spec.AdaptiveAveragePool, spec.LpPool)
@@ -56,7 +56,7 @@ def _case(plain: Case, dtype: str) -> Case:
     if dtype in FLOATS:
         regimes = ("positive",) if isinstance(plain.layer, spec.StochasticPool) else plain.regimes
         return plain.with_(dtype=dtype, regimes=regimes)
-    if isinstance(plain.layer, bounds.SELECTIONS) and dtype != "bool":
+    if plain.layer.exact and dtype != "bool":
         return plain.with_(dtype=dtype)
     rng = np.random.default_rng(1)
     most = 1 if dtype == "bool" or plain.layer.has_weights else 3
@@ -69,7 +69,7 @@ def _case(plain: Case, dtype: str) -> Case:
 
 def _exact(case: Case) -> Array:
     """Return what the layer gives in exact arithmetic, in float64; a selection's own dtype."""
-    selects = isinstance(case.layer, bounds.SELECTIONS)
+    selects = case.layer.exact
     wide = np.int8 if selects and case.dtype == "bool" else None if selects else np.float64
     arrays = {n: a.astype(wide or a.dtype) for n, a in {"x": case.x, **case.weights}.items()}
     return np.asarray(forward(case.layer, arrays.pop("x"), arrays))
@@ -84,7 +84,7 @@ def _answered(case: Case, y: Array) -> str:
     if case.dtype in FLOATS:
         judge.output(case, y.astype(case.x.dtype))
         return f"answered{promoted}"
-    if y.dtype.name in FLOATS and not isinstance(case.layer, bounds.SELECTIONS):
+    if y.dtype.name in FLOATS and not case.layer.exact:
         arrays = {n: w.astype(y.dtype) for n, w in case.weights.items()}
         judge.output(given(case.layer, case.x.astype(y.dtype), **arrays), y)
         return f"answered{promoted}"
@@ -126,6 +126,7 @@ def _forced(ask: Ask, case: Case) -> str:
         return _answered(case, result.y)
     except Failure as failure:
         failure.message = f"{case.dtype} is declined, and answered: {failure.message}"
+        failure.reason = "declined-dtype-answered"
         raise
 
 

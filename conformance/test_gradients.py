@@ -59,7 +59,7 @@ def distinct(case: Case) -> Array:
 
 def _few_enough(case: Case) -> bool:
     """Whether a format has enough integers to tell all cells of a selection apart."""
-    selects = isinstance(case.layer, bounds.SELECTIONS)
+    selects = case.layer.exact
     return not selects or int(np.prod(case.shape)) < 2 ** bounds.format_of(case.dtype).bits
 
 
@@ -104,13 +104,13 @@ def repeated(ask: Ask, case: Case) -> None:
         if not np.array_equal(found, again[name], equal_nan=True):
             said = f"an equal backward pass gave another gradient for {name}"
             broken = _broken(said, case.layer, x, upstream, **case.weights)
-            raise dataclasses.replace(broken, effect="impure")
+            raise dataclasses.replace(broken, effect="impure", reason="operand-changed")
 
 
 def _broken(said: str, layer: spec.Layer, x: Array, upstream: Array, **weights: Array) -> Failure:
-    """Return the failure of a law of the backward pass."""
+    """Return the failure of a law of the backward pass, in the gradient for the input."""
     arrays = {"x": x, **weights, "upstream": upstream}
-    return Failure("law", said, arrays=arrays, layers=(layer,), call="gradients")
+    return Failure("law", said, arrays=arrays, layers=(layer,), call="gradients", operand="input")
 
 
 gradient = law(
@@ -187,7 +187,7 @@ def _input(case: Case) -> Array:
     """
     if isinstance(case.layer, spec.ReLU):
         return np.where(case.x == 0, np.ones((), case.x.dtype), case.x)
-    if not isinstance(case.layer, (*bounds.SELECTIONS, spec.LpPool, spec.StochasticPool)):
+    if case.layer.linear:
         return case.x
     x = distinct(case)
     if isinstance(case.layer, spec.StochasticPool):
@@ -223,7 +223,9 @@ def test_gradient_mass(ask: Ask, kind: type[spec.Layer]) -> None:
         most = float(allowed.error.sum()) + bounds.growth(found.size + upstream.size, 2**-53) * mass
         if not abs(total - mass) <= most:
             said = f"the gradients sum to {total!r}, the upstream gradient to {mass!r}"
-            raise _broken(said, case.layer, x, upstream)
+            broken = _broken(said, case.layer, x, upstream)
+            claim = f"abs({{result}}.astype(float).sum() - {mass!r}) <= {most!r}"
+            raise dataclasses.replace(broken, reason="mass-not-conserved", claim=claim)
 
     count = max(6, ask.profile.examples // 6)
     ask.explore(cases(kind), question, count)
@@ -267,12 +269,20 @@ def test_gradient_at_ties(ask: Ask, kind: type[spec.Layer]) -> None:
             slack = 1 + bounds.growth(chosen.shape[-2] + 2, bounds.format_of(case.dtype).unit)
             mass, total = float(upstream.astype(np.float64).sum()), float(found.sum())
             kept = not whole or abs(total - mass) <= mass * (slack - 1)
-            if not ((found >= 0) & (found <= most * slack)).all() or not kept:
+            inside = (found >= 0) & (found <= most * slack)
+            if not inside.all() or not kept:
                 said = (
                     "at ties the gradient is no convex combination over the maximal cells: "
                     f"it sums to {total!r}, upstream {mass!r}"
                 )
-                raise _broken(said, case.layer, x, upstream)
+                broken = _broken(said, case.layer, x, upstream)
+                claim = f"abs({{result}}.astype(float).sum() - {mass!r}) <= {mass * (slack - 1)!r}"
+                index = tuple(int(i) for i in np.argwhere(~inside)[0]) if kept else None
+                if index:
+                    claim = f"0 <= {{value}} <= {float(most[index] * slack)!r}"
+                raise dataclasses.replace(
+                    broken, reason="gradient-at-ties", index=index, claim=claim
+                )
 
     def shared(case: Case) -> None:
         """Name how one whole window of equal values shares its gradient."""
@@ -304,7 +314,9 @@ def test_gradient_at_zero(ask: Ask, kind: type[spec.Layer]) -> None:
         inside = (values >= 0) & (values <= 1) | (norm & np.isnan(values))
         if len(values) > 1 or not inside.all():
             said = f"the gradient at zero is {values.tolist()}"
-            raise dataclasses.replace(_broken(said, case.layer, x, upstream), effect="trait")
+            broken = _broken(said, case.layer, x, upstream)
+            claim = "np.unique(np.nan_to_num({result})).size == 1 and 0 <= {result}.max() <= 1"
+            raise dataclasses.replace(broken, effect="trait", reason="not-consistent", claim=claim)
 
     shapes = ((1, 4, 3), (1, 4, 2, 3), (1, 2, 4, 2, 3))
     fields = [{"window": (2,) * (len(shape) - 2)} if norm else {} for shape in shapes]

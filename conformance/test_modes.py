@@ -14,10 +14,10 @@ from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
-from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.judge import Call, Failure, Other
 from cnnformance.conformance.kinds import law, one_window
 from cnnformance.conformance.models import Given
-from cnnformance.reference import bounds, output_shape
+from cnnformance.reference import output_shape
 from cnnformance.spec import layers as spec
 
 
@@ -65,7 +65,7 @@ def _probes(kind: type[spec.Layer]) -> Iterator[Probe]:
         spoilt = np.tile([1.0, 3.0, 2.0], (3, 1))
         spoilt[np.arange(3), np.arange(3)] = np.nan
         among, alone = spoilt.reshape(3, *shape), np.full((1, *shape), np.nan)
-        selects = isinstance(layer, bounds.SELECTIONS)
+        selects = layer.exact
         for backward in (False, True) if selects else (False,):
             yield _probe(layer, among, "NaN among numbers", backward=backward)
             yield _probe(layer, alone, "NaN alone", backward=backward)
@@ -107,12 +107,22 @@ def test_modes_agree(ask: Ask, plain: Subject, kind: type[spec.Layer]) -> None:
         if own != usual:
             what = f"{case.choice}{', the gradient' if case.backward else ''}"
             said = f"{what}: {own}; and {usual} as {plain.name}"
+            arrays = {"x": case.x, **case.weights}
+            if case.backward:
+                arrays["upstream"] = np.ones(output_shape(case.layer, case.x.shape), case.x.dtype)
+            called: Call = "gradients" if case.backward else "forward"
             raise Failure(
                 "trait",
                 said,
                 expected=usual,
                 actual=own,
-                call="gradients" if case.backward else "forward",
+                layers=(case.layer,),
+                arrays=arrays,
+                call=called,
+                operand="input" if case.backward else "",
+                reason="modes-disagree",
+                other=Other((case.layer,), arrays, called, subject=plain),
+                claim="np.array_equal({result}, {other}, equal_nan=True)",
             )
 
     ask.sweep(_probes(kind), question)

@@ -41,6 +41,7 @@ def test_half_accumulation(ask: Ask, kind: type[spec.Layer]) -> None:
                 judge.within(y, allowed, x.dtype)
             except judge.Failure as failure:
                 failure.message = f"the mean of equal values {value}: {failure.message}"
+                failure.reason = "mean-of-equal-values"
                 failure.arrays, failure.layers = {"x": x}, (case.layer,)
                 raise
             grade = judge.graded(analysis, y)

@@ -11,7 +11,6 @@ from cnnformance.conformance.cases import Case
 from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype
 from cnnformance.conformance.large import large
 from cnnformance.conformance.test_output import FORMULAS
-from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
 
 _SMALL = (*range(1, 20), 23, 31, 32, 33, 37, 47, 61, 63, 64, 65, 97, 127, 128, 129)
@@ -128,7 +127,7 @@ def sized(kind: type[spec.Layer], largest: int) -> Iterator[Case]:
     In other ranks and in groups they climb a shorter one, of a single size where the first is short
     too: it is past 128, and leaves a rest over of any vector or block.
     """
-    regimes: tuple[str, ...] = _ENDS if issubclass(kind, bounds.SELECTIONS) else _SUMS
+    regimes: tuple[str, ...] = _ENDS if kind.exact else _SUMS
     if issubclass(kind, spec.StochasticPool):  # composed everywhere, one call per cell
         regimes, largest = ("positive", "rising"), min(largest, 256)
     elif issubclass(kind, spec.ReLU | spec.Flatten):

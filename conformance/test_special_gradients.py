@@ -21,6 +21,7 @@ from cnnformance.conformance.test_gradients import differentiated, distinct, sho
 from cnnformance.conformance.test_special_values import Choices, whole_windows
 from cnnformance.reference import bounds, gradients, maximal, output_shape, scatter, windows
 from cnnformance.reference.windows import Located
+from cnnformance.reports.reasons import Reason
 from cnnformance.spec import layers as spec
 
 
@@ -100,20 +101,38 @@ def test_special_upstream(ask: Ask, kind: type[spec.Layer]) -> None:
                     wrong |= ~_reads(case, place) & ~np.isfinite(found[name].astype(np.float64))
                 with shown(case.layer, x, upstream, **case.weights):
                     said = f"upstream {special} at {place}: the gradient for {name}"
-                    _none(wrong, said, found[name])
+                    _none(wrong, said, found[name], operand=name)
 
     seeds = (0,) if ask.profile.name == "quick" else (0, 3)
     numbered = itertools.product(enumerate(_cases(ask, kind)), seeds)
     ask.sweep((case.with_(seed=1 + 7 * n + seed) for (n, case), seed in numbered), question)
 
 
-def _none(wrong: Array, why: str, found: Array) -> None:
-    """Require no element of a gradient to be wrong."""
+def _none(
+    wrong: Array,
+    why: str,
+    found: Array,
+    reason: Reason = "not-finite",
+    *,
+    operand: str = "input",
+    claim: str = "",
+) -> None:
+    """Require no element of the gradient for an operand to be wrong."""
     if wrong.any():
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         value = judge.text(found[index])
         many = f"{int(wrong.sum())} of {wrong.size} elements are wrong"
-        raise Failure("special", f"{why} at {index} is {value}; {many}", index=index, actual=value)
+        said = f"{why} at {index} is {value}; {many}"
+        kind = "isfinite" if np.isfinite(found[index]) else "isinf" if value[-1] == "f" else "isnan"
+        raise Failure(
+            "special",
+            said,
+            index=index,
+            actual=value,
+            reason=reason,
+            operand=operand,
+            claim=claim or f"not np.{kind}({{value}})",
+        )
 
 
 def _shares(case: Case, upstream: Array, mask: Array | float) -> tuple[Array, float]:
@@ -158,6 +177,28 @@ def _wrong(case: Case, upstream: Array, found: Array) -> Array:
     return np.zeros(case.shape, np.bool_)
 
 
+def _right(case: Case, upstream: Array, wrong: Array) -> str:
+    """Return what is true of the gradient for maps of one value where it is wrong first."""
+    if not wrong.any():
+        return ""
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    arrives = upstream.astype(np.float64).sum(tuple(range(1, upstream.ndim - 1)))
+    match case.layer:
+        case spec.AveragePool() | spec.GlobalAveragePool() | spec.AdaptiveAveragePool():
+            value = gradients(case.layer, np.zeros(case.shape), {}, upstream)["input"][index]
+            allowed = value * _shares(case, upstream, 0)[1]
+            return f"abs(float({{value}}) - {float(value)!r}) <= {float(allowed)!r}"
+        case spec.MaxPool() | spec.MinPool() | spec.GlobalMaxPool() | spec.AdaptiveMaxPool():
+            form = bounds.format_of(case.dtype)
+            mass = arrives[index[0], index[-1]] * (1 + bounds.growth(case.x[0].size, form.unit))
+            chosen = maximal(case.layer, np.where(np.isnan(case.x), 0, case.x).astype(case.x.dtype))
+            most, rounded = _shares(case, upstream, chosen)
+            share = f"0 <= {{value}} <= {float(most[index] * (1 + rounded))!r}"
+            whole = f"{share} and {{map}}.astype(float).sum() <= {float(mass)!r}"
+            return f"np.isnan({{value}}) or {whole}" if np.isnan(case.x[index]) else whole
+    return "np.isfinite({value})"
+
+
 @law("gradient-of-one-value")
 def test_map_of_one_value(ask: Ask, kind: type[spec.Layer]) -> None:
     """Maps of infinities, of NaN, or of one number have gradients too, in padded windows as well.
@@ -176,7 +217,8 @@ def test_map_of_one_value(ask: Ask, kind: type[spec.Layer]) -> None:
         found = differentiated(ask, maps, x, upstream)["input"]
         with shown(case.layer, x, upstream, **case.weights):
             wrong = _wrong(maps, upstream, found.astype(np.float64))
-            _none(wrong, "maps of one value: the gradient", found)
+            why = "maps of one value: the gradient"
+            _none(wrong, why, found, "gradient-of-one-value", claim=_right(maps, upstream, wrong))
 
     ask.sweep(_cases(ask, kind), question)
 
@@ -188,6 +230,15 @@ def _receiver(found: Array, nan: int, largest: int) -> str:
     places = np.flatnonzero(found).tolist()
     names = {(): "lost", (nan,): "to the NaN", (largest,): "to the largest number"}
     return names.get(tuple(places), "to another cell" if len(places) == 1 else "shared")
+
+
+_RECEIVES = {
+    "NaN": "np.isnan({result}).any()",
+    "lost": "not {result}.any()",
+    "to the NaN": "{result}[np.isnan({x})].any()",
+    "to the largest number": "not {result}[np.isnan({x})].any()",
+}
+"""What is true of a gradient that went there."""
 
 
 @law("gradient-at-nan-trait")
@@ -210,7 +261,9 @@ def test_gradient_at_nan(ask: Ask, kind: type[spec.Layer]) -> None:
             for channel in range(share.shape[1]):
                 said = _receiver(share[:, channel], cell, int(best.argmax()))
                 where = f"{case.dtype} {case.shape[1:]}, NaN in cell {cell}"
-                choices.add(said, where, x[cell : cell + 1], case.layer)
+                sample, one = x[cell : cell + 1], upstream[cell : cell + 1]
+                shows = _RECEIVES.get(said, "")
+                choices.add(said, where, sample, case.layer, shows, upstream=one)
 
     for dtype in FLOATS if ask.profile.name != "quick" else ("float32",):
         every = 4 if ask.profile.name == "quick" or dtype != "float32" else 1
@@ -219,4 +272,4 @@ def test_gradient_at_nan(ask: Ask, kind: type[spec.Layer]) -> None:
             (Case(layer, (math.prod(shape[:-1]), *shape), dtype) for layer, shape in sized),
             question,
         )
-    choices.settle(ask, f"gradient of {kind.__name__} at NaN")
+    choices.settle(ask, f"gradient of {kind.__name__} at NaN", "gradient-at-nan")

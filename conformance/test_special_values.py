@@ -15,10 +15,11 @@ from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
-from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.judge import Failure, Index, Other
 from cnnformance.conformance.kinds import FLOATS, law, laws, one_window
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import bounds, fast, forward, windows
+from cnnformance.reports.reasons import Reason
 from cnnformance.spec import layers as spec
 
 Window = tuple[spec.Layer, spec.Shape]
@@ -86,28 +87,54 @@ class Choices:
 
     def __init__(self) -> None:
         """Start without any."""
-        self.seen: dict[str, tuple[str, Array, spec.Layer]] = {}
+        self.seen: dict[str, tuple[str, Other, str]] = {}
 
-    def add(self, value: str, place: str, x: Array, layer: spec.Layer) -> None:
-        """Keep a value and where it was seen, if it is new."""
-        self.seen.setdefault(value, (place, x, layer))
+    def add(  # noqa: PLR0917 - what was seen, and what shows it
+        self,
+        value: str,
+        place: str,
+        x: Array,
+        layer: spec.Layer,
+        shows: str = "",
+        index: Index | None = None,
+        upstream: Array | None = None,
+    ) -> None:
+        """Keep a value and where it was seen, if it is new.
 
-    def settle(self, ask: Ask, name: str, *, varies: bool = False) -> None:
+        ``shows`` is true of the result that shows it, at the index, in the words of a failure's
+        claim. With an ``upstream`` the result is the gradient.
+        """
+        if upstream is None:
+            call = Other((layer,), {"x": x}, index=index)
+        else:
+            call = Other((layer,), {"x": x, "upstream": upstream}, "gradients", index)
+        self.seen.setdefault(value, (place, call, shows))
+
+    def settle(
+        self, ask: Ask, name: str, reason: Reason = "not-consistent", *, varies: bool = False
+    ) -> None:
         """Record the trait; more than one value is a failure, unless it may vary."""
         if not self.seen:
             return
-        for value, (place, _, layer) in self.seen.items():
-            ask.trait(name, value, place, str(layer))
+        for value, (place, call, _) in self.seen.items():
+            ask.trait(name, value, place, str(call.layers[0]))
         if len(self.seen) > 1 and not varies:
             shown = "; ".join(f"{value} at {place}" for value, (place, _, _) in self.seen.items())
-            _, x, layer = list(self.seen.values())[-1]
+            (_, other, others), *_, (_, call, own) = self.seen.values()
+            there = others.format(result="{other}", value="{other_value}", x="{other_x}")
             raise Failure(
                 "trait",
                 f"{name} is not consistent: {shown}",
-                arrays={"x": x},
-                layers=(layer,),
+                arrays=dict(call.arrays),
+                layers=call.layers,
+                call=call.call,
+                index=call.index,
+                operand="input" if call.call == "gradients" else "",
+                other=other,
+                claim=f"not (({own}) and ({there}))" if own and others else "",
                 expected="one answer everywhere",
                 actual=shown,
+                reason=reason,
             )
 
 
@@ -136,8 +163,10 @@ def test_nan_in_selections(ask: Ask) -> None:
                     said = _said(float(y[cell]), 1.0)
                     where = f"{kind.__name__} {dtype} {shape}, NaN in cell {cell[0]}"
                     if said not in choices.seen:
-                        choices.add(said, where, _showing(ask, layer, x, cell, said), layer)
-    choices.settle(ask, "NaN in maximum and minimum")
+                        sample = _showing(ask, layer, x, cell, said)
+                        place = cell if len(sample) > 1 else (0, *cell[1:])
+                        choices.add(said, where, sample, layer, _nan_shown(said), place)
+    choices.settle(ask, "NaN in maximum and minimum", "nan-not-consistent")
 
 
 def _showing(ask: Ask, layer: spec.Layer, x: Array, cell: tuple[int, ...], said: str) -> Array:
@@ -155,6 +184,11 @@ def _said(value: float, others: float) -> str:
     if np.isnan(value):
         return "NaN propagates"
     return "NaN is ignored" if value == others else f"NaN gives {value}"
+
+
+def _nan_shown(said: str) -> str:
+    """Return what is true of the value of a window with a NaN that shows this."""
+    return f"np.isnan({{value}}) == {said == 'NaN propagates'}"
 
 
 @pytest.mark.clauses("pool.max.nan")
@@ -178,12 +212,14 @@ def test_nan_in_windows(ask: Ask) -> None:
             place = tuple(index)
             said = _said(float(flat[place]), float(others[place]))
             shown = f"{case.layer} on {case.dtype} {case.shape}"
-            choices.add(said, shown, case.x, case.layer)
+            at = np.unravel_index(np.ravel_multi_index(place, others.shape), y.shape)
+            cell = tuple(int(i) for i in at)
+            choices.add(said, shown, case.x, case.layer, _nan_shown(said), cell)
 
     for kind in _selection_kinds("nan-trait-consistent"):
         drawn = cases(kind, plain=False, regimes=("nan",))
         ask.explore(drawn, question, max(6, ask.profile.examples // 5))
-    choices.settle(ask, "NaN in a window")
+    choices.settle(ask, "NaN in a window", "nan-not-consistent")
 
 
 @pytest.mark.clauses("pool.max.nan")
@@ -201,14 +237,15 @@ def test_windows_of_nan_alone(ask: Ask) -> None:
             raise Failure("special", f"NaN alone gives {judge.text(y[wrong][0])}", arrays={"x": x})
         for never in np.unique(~np.isnan(y)):
             said = "gives what never wins" if never else "is NaN"
-            choices.add(
-                said, f"{type(case.layer).__name__} {case.dtype} {case.shape}", x, case.layer
-            )
+            where = f"{type(case.layer).__name__} {case.dtype} {case.shape}"
+            shows = f"np.isnan({{value}}) == {not never}"
+            index = tuple(int(i) for i in np.argwhere(np.isnan(y) != never)[0])
+            choices.add(said, where, x, case.layer, shows, index)
 
     for kind in _selection_kinds("nan-trait-consistent"):
         for dtype in FLOATS if ask.profile.name != "quick" else ("float32",):
             ask.sweep((case.with_(dtype=dtype) for case in _nan_alone(kind)), question)
-    choices.settle(ask, "NaN in a window alone")
+    choices.settle(ask, "NaN in a window alone", "nan-not-consistent")
 
 
 def _nan_alone(kind: type[spec.Layer]) -> Iterator[Case]:
@@ -244,8 +281,10 @@ def _subnormals_in_selections(ask: Ask, dtype: str) -> None:
                 break
             ask.examples += 1
             said = "flushed" if (y == 0).all() else "kept" if (y == x.flat[0]).all() else "mixed"
-            choices.add(said, f"{kind.__name__} {shape}", x, layer)
-    choices.settle(ask, f"subnormals in maximum and minimum of {dtype}")
+            shows = {"flushed": "not {result}.any()", "kept": "{result}.all()"}.get(said, "")
+            choices.add(said, f"{kind.__name__} {shape}", x, layer, shows)
+    name = f"subnormals in maximum and minimum of {dtype}"
+    choices.settle(ask, name, "subnormals-not-consistent")
 
 
 @pytest.mark.clauses("relu.nan")
@@ -271,7 +310,7 @@ def test_nan_in_relu(ask: Ask) -> None:
                     raise Failure("special", f"ReLU makes {value} of a NaN", arrays={"x": x},
                                   layers=(spec.ReLU(),))  # fmt: skip
                 choices.add(said, f"{dtype}, size {size}, position {tuple(place)}", x, spec.ReLU())
-    choices.settle(ask, "NaN in ReLU")
+    choices.settle(ask, "NaN in ReLU", "nan-not-consistent")
 
 
 @law("signed-zero-trait")
@@ -297,7 +336,8 @@ def test_signed_zero(ask: Ask, kind: type[spec.Layer]) -> None:
                               layers=(layer,))  # fmt: skip
             for sign in np.unique(np.signbit(y.astype(np.float64))):
                 said = "-0.0 stays -0.0" if sign else "-0.0 becomes +0.0"
-                choices.add(said, f"{dtype} {shape}", x, layer)
+                shows = f"np.signbit({{result}}).any() == {bool(sign)}"
+                choices.add(said, f"{dtype} {shape}", x, layer, shows)
     choices.settle(ask, f"sign of zero in {kind.__name__}", varies=issubclass(kind, spec.ReLU))
 
 
@@ -311,8 +351,8 @@ def test_subnormals(ask: Ask, kind: type[spec.Layer]) -> None:
             tiny = bounds.format_of(case.dtype).tiny
             x = (case.x.astype(np.float64) * tiny / 1024).astype(case.x.dtype)
             y = ask.run(case.layer, x, case.weights).astype(np.float64)
-            allowed = bounds.bound(case.layer, x, case.weights) if not isinstance(
-                case.layer, bounds.SELECTIONS) else None  # fmt: skip
+            exactly = case.layer.exact
+            allowed = None if exactly else bounds.bound(case.layer, x, case.weights)
             exact = np.asarray(forward(case.layer, x, case.weights)).astype(np.float64)
             off = np.abs(y - exact)
             limit = np.full(off.shape, tiny) if allowed is None else allowed.error + tiny

@@ -21,9 +21,10 @@ from cnnformance.conformance.kinds import HALVES, by_kind_and_dtype, laws
 from cnnformance.conformance.test_gradients import differentiated, shown
 from cnnformance.conformance.test_output import FORMULAS
 from cnnformance.reference import bounds, output_shape
+from cnnformance.reference.terms import divides_exactly
 from cnnformance.spec import layers as spec
 
-SUMS = {kind: ids for kind, ids in FORMULAS.items() if kind not in bounds.SELECTIONS}
+SUMS = {kind: ids for kind, ids in FORMULAS.items() if not kind.exact}
 MEANS = (spec.AveragePool, spec.GlobalAveragePool, spec.AdaptiveAveragePool)
 FEW, MANY = (8, 72, 320, 2304), (2, 8, 24, 72, 130, 320, 1032, 2304, 4104)
 """Numbers of terms: below and past those at which halves stop counting, and between blocks."""
@@ -95,7 +96,7 @@ def samples(layer: spec.Layer, shape: spec.Shape, dtype: str) -> int:
     limit: int = 2 ** bounds.format_of(dtype).bits
     if layer.has_weights:
         most = limit // 6
-    elif bounds.divides_exactly(layer, (1, *shape)):
+    elif divides_exactly(layer, (1, *shape)):
         most = limit // 3
     elif isinstance(layer, spec.StochasticPool):
         most = 2

@@ -15,12 +15,14 @@ from cnnformance.reference import (
     min_pool,
     relu,
 )
+from cnnformance.reference.carried import carried
 from cnnformance.reference.counts import parameter_count
 from cnnformance.reference.forward import Weights, forward, forward_model
 from cnnformance.reference.gradients import Gradients, gradients
 from cnnformance.reference.selection import maximal
 from cnnformance.reference.shapes import model_shapes, output_shape
 from cnnformance.reference.stochastic_pool import candidates
+from cnnformance.reference.terms import terms
 from cnnformance.reference.windows import Array, ShapeError, scatter, windows
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "adaptive_pool",
     "average_pool",
     "candidates",
+    "carried",
     "conv",
     "dense",
     "flatten",
@@ -48,5 +51,6 @@ __all__ = [
     "parameter_count",
     "relu",
     "scatter",
+    "terms",
     "windows",
 ]

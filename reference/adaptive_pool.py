@@ -6,8 +6,16 @@ from cnnformance.reference.average_pool import mean, mean_gradient
 from cnnformance.reference.forward import compute
 from cnnformance.reference.gradients import Gradients, differentiate
 from cnnformance.reference.selection import largest, selection_gradient
+from cnnformance.reference.terms import cells, divides_exactly, power_of_two
 from cnnformance.reference.windows import Array
-from cnnformance.spec.layers import AdaptiveAveragePool, AdaptiveMaxPool
+from cnnformance.spec.layers import AdaptiveAveragePool, AdaptiveMaxPool, Shape
+
+
+@divides_exactly.register
+def divides_adaptive_exactly(layer: AdaptiveAveragePool, shape: Shape) -> bool:
+    """Whether all windows are alike, of a power of two of cells."""
+    alike = all(n % m == 0 for n, m in zip(shape[1:-1], layer.output, strict=True))
+    return alike and power_of_two(cells(layer, shape))
 
 
 @compute.register

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import reduce
 
 import numpy as np
 
 from cnnformance.reference.forward import compute
 from cnnformance.reference.gradients import Gradients, differentiate
+from cnnformance.reference.terms import divides_exactly, power_of_two
 from cnnformance.reference.windows import (
     Array,
     Located,
@@ -74,6 +76,13 @@ def mean_gradient(layer: Located, x: Array, upstream: Array) -> Gradients:
     share = upstream / divisors(layer, sizes)[..., None]
     shape = (*share.shape[:-1], cells, share.shape[-1])
     return {"input": scatter(layer, x.shape, np.broadcast_to(share[..., None, :], shape))}
+
+
+@divides_exactly.register
+def divides_average_exactly(layer: AveragePool, _shape: Shape) -> bool:
+    """Whether every window counts as many cells, a power of two."""
+    whole = layer.count_include_pad or layer.unpadded
+    return whole and not layer.ceil_mode and power_of_two(math.prod(layer.window))
 
 
 @compute.register

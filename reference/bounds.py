@@ -13,31 +13,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial, singledispatch
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from cnnformance.reference.forward import Weights, forward
-from cnnformance.reference.windows import Array, over_windows, windows
+from cnnformance.reference.terms import cells, divides_exactly, terms
+from cnnformance.reference.windows import Array, over_windows
 from cnnformance.spec import layers as spec
 
 HALVES = ("float16", "bfloat16")
-SELECTIONS = (
-    spec.MaxPool,
-    spec.MinPool,
-    spec.GlobalMaxPool,
-    spec.AdaptiveMaxPool,
-    spec.ReLU,
-    spec.Flatten,
-)
-"""The layers whose results are elements of their input: bitwise equality, no bound."""
-
 MOST_GROWTH = 0.25
 """The growth of a half-precision sum past which its bound excuses too much to be evidence."""
 
-_DOUBLE = 2.0**-53
+DOUBLE = 2.0**-53
 """The unit of the oracle, which sums in float64 and is off as any other sum may be."""
 
 
@@ -76,56 +67,6 @@ def pairwise(terms: int) -> int:
     The depth of the tree, the product, and up to three for a divisor, as of any mean.
     """
     return (max(terms, 2) - 1).bit_length() + 4
-
-
-def divides_exactly(layer: spec.Layer, shape: spec.Shape) -> bool:
-    """Whether a layer has no divisor, or one power of two for all windows: it rounds nothing."""
-    match layer:
-        case spec.AveragePool():
-            whole = layer.count_include_pad or layer.unpadded
-            return whole and not layer.ceil_mode and _power_of_two(math.prod(layer.window))
-        case spec.GlobalAveragePool():
-            return _power_of_two(math.prod(shape[1:-1]))
-        case spec.AdaptiveAveragePool():
-            sizes = list(zip(shape[1:-1], layer.output, strict=True))
-            return all(n % m == 0 for n, m in sizes) and _power_of_two(
-                math.prod(n // m for n, m in sizes)
-            )
-        case spec.Conv() | spec.Dense():
-            return True
-    return False
-
-
-def _power_of_two(number: int) -> bool:
-    return number > 0 and number & (number - 1) == 0
-
-
-def cells(layer: spec.Layer, shape: spec.Shape) -> int:
-    """Return how many cells the largest window of a pooling layer has."""
-    match layer:
-        case spec.AdaptiveAveragePool():
-            sizes = zip(shape[1:-1], layer.output, strict=True)
-            return math.prod(n // m if n % m == 0 else -(-n // m) + 1 for n, m in sizes)
-        case spec.GlobalAveragePool():
-            return math.prod(shape[1:-1])
-        case spec.Windowed():
-            return math.prod(layer.window)
-    raise TypeError(f"{type(layer).__name__} has no window")
-
-
-def terms(layer: spec.Layer, x: Array) -> int:
-    """Return how many terms an output element has: products and the bias, or cells.
-
-    Raises:
-        TypeError: the layer is no sum.
-    """
-    match layer:
-        case spec.Conv():
-            products = math.prod(layer.window) * (layer.in_channels // layer.groups)
-            return int(products) + layer.bias
-        case spec.Dense():
-            return int(layer.in_features) + layer.bias
-    return cells(layer, x.shape)
 
 
 @dataclass(frozen=True)
@@ -179,6 +120,8 @@ def _all_nonzero(layer: spec.Layer, shape: spec.Shape) -> Array:
 def _counted(layer: Any, ones: Array, weights: Weights) -> Array:
     if layer.has_weights:
         return np.asarray(forward(layer, ones, weights))
+    if not layer.takes_images:
+        return ones
     return over_windows(layer, ones, 0.0, lambda block: block.sum(axis=-2))
 
 
@@ -198,10 +141,10 @@ def sums(layer: spec.Layer, x: Array, weights: Weights) -> Sums:
     """Return the sums of a sum layer."""
     value = np.asarray(forward(layer, x, weights), dtype=np.float64)
     absolute = {name: np.abs(np.asarray(w, dtype=np.float64)) for name, w in weights.items()}
-    if isinstance(layer, spec.LpPool | spec.StochasticPool):
-        size = np.abs(value)  # all terms are positive
-    else:
+    if layer.linear:
         size = forward(layer, np.abs(np.asarray(x, dtype=np.float64)), absolute)
+    else:
+        size = np.abs(value)  # all terms are positive
     count = nonzero(layer, x, weights)
     return Sums(value, size, count, _whole(layer, x, weights, value.ndim))
 
@@ -213,9 +156,8 @@ def _roundings(layer: spec.Layer, shape: spec.Shape, count: Array) -> Array:
     terms: n - 1 additions and, unless the divisor is a power of two, up to four more (the divisor,
     its reciprocal, the product, and the correction of a window at the border), or two an axis.
     """
-    match layer:
-        case spec.Conv() | spec.Dense() | spec.LpPool() | spec.StochasticPool():
-            return count
+    if not layer.averages:
+        return count
     divided = 0 if divides_exactly(layer, shape) else max(4, 2 * (len(shape) - 2))
     return np.asarray(np.maximum(count - 1, 0) + divided)
 
@@ -272,19 +214,23 @@ def accumulated(
     return Accumulated(wide, pairs, own, sharp)
 
 
-def _rounded(layer: spec.Layer, x: Array, weights: Weights, found: Sums) -> Rounded:
-    """Return the error of a layer by the format of its sums, short of the last rounding."""
+@dataclass(frozen=True)
+class Operands:
+    """What a layer's sums are made of: its input and weights, and the sums themselves."""
 
-    def rounded(inner: Format, roundings: Array) -> Array:
-        match layer:
-            case spec.LpPool():
-                return _norm(layer, found, inner, roundings)
-            case spec.StochasticPool():
-                return _weighted(layer, x, found, inner, roundings)
-        error = (growth(roundings, inner.unit) + growth(roundings, _DOUBLE)) * found.size
-        return np.asarray(error + _lost(x, weights, found.count, inner))
+    x: Array
+    weights: Weights
+    sums: Sums
 
-    return rounded
+
+@singledispatch
+def rounding_error(_layer: spec.Layer, of: Operands, inner: Format, roundings: Array) -> Array:
+    """Return the error of a layer by the format of its sums, short of the last rounding.
+
+    That of a sum of products, unless another is registered for the layer's type.
+    """
+    error = (growth(roundings, inner.unit) + growth(roundings, DOUBLE)) * of.sums.size
+    return np.asarray(error + _lost(of.x, of.weights, of.sums.count, inner))
 
 
 def _lost(x: Array, weights: Weights, count: Array, inner: Format) -> Array:
@@ -300,66 +246,12 @@ def _lost(x: Array, weights: Weights, count: Array, inner: Format) -> Array:
     return lost
 
 
-def _norm(layer: spec.LpPool, found: Sums, inner: Format, roundings: Array) -> Array:
-    """Bound a p-norm: powers, their sum, and a root that divides relative errors by p.
-
-    A square root is rounded once; any other power or root is right to one unit in the last place,
-    and a root's exponent ``1 / p`` is rounded unless p is a power of two.
-    """
-    p, value = layer.p, found.value
-    relative = norm_growth(p, roundings, inner.unit, value, layer.window)
-    oracle = growth(roundings + 4 * p + 8, _DOUBLE) * (1 + _logarithm(value))
-    with np.errstate(all="ignore"):
-        power = value**p
-        flushed = (2 * roundings + math.prod(layer.window)) * inner.tiny  # their mean too
-        below = value - np.maximum(power - flushed, 0.0) ** (1 / p)
-        above = (power + 2 * roundings * inner.unit * inner.tiny) ** (1 / p) - value
-        error = value * (relative + oracle) + np.maximum(below, above)
-    return np.asarray(np.where(np.isfinite(power), error, value * (relative + oracle)))
-
-
-def _logarithm(value: Array) -> Array:
-    return np.abs(np.log(np.where(np.isfinite(value) & (value > 0), value, 1.0)))
-
-
-def norm_growth(p: int, count: Array, unit: float, value: Array, window: spec.Shape) -> Array:
-    """Return the relative error of a norm of so many cells that are not zero (section c)."""
-    powers = 0 if p == 1 else 1 if p == 2 else max(p - 1, 2)
-    by_mean = 0 if _power_of_two(math.prod(window)) else 2
-    meets = powers + np.maximum(count - 1, 0) + by_mean
-    if p == 1:
-        return np.asarray(growth(meets, unit))
-    under = growth(np.maximum(meets, p), unit) / p
-    root = growth(1 if p == 2 else 2, unit)
-    exponent = 0.0 if _power_of_two(p) else np.expm1(unit * _logarithm(value))
-    return np.asarray((1 + under) * (1 + root) * (1 + exponent) - 1)
-
-
-def _weighted(
-    layer: spec.StochasticPool, x: Array, found: Sums, inner: Format, roundings: Array
-) -> Array:
-    """Bound ``sum(x**2) / sum(x)``, also as ``sum((x / sum(x)) * x)``; all terms are positive."""
-    values, _ = windows(layer, np.asarray(x, dtype=np.float64), 0.0)
-    total = values.sum(axis=-2)
-    meets = 3 * roundings + 3
-    lost = 2 * roundings * inner.tiny
-    error = found.value * (growth(meets, inner.unit) + growth(meets, _DOUBLE))
-    share = np.divide(lost, total, out=np.zeros_like(total), where=total > 0)
-    return np.asarray(error + lost + share)
-
-
-def _largest(layer: spec.Layer, x: Array, found: Sums) -> Array:
+@singledispatch
+def largest_partial(layer: spec.Layer, of: Operands) -> Array:
     """Return the largest partial result that a plain way of computing can meet."""
-    with np.errstate(all="ignore"):
-        match layer:
-            case spec.LpPool():
-                return np.asarray(np.abs(found.value) ** layer.p)  # their mean is no larger
-            case spec.StochasticPool():
-                values, _ = windows(layer, np.asarray(x, dtype=np.float64), 0.0)
-                return np.asarray((values**2).sum(axis=-2))
-    if layer.has_weights:
-        return found.size
-    return found.size * cells(layer, x.shape)  # a mean is divided after it was summed
+    if layer.averages:  # a mean is divided after it was summed
+        return of.sums.size * cells(layer, of.x.shape)
+    return of.sums.size
 
 
 class Analysis:
@@ -371,13 +263,12 @@ class Analysis:
         with np.errstate(all="ignore"):
             self.sums = sums(layer, x, weights)
             self._roundings = _roundings(layer, x.shape, self.sums.count)
-            rounded = _rounded(layer, x, weights, self.sums)
-            count = terms(layer, x)
+            operands = Operands(x, weights, self.sums)
+            rounded = partial(rounding_error, layer, operands)
+            count = terms(layer, x.shape)
             self._by = accumulated(self.output, self.sums.value, self._roundings, count, rounded)
-            self._largest = _largest(layer, x, self.sums)
-        self._divisor = (
-            1 if layer.has_weights or not self.sums.whole.any() else cells(layer, x.shape)
-        )
+            self._largest = largest_partial(layer, operands)
+        self._divisor = cells(layer, x.shape) if layer.averages else 1
 
     def bound(self) -> Bound:
         """Return the bound that is judged (see ``bound``)."""

@@ -6,18 +6,45 @@ in one matrix product per group.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from cnnformance.reference.forward import compute
+from cnnformance.reference.gradient_bounds import reads
 from cnnformance.reference.gradients import Gradients, differentiate
+from cnnformance.reference.shapes import image_shape, output_shape
+from cnnformance.reference.terms import terms
 from cnnformance.reference.windows import (
     Array,
+    ShapeError,
     grid,
     over_windows,
     scatter_rows,
     window_blocks,
 )
-from cnnformance.spec.layers import Conv
+from cnnformance.spec.layers import Conv, Shape
+
+
+@output_shape.register
+def conv_shape(layer: Conv, input_shape: Shape) -> Shape:
+    """Return the shape with the output's channels; raises ``ShapeError`` for other inputs."""
+    shape = image_shape(layer, input_shape)
+    if shape[-1] != layer.in_channels:
+        raise ShapeError(f"{layer}: the input has {shape[-1]} channels")
+    return (*shape[:-1], layer.out_channels)
+
+
+@terms.register
+def conv_terms(layer: Conv, _shape: Shape) -> int:
+    """Return the number of products, and one for the bias."""
+    return math.prod(layer.window) * (layer.in_channels // layer.groups) + layer.bias
+
+
+@reads.register
+def conv_reads(layer: Conv, _shape: Shape) -> int:
+    """Return how many products an element of the input takes part in, at the most."""
+    return math.prod(layer.window) * (layer.out_channels // layer.groups)
 
 
 def _by_group(array: Array, groups: int) -> Array:

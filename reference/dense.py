@@ -7,9 +7,32 @@ import math
 import numpy as np
 
 from cnnformance.reference.forward import compute
+from cnnformance.reference.gradient_bounds import reads
 from cnnformance.reference.gradients import Gradients, differentiate
-from cnnformance.reference.windows import Array
-from cnnformance.spec.layers import Dense
+from cnnformance.reference.shapes import output_shape
+from cnnformance.reference.terms import terms
+from cnnformance.reference.windows import Array, ShapeError
+from cnnformance.spec.layers import Dense, Shape
+
+
+@output_shape.register
+def dense_shape(layer: Dense, input_shape: Shape) -> Shape:
+    """Return the shape with the outputs in place of the features; raises ``ShapeError``."""
+    if input_shape[-1:] != (layer.in_features,):
+        raise ShapeError(f"{layer}: the features of an input {input_shape} do not fit")
+    return (*input_shape[:-1], layer.out_features)
+
+
+@terms.register
+def dense_terms(layer: Dense, _shape: Shape) -> int:
+    """Return the number of products, and one for the bias."""
+    return layer.in_features + layer.bias
+
+
+@reads.register
+def dense_reads(layer: Dense, _shape: Shape) -> int:
+    """Return how many outputs read a feature."""
+    return layer.out_features
 
 
 @compute.register

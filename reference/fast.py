@@ -11,19 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
 
 from cnnformance.reference.bounds import (
     Format,
     accumulator,
-    cells,
     format_of,
     growth,
-    norm_growth,
     sums,
 )
 from cnnformance.reference.forward import Weights, forward
+from cnnformance.reference.lp_pool import norm_growth
+from cnnformance.reference.terms import cells
 from cnnformance.reference.windows import Array, explicit_pads, windows
 from cnnformance.spec import layers as spec
 
@@ -219,27 +220,38 @@ def _by_logarithms(layer: spec.LpPool, x: Array, inner: Format) -> Array:
     return np.asarray(relative * found.value)
 
 
-def alternatives(layer: spec.Layer, x: Array, weights: Weights) -> Iterator[tuple[str, Array]]:
+@singledispatch
+def alternatives(layer: spec.Layer, x: Array, _weights: Weights) -> Iterator[tuple[str, Array]]:
     """Yield the other algorithms of a layer: the grade, and the error beyond that of the sum.
 
     Each error broadcasts to the output's shape.
     """
-    inner = accumulator(format_of(x.dtype.name))
-    tiny = format_of(x.dtype.name).tiny
-    match layer:
-        case spec.Conv():
-            weight = weights["weight"]
-            if winograd_tiles(layer):
-                yield "Winograd", _winograd(layer, x, weight, inner)
-            if has_fourier(layer):
-                yield "Fourier", _fourier(layer, x, weight, inner) + _transformed(layer, x) * tiny
-        case spec.Dense():
-            yield "normwise", _product(layer, x, weights["weight"], inner)
-        case spec.AveragePool() | spec.GlobalAveragePool() | spec.AdaptiveAveragePool():
-            yield "running", _running_mean(layer, x, inner)
-        case spec.LpPool():
-            yield "running", _running_norm(layer, x, inner)
-            yield "logarithm", _by_logarithms(layer, x, inner)
+    if layer.averages:
+        yield "running", _running_mean(layer, x, _inner(x))
+
+
+@alternatives.register
+def _of_convolution(layer: spec.Conv, x: Array, weights: Weights) -> Iterator[tuple[str, Array]]:
+    weight, tiny = weights["weight"], format_of(x.dtype.name).tiny
+    if winograd_tiles(layer):
+        yield "Winograd", _winograd(layer, x, weight, _inner(x))
+    if has_fourier(layer):
+        yield "Fourier", _fourier(layer, x, weight, _inner(x)) + _transformed(layer, x) * tiny
+
+
+@alternatives.register
+def _of_dense(layer: spec.Dense, x: Array, weights: Weights) -> Iterator[tuple[str, Array]]:
+    yield "normwise", _product(layer, x, weights["weight"], _inner(x))
+
+
+@alternatives.register
+def _of_norm(layer: spec.LpPool, x: Array, _weights: Weights) -> Iterator[tuple[str, Array]]:
+    yield "running", _running_norm(layer, x, _inner(x))
+    yield "logarithm", _by_logarithms(layer, x, _inner(x))
+
+
+def _inner(x: Array) -> Format:
+    return accumulator(format_of(x.dtype.name))
 
 
 def normwise(layer: spec.Layer, x: Array, weights: Weights) -> Array:
@@ -311,7 +323,7 @@ def fast_gradients(
     """
     if not isinstance(layer, spec.Conv) or not exists(layer):
         return {}
-    inner = accumulator(format_of(x.dtype.name))
+    inner = _inner(x)
     spatial = tuple(range(1, x.ndim - 1))
     given, sent = _absolute(x), _absolute(upstream)
     taps = _absolute(weights["weight"]).sum(axis=tuple(range(layer.rank)))  # (in / groups, out)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 from cnnformance.reference.forward import compute
 from cnnformance.reference.gradients import Gradients, differentiate
 from cnnformance.reference.shapes import output_shape
-from cnnformance.reference.windows import Array
-from cnnformance.spec.layers import Flatten
+from cnnformance.reference.windows import Array, ShapeError
+from cnnformance.spec.layers import Flatten, Shape
+
+
+@output_shape.register
+def flatten_shape(layer: Flatten, input_shape: Shape) -> Shape:
+    """Return the shape with the last axes joined; raises ``ShapeError``: there are none."""
+    if len(input_shape) <= layer.start:
+        raise ShapeError(f"{layer}: an input {input_shape} has no axis to start from")
+    return (*input_shape[: layer.start], math.prod(input_shape[layer.start :]))
 
 
 @compute.register

@@ -7,12 +7,13 @@ cell, or for each position that used the weight (``docs/derivations.md``, sectio
 from __future__ import annotations
 
 import math
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
 
 from cnnformance.reference.bounds import (
-    SELECTIONS,
+    DOUBLE,
     Accumulated,
     Bound,
     Format,
@@ -20,12 +21,10 @@ from cnnformance.reference.bounds import (
     format_of,
     growth,
 )
-from cnnformance.reference.forward import Weights, forward
-from cnnformance.reference.gradients import gradients
+from cnnformance.reference.forward import Weights
+from cnnformance.reference.gradients import Gradients, gradients
 from cnnformance.reference.windows import Array, scatter, windows
 from cnnformance.spec import layers as spec
-
-_DOUBLE = 2.0**-53
 
 
 def _absolute(array: Array) -> Array:
@@ -38,11 +37,14 @@ def _some(array: Array) -> Array:
 
 def _counts(layer: Any, x: Array, weights: Weights, upstream: Array) -> dict[str, Array]:
     """Return how many terms of each gradient are not zero."""
-    if isinstance(layer, SELECTIONS):  # the routes do not depend on the upstream gradient
-        return gradients(layer, x, {}, _some(upstream))
+    if layer.exact:  # the routes do not depend on the upstream gradient
+        found = gradients(layer, x, {}, _some(upstream))
+        return {name: np.abs(count) for name, count in found.items()}
     if layer.has_weights:
         some = {name: _some(w) for name, w in weights.items()}
         return gradients(layer, _some(x), some, _some(upstream))
+    if not layer.takes_images:
+        return {"input": _some(upstream)}
     values, _ = windows(layer, x[:1, ..., :1], 0.0)
     cells = values.shape[-2]
     sent = _some(upstream).reshape(len(x), *values.shape[1:-2], 1, x.shape[-1])
@@ -50,74 +52,51 @@ def _counts(layer: Any, x: Array, weights: Weights, upstream: Array) -> dict[str
     return {"input": scatter(layer, x.shape, np.broadcast_to(sent, shape))}
 
 
-def _norm_factors(layer: spec.LpPool, x: Array) -> tuple[int, int]:
-    """Return the roundings of a term of a norm's gradient, and how often those of a cell count.
+@singledispatch
+def meets(layer: spec.Layer, _x: Array) -> int:
+    """Return how many roundings a term of the input's gradient can meet, but those of additions.
 
-    The cells that are not zero count, of the window that has the most.
-
-    The power of x; the sum of powers, to the exponent 1/p - 1, with the two roundings of a mean;
-    that power, the products with p, 1/p and the upstream gradient. A factor in the denominator
-    counts twice.
+    None, or of a share of a mean: divided, or times a rounded reciprocal, by axis.
     """
-    p, (some, _) = layer.p, windows(layer, _some(x), 0.0)
-    cells = int(some.sum(axis=-2).max(initial=0.0))
-    if p == 1:
-        return 2, 0
-    powers = p - 1 if p == 2 else max(p - 1, 2)
-    inside = max(p - 1, 2) if p > 2 else 1
-    denominator = 2 * math.ceil((1 - 1 / p) * (inside + cells + 1))
-    return (0 if p == 2 else powers) + denominator + 4 + 4, p
+    if not layer.averages:
+        return 0
+    rank = layer.rank if isinstance(layer, spec.Windowed) else 3
+    return max(4, 2 * rank)
 
 
 def _roundings(layer: spec.Layer, x: Array, counts: dict[str, Array]) -> dict[str, Array]:
     """Return how many roundings a term of each gradient can meet."""
     if layer.has_weights:
         return counts
-    added = np.maximum(counts["input"] - 1, 0)
-    match layer:
-        case spec.LpPool():
-            more = _norm_factors(layer, x)[0]
-        case spec.StochasticPool():
-            more = 6 * math.prod(layer.window) + 12
-        case _ if isinstance(layer, SELECTIONS):
-            more = 0
-        case _:  # a share of a mean: divided, or times a rounded reciprocal, by axis
-            rank = len(layer.window) if isinstance(layer, spec.Windowed) else 3
-            more = max(4, 2 * rank)
-    return {"input": added + more}
+    return {"input": np.maximum(counts["input"] - 1, 0) + meets(layer, x)}
+
+
+@singledispatch
+def reads(layer: spec.Layer, shape: spec.Shape) -> int:
+    """Return how many outputs of this shape read a cell of the input, at the most."""
+    if isinstance(layer, spec.Windowed):
+        return math.prod(layer.window)
+    return math.prod(shape[:-1])
 
 
 def _totals(layer: spec.Layer, upstream: Array) -> dict[str, int]:
     """Return how many terms each gradient has at the most, zeros among them."""
     positions = math.prod(upstream.shape[:-1])
-    match layer:
-        case spec.Conv():
-            reads = math.prod(layer.window) * (layer.out_channels // layer.groups)
-        case spec.Dense():
-            reads = layer.out_features
-        case spec.Windowed():
-            reads = math.prod(layer.window)
-        case _:
-            reads = positions
-    return {"input": reads, "weight": positions, "bias": positions}
+    return {"input": reads(layer, upstream.shape), "weight": positions, "bias": positions}
 
 
-def _exponents(layer: spec.Layer, x: Array) -> float:
-    """Return by how many units more a rounded exponent ``1/p - 1`` may move a norm's gradient."""
-    if not isinstance(layer, spec.LpPool) or layer.p & (layer.p - 1) == 0:
-        return 0.0
-    norms = np.asarray(forward(layer, x))
-    finite = norms[np.isfinite(norms) & (norms > 0)]
-    return (layer.p - 1) * float(np.abs(np.log(finite)).max(initial=0.0))
+@singledispatch
+def exponents(_layer: spec.Layer, _x: Array) -> float:
+    """Return by how many units more a rounded exponent may move a gradient."""
+    return 0.0
 
 
-def _parts(layer: spec.StochasticPool, x: Array, upstream: Array) -> Array:
-    """Return the gradient of the evaluation with the parts of ``(2 x - y) / sum x`` added up."""
-    values, _ = windows(layer, x, 0.0)
-    with np.errstate(all="ignore"):
-        shares = np.nan_to_num(upstream / values.sum(axis=-2), posinf=0.0, neginf=0.0)
-    parts = 2 * values + forward(layer, x)[..., None, :]
-    return scatter(layer, x.shape, parts * shares[..., None, :])
+@singledispatch
+def gradient_sizes(layer: spec.Layer, x: Array, weights: Weights, upstream: Array) -> Gradients:
+    """Return the sums of the absolute terms of each gradient."""
+    absolute = {name: _absolute(w) for name, w in weights.items()}
+    places = x if layer.exact else _absolute(x)
+    return gradients(layer, places, absolute, _absolute(upstream))
 
 
 def _all(
@@ -126,22 +105,18 @@ def _all(
     """Return each gradient's value, size, roundings, and errors by accumulator."""
     output = format_of(x.dtype.name)
     exact = gradients(layer, x, weights, upstream)
-    absolute = {name: _absolute(w) for name, w in weights.items()}
-    places = x if isinstance(layer, SELECTIONS) else _absolute(x)
-    sizes = gradients(layer, places, absolute, _absolute(upstream))
-    if isinstance(layer, spec.StochasticPool):
-        sizes = {"input": _parts(layer, places, _absolute(upstream))}
+    sizes = gradient_sizes(layer, x, weights, upstream)
     roundings = _roundings(layer, x, _counts(layer, x, weights, upstream))
-    moved = _exponents(layer, x)
+    moved = exponents(layer, x)
     totals = _totals(layer, upstream)
     found = {}
     for name, value in exact.items():
         size = np.abs(sizes[name])
 
-        def rounded(inner: Format, meets: Array, size: Array = size) -> Array:
-            grown = growth(meets, inner.unit) + growth(meets + 4, _DOUBLE)
-            grown = grown + np.expm1(moved * (inner.unit + _DOUBLE)) * (1 + grown)
-            return np.asarray(grown * size + 4 * meets * inner.tiny)
+        def rounded(inner: Format, met: Array, size: Array = size) -> Array:
+            grown = growth(met, inner.unit) + growth(met + 4, DOUBLE)
+            grown = grown + np.expm1(moved * (inner.unit + DOUBLE)) * (1 + grown)
+            return np.asarray(grown * size + 4 * met * inner.tiny)
 
         by = accumulated(output, value, roundings[name], totals[name], rounded)
         found[name] = (value, size, roundings[name], by)
@@ -172,7 +147,7 @@ def gradient_bounds(
             error = error + output.tiny
             if whole:
                 error = np.where(size <= 2.0**output.bits, 0.0, error)
-            if isinstance(layer, SELECTIONS):
+            if layer.exact:
                 error = np.where(roundings == 0, 0.0, error)
             # no partial sum of products passes their absolute sum, with a growth of less than 1
             most = size * (2 if layer.has_weights else np.maximum(roundings, 1))

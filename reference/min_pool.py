@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from cnnformance.reference.forward import compute
+from cnnformance.reference.carried import carried
+from cnnformance.reference.forward import Weights, compute, forward
 from cnnformance.reference.gradients import Gradients, differentiate
 from cnnformance.reference.selection import selection_gradient, smallest
 from cnnformance.reference.windows import Array
-from cnnformance.spec.layers import MinPool
+from cnnformance.spec.layers import MaxPool, MinPool
 
 
 @compute.register
@@ -19,3 +20,9 @@ def min_pool(layer: MinPool, x: Array) -> Array:
 def min_pool_gradients(layer: MinPool, x: Array, upstream: Array) -> Gradients:
     """Return the upstream gradient at the first minimal cell of each window."""
     return selection_gradient(layer, x, upstream)
+
+
+@carried.register
+def carried_through_a_minimum(layer: MinPool, _weights: Weights, error: Array) -> Array:
+    """Return the largest error of each window."""
+    return forward(MaxPool(**vars(layer)), error)

@@ -8,12 +8,7 @@ import numpy as np
 
 from cnnformance.reference.gradients import Gradients
 from cnnformance.reference.windows import Array, Located, over_windows, scatter, windows
-from cnnformance.spec.layers import (
-    AdaptiveMaxPool,
-    GlobalMaxPool,
-    MaxPool,
-    MinPool,
-)
+from cnnformance.spec.layers import AdaptiveMaxPool, GlobalMaxPool, MaxPool, MinPool
 
 Selection = MaxPool | MinPool | GlobalMaxPool | AdaptiveMaxPool
 
@@ -49,10 +44,9 @@ def maximal(layer: Selection, x: Array) -> Array:
     one at a tie, none in a window with NaN. Any convex combination over the true cells is a
     gradient of the selection.
     """
-    least = isinstance(layer, MinPool)
-    values, real = windows(layer, x, highest(x.dtype) if least else lowest(x.dtype))
+    values, real = windows(layer, x, highest(x.dtype) if layer.least else lowest(x.dtype))
     with np.errstate(invalid="ignore"):  # a half-precision NaN
-        peak = (values.min if least else values.max)(axis=-2, keepdims=True)
+        peak = (values.min if layer.least else values.max)(axis=-2, keepdims=True)
     mask: Array = (values == peak) & real[..., None]
     return mask
 

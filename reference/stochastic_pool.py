@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from cnnformance.reference.forward import compute
+from cnnformance.reference.bounds import (
+    DOUBLE,
+    Format,
+    Operands,
+    growth,
+    largest_partial,
+    rounding_error,
+)
+from cnnformance.reference.carried import carried
+from cnnformance.reference.forward import Weights, compute, forward
+from cnnformance.reference.gradient_bounds import gradient_sizes, meets
 from cnnformance.reference.gradients import Gradients, differentiate
 from cnnformance.reference.scaling import normalised
 from cnnformance.reference.windows import Array, over_windows, scatter, windows
@@ -61,3 +73,48 @@ def stochastic_pool_gradients(layer: StochasticPool, x: Array, upstream: Array) 
     means = (scaled * scaled).sum(axis=-2, keepdims=True) / sums
     slopes = np.where(sums == 0, 0.0, (2 * scaled - means) / sums)
     return {"input": scatter(layer, x.shape, slopes * upstream[..., None, :])}
+
+
+@rounding_error.register
+def weighted_error(layer: StochasticPool, of: Operands, inner: Format, roundings: Array) -> Array:
+    """Bound ``sum(x**2) / sum(x)``, also as ``sum((x / sum(x)) * x)``; all terms are positive."""
+    values, _ = windows(layer, np.asarray(of.x, dtype=np.float64), 0.0)
+    total = values.sum(axis=-2)
+    meets = 3 * roundings + 3
+    lost = 2 * roundings * inner.tiny
+    error = of.sums.value * (growth(meets, inner.unit) + growth(meets, DOUBLE))
+    share = np.divide(lost, total, out=np.zeros_like(total), where=total > 0)
+    return np.asarray(error + lost + share)
+
+
+@largest_partial.register
+def largest_square(layer: StochasticPool, of: Operands) -> Array:
+    """Return the sum of squares."""
+    values, _ = windows(layer, np.asarray(of.x, dtype=np.float64), 0.0)
+    with np.errstate(all="ignore"):
+        return np.asarray((values**2).sum(axis=-2))
+
+
+@meets.register
+def weighted_gradient_meets(layer: StochasticPool, _x: Array) -> int:
+    """Return the roundings of a term of ``(2 x - y) / sum(x)``, but those of additions."""
+    return 6 * math.prod(layer.window) + 12
+
+
+@gradient_sizes.register
+def weighted_gradient_sizes(
+    layer: StochasticPool, x: Array, _weights: Weights, upstream: Array
+) -> Gradients:
+    """Return the gradient of the evaluation with the parts of ``(2 x - y) / sum(x)`` added up."""
+    x, upstream = np.abs(x.astype(np.float64)), np.abs(upstream.astype(np.float64))
+    values, _ = windows(layer, x, 0.0)
+    with np.errstate(all="ignore"):
+        shares = np.nan_to_num(upstream / values.sum(axis=-2), posinf=0.0, neginf=0.0)
+    parts = 2 * values + forward(layer, x)[..., None, :]
+    return {"input": scatter(layer, x.shape, parts * shares[..., None, :])}
+
+
+@carried.register
+def carried_through_a_draw(layer: StochasticPool, _weights: Weights, _error: Array) -> Array:
+    """Raise ``TypeError``: no rule carries an error through it."""
+    raise TypeError(f"{layer}: no rule carries an error through it")

@@ -7,6 +7,7 @@ A clause is one checkable statement. Each file holds the clauses of one layer;
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import numpy as np
 
 from cnnformance.spec.formulas import Formula, FormulaError, Number, Value, number
 from cnnformance.spec.layers import (
+    FAMILIES,
     TYPES,
     Adaptive,
     Conv,
@@ -30,6 +32,7 @@ from cnnformance.spec.layers import (
     LayerError,
     Shape,
     Windowed,
+    family,
     from_json,
     weight_shapes,
 )
@@ -129,15 +132,25 @@ class FormulaClause(Clause):
 
 @dataclass(frozen=True, kw_only=True)
 class Law(Clause):
-    """A property that holds for every input, named by ``law``, of the layer types ``layers``.
+    """A property that holds for every input, named by ``law``.
 
-    ``refusals`` are the cases of a law that something is refused.
+    It is stated for layer types, or families of them (``layers.FAMILIES``); ``refusals`` are the
+    cases of a law that something is refused.
     """
 
     law: str
-    layers: tuple[str, ...]
+    of: tuple[str, ...]
     refusals: tuple[Refusal, ...] = ()
     kind: ClassVar[str] = "law"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layer types that it is stated for, of families those registered now."""
+        found = (
+            [kind.__name__ for kind in family(name)] if name in FAMILIES else [name]
+            for name in self.of
+        )
+        return tuple(itertools.chain.from_iterable(found))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -446,16 +459,16 @@ def _refusal(table: _Table) -> Refusal:
 
 
 def _law(table: _Table, common: Mapping[str, Any]) -> Law:
-    layers = table.list_of("layers", str)
-    if unknown := [name for name in layers if name not in TYPES]:
-        raise table.error("layers", f"{unknown[0]!r} is no layer type")
-    if not layers:
+    of = table.list_of("layers", str)
+    if unknown := [name for name in of if name not in TYPES and name not in FAMILIES]:
+        raise table.error("layers", f"{unknown[0]!r} is no layer type, and no family of them")
+    if not of:
         raise table.error("layers", "is empty")
     law = table.text("law")
     if not law.replace("-", "").isalnum() or law != law.lower():
         raise table.error("law", f"{law!r} is not lower-case words joined by hyphens")
     refusals = tuple(map(_refusal, table.tables("refusal", [])))
-    return Law(**common, law=law, layers=layers, refusals=refusals)
+    return Law(**common, law=law, of=of, refusals=refusals)
 
 
 def _count(table: _Table, common: Mapping[str, Any]) -> Count:

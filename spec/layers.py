@@ -8,9 +8,10 @@ of layers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 Pads = tuple[tuple[int, int], ...]
 """Explicit padding: (before, after) for each spatial axis."""
@@ -45,9 +46,34 @@ def _positives(value: object, rank: int) -> bool:
 
 @dataclass(frozen=True)
 class Layer:
-    """Base of all layers: what is common to a description of any of them."""
+    """Base of all layers: what is common to a description of any of them.
 
+    The class variables are what is general about a layer type. All that is asked of layers in
+    general follows from them, and from the base class.
+    """
+
+    exact: ClassVar[bool] = False
+    """Whether it rounds nothing, as what selects or reshapes; else its outputs are sums."""
+    compares: ClassVar[bool] = False
+    """Whether it chooses between values by comparing them."""
+    least: ClassVar[bool] = False
+    """Whether it chooses the least of its values, and not the largest."""
+    linear: ClassVar[bool] = False
+    """Whether its outputs are sums of its inputs, each times a weight or a share."""
+    averages: ClassVar[bool] = False
+    """Whether it divides a sum by the number of terms."""
+    elementwise: ClassVar[bool] = False
+    """Whether it acts on each element alone, and keeps the shape."""
+    takes_images: ClassVar[bool] = False
+    """Whether its input has spatial axes and channels."""
     has_weights: ClassVar[bool] = False
+    """Whether it learns."""
+    draws: ClassVar[bool] = False
+    """Whether its training draws at random, from values that are not negative."""
+
+    def weight_shapes(self) -> Shapes:
+        """Return the canonical shape of each weight array, by name; empty without any."""
+        return {}
 
     @classmethod
     def unchecked(cls, **fields: Any) -> Self:
@@ -63,6 +89,31 @@ class Layer:
         return dataclasses.replace(self, **changes)
 
 
+TYPES: dict[str, type[Layer]] = {}
+"""Every concrete layer type by its name: those that are registered."""
+
+Kind = TypeVar("Kind", bound=type[Layer])
+
+
+def register(kind: Kind) -> Kind:
+    """Make a layer type one of ``TYPES``, and so one that is asked."""
+    TYPES[kind.__name__] = kind
+    return kind
+
+
+@contextmanager
+def registered(*kinds: type[Layer]) -> Iterator[None]:
+    """Have these layer types among ``TYPES`` inside the context."""
+    before = dict(TYPES)
+    try:
+        for kind in kinds:
+            register(kind)
+        yield
+    finally:
+        TYPES.clear()
+        TYPES.update(before)
+
+
 @dataclass(frozen=True)
 class Windowed(Layer):
     """A layer that slides a window over the spatial axes.
@@ -75,6 +126,7 @@ class Windowed(Layer):
     stride: Shape = ()
     padding: Padding = ()
     dilation: Shape = ()
+    takes_images: ClassVar[bool] = True
 
     @property
     def rank(self) -> int:
@@ -146,16 +198,16 @@ class Pool(Windowed):
             _need(self, "padding", inside, "each side is smaller than the (dilated) window")
 
 
+@register
 @dataclass(frozen=True)
 class MaxPool(Pool):
     """The largest value of each window; padding never wins."""
 
-
-@dataclass(frozen=True)
-class MinPool(Pool):
-    """The smallest value of each window; padding never wins."""
+    exact: ClassVar[bool] = True
+    compares: ClassVar[bool] = True
 
 
+@register
 @dataclass(frozen=True)
 class AveragePool(Pool):
     """The mean of each window.
@@ -166,8 +218,21 @@ class AveragePool(Pool):
     """
 
     count_include_pad: bool = False
+    linear: ClassVar[bool] = True
+    averages: ClassVar[bool] = True
 
 
+@register
+@dataclass(frozen=True)
+class MinPool(Pool):
+    """The smallest value of each window; padding never wins."""
+
+    exact: ClassVar[bool] = True
+    compares: ClassVar[bool] = True
+    least: ClassVar[bool] = True
+
+
+@register
 @dataclass(frozen=True)
 class LpPool(Pool):
     """The p-norm of each window, ``sum(|x|**p) ** (1/p)``; padding adds nothing. L2 is ``p=2``."""
@@ -180,6 +245,7 @@ class LpPool(Pool):
         _need(self, "p", _positive(self.p), "the order of the norm is a positive integer")
 
 
+@register
 @dataclass(frozen=True)
 class StochasticPool(Windowed):
     """Stochastic pooling of non-negative activations (Zeiler & Fergus 2013).
@@ -190,6 +256,7 @@ class StochasticPool(Windowed):
     """
 
     training: bool = False
+    draws: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -197,20 +264,29 @@ class Global(Layer):
     """A pooling over all spatial axes: ``(batch, *spatial, channels)`` to ``(batch, channels)``."""
 
     rank: int = 2
+    takes_images: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse a rank other than 1, 2 or 3."""
         _need(self, "rank", self.rank in (1, 2, 3), "the number of spatial axes is 1, 2 or 3")
 
 
+@register
 @dataclass(frozen=True)
 class GlobalAveragePool(Global):
     """The mean of each feature map."""
 
+    linear: ClassVar[bool] = True
+    averages: ClassVar[bool] = True
 
+
+@register
 @dataclass(frozen=True)
 class GlobalMaxPool(Global):
     """The largest value of each feature map."""
+
+    exact: ClassVar[bool] = True
+    compares: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -222,6 +298,7 @@ class Adaptive(Layer):
     """
 
     output: Shape
+    takes_images: ClassVar[bool] = True
 
     @property
     def rank(self) -> int:
@@ -235,16 +312,25 @@ class Adaptive(Layer):
         _need(self, "output", _positives(self.output, self.rank), "sizes are positive integers")
 
 
+@register
 @dataclass(frozen=True)
 class AdaptiveAveragePool(Adaptive):
     """The mean of each adaptive window."""
 
+    linear: ClassVar[bool] = True
+    averages: ClassVar[bool] = True
 
+
+@register
 @dataclass(frozen=True)
 class AdaptiveMaxPool(Adaptive):
     """The largest value of each adaptive window."""
 
+    exact: ClassVar[bool] = True
+    compares: ClassVar[bool] = True
 
+
+@register
 @dataclass(frozen=True)
 class Conv(Windowed):
     """A convolution as CNNs use it: the kernel is not flipped (cross-correlation).
@@ -258,7 +344,14 @@ class Conv(Windowed):
     out_channels: int = 1
     groups: int = 1
     bias: bool = True
+    linear: ClassVar[bool] = True
     has_weights: ClassVar[bool] = True
+
+    def weight_shapes(self) -> Shapes:
+        """Return the shapes of ``weight`` and, if there is one, of ``bias``."""
+        inputs = self.in_channels // self.groups
+        weight = {"weight": (*self.window, inputs, self.out_channels)}
+        return weight | ({"bias": (self.out_channels,)} if self.bias else {})
 
     def _default_stride(self) -> Shape:
         return (1,) * self.rank
@@ -273,22 +366,30 @@ class Conv(Windowed):
             _need(self, field, divides, f"is not divisible by groups = {self.groups}")
 
 
+@register
 @dataclass(frozen=True)
 class ReLU(Layer):
     """``max(x, 0)``, element by element."""
 
+    exact: ClassVar[bool] = True
+    compares: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
 
+
+@register
 @dataclass(frozen=True)
 class Flatten(Layer):
     """Join all axes from ``start`` on into one, values and their native order unchanged."""
 
     start: int = 1
+    exact: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse to flatten the batch."""
         _need(self, "start", _positive(self.start), "the first joined axis is 1 or later")
 
 
+@register
 @dataclass(frozen=True)
 class Dense(Layer):
     """``y = W x + b`` on the last axis.
@@ -300,7 +401,13 @@ class Dense(Layer):
     in_features: int
     out_features: int
     bias: bool = True
+    linear: ClassVar[bool] = True
     has_weights: ClassVar[bool] = True
+
+    def weight_shapes(self) -> Shapes:
+        """Return the shapes of ``weight`` and, if there is one, of ``bias``."""
+        weight = {"weight": (self.out_features, self.in_features)}
+        return weight | ({"bias": (self.out_features,)} if self.bias else {})
 
     def __post_init__(self) -> None:
         """Refuse negative sizes; zero features or units are allowed."""
@@ -311,25 +418,22 @@ class Dense(Layer):
 
 Model = Sequence[Layer]
 
-TYPES: Mapping[str, type[Layer]] = {
-    kind.__name__: kind
-    for kind in (
-        MaxPool,
-        AveragePool,
-        MinPool,
-        LpPool,
-        StochasticPool,
-        GlobalAveragePool,
-        GlobalMaxPool,
-        AdaptiveAveragePool,
-        AdaptiveMaxPool,
-        Conv,
-        ReLU,
-        Flatten,
-        Dense,
-    )
+FAMILIES: Mapping[str, Callable[[type[Layer]], bool]] = {
+    "every layer": lambda _: True,
+    "not drawn": lambda kind: not kind.draws,
+    "without weights": lambda kind: not kind.has_weights,
+    "sums": lambda kind: not (kind.exact or kind.draws),
+    "selections of images": lambda kind: kind.compares and kind.takes_images,
+    "windowed": lambda kind: issubclass(kind, Windowed) and not kind.draws,
+    "windowed poolings": lambda kind: issubclass(kind, Windowed) and not kind.has_weights,
+    "poolings with padding": lambda kind: issubclass(kind, Pool),
 }
-"""Every concrete layer type by its name."""
+"""The families of layer types that laws are stated for, by what is general about a type."""
+
+
+def family(name: str) -> list[type[Layer]]:
+    """Return the registered layer types of a family, in order. Raises ``KeyError``: no family."""
+    return [kind for kind in TYPES.values() if FAMILIES[name](kind)]
 
 
 def takes_images(model: Model) -> bool:
@@ -337,26 +441,13 @@ def takes_images(model: Model) -> bool:
 
     The first layer says so that is not element-wise.
     """
-    first = next((layer for layer in model if not isinstance(layer, ReLU)), None)
-    return isinstance(first, Windowed | Global | Adaptive)
+    first = next((layer for layer in model if not layer.elementwise), None)
+    return first is not None and first.takes_images
 
 
 def weight_shapes(layer: Layer) -> Shapes:
     """Return the canonical shape of each weight array of a layer, by name; empty without any."""
-    match layer:
-        case Conv():
-            shapes: Shapes = {
-                "weight": (*layer.window, layer.in_channels // layer.groups, layer.out_channels)
-            }
-            outputs = layer.out_channels
-        case Dense():
-            shapes = {"weight": (layer.out_features, layer.in_features)}
-            outputs = layer.out_features
-        case _:
-            return {}
-    if layer.bias:
-        shapes["bias"] = (outputs,)
-    return shapes
+    return layer.weight_shapes()
 
 
 def _plain(value: Any) -> Any:

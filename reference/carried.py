@@ -1,0 +1,25 @@
+"""How far the error of a layer's input can move its exact output."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+import numpy as np
+
+from cnnformance.reference.forward import Weights, forward
+from cnnformance.reference.windows import Array
+from cnnformance.spec.layers import Layer
+
+
+@singledispatch
+def carried(layer: Layer, weights: Weights, error: Array) -> Array:
+    """Bound the change of a layer's exact output when its input changes by ``error``.
+
+    That is what the layer, with the absolute weights and no bias, makes of the error, unless
+    another rule is registered for its type (``docs/derivations.md``, section g).
+
+    Raises:
+        TypeError: the layer has no rule: stochastic pooling.
+    """
+    linear = {n: np.zeros_like(w) if n == "bias" else np.abs(w) for n, w in weights.items()}
+    return np.asarray(forward(layer, error, linear), dtype=np.float64)
