@@ -109,9 +109,9 @@ def _forked(run: Callable[[], None]) -> tuple[int, int]:
         try:
             run()
             status = 0
-        except SystemExit as leaving:
-            status = leaving.code if isinstance(leaving.code, int) else 0
-        except BaseException:  # noqa: BLE001 - the process ends here; its stderr says why
+        except BaseException as error:  # noqa: BLE001 - the process ends here; its stderr says why
+            code = error.code if isinstance(error, SystemExit) else 1
+            status = code & 255 if isinstance(code, int) else int(code is not None)
             traceback.print_exc()
         finally:  # an orderly end of an interpreter that holds a framework takes a second
             os._exit(status)

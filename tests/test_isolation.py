@@ -557,6 +557,28 @@ def test_standard_error_is_that_of_the_request(start: Start) -> None:
         assert len(crash.value.stderr.splitlines()) == 100
 
 
+@pytest.mark.parametrize("in_process", [False, True], ids=["worker", "in-process"])
+@pytest.mark.parametrize("mode", misbehaving.Leaves.modes)
+def test_who_leaves_crashes_and_the_next_answer_is_right(
+    mode: str, in_process: bool, start: Start
+) -> None:
+    subject = start(misbehaving.Leaves, mode, in_process=in_process)
+    for _ in range(2):
+        with pytest.raises(Crashed) as crash:
+            subject.run([POOL], [{}], IMAGE)
+        assert "Exit: " in f"{crash.value} {crash.value.stderr}"
+        assert flattens(subject)
+
+
+@pytest.mark.parametrize("in_process", [False, True], ids=["worker", "in-process"])
+@pytest.mark.parametrize("mode", misbehaving.LeavesAtStart.modes)
+def test_who_leaves_at_its_start_is_broken(mode: str, in_process: bool, start: Start) -> None:
+    subject = start(misbehaving.LeavesAtStart, mode, in_process=in_process)
+    with pytest.raises(AdapterBroke) as broke:
+        flattens(subject)
+    assert "said" in f"{broke.value} {broke.value.traceback}"
+
+
 @pytest.mark.parametrize("in_process", [False, True])
 def test_nothing_that_a_terminal_obeys_comes_through(start: Start, in_process: bool) -> None:
     subject = start(misbehaving.SpeaksToTheTerminal, in_process=in_process)

@@ -193,6 +193,35 @@ class FailsToStart(Misbehaving):
         os.abort()
 
 
+class Panics(BaseException):
+    """As of a library in Rust: no ``Exception``."""
+
+
+class Leaves(Misbehaving):
+    """Raises what ends a process."""
+
+    modes = ("exit", "generator", "far")
+
+    def harm(self, x: Array) -> Any:
+        ends = {"exit": SystemExit("said"), "generator": GeneratorExit("said")}
+        raise ends.get(self.mode) or SystemExit(2**80)  # no status of a process
+
+
+class LeavesAtStart(Misbehaving):
+    """Raises in its ``__init__``, or where it is to name its version, what is no ``Exception``."""
+
+    modes = ("exit", "generator", "panic", "version")
+
+    def __init__(self, mode: str = "", device: str = "cpu") -> None:
+        super().__init__(mode, device)
+        kinds = {"exit": SystemExit, "generator": GeneratorExit, "panic": Panics}
+        if mode in kinds:
+            raise kinds[mode]("said")
+
+    def version(self) -> str:
+        raise SystemExit("said")
+
+
 class KillsItsParent(Misbehaving):
     """Ends the process that would fork the next one, and itself."""
 
