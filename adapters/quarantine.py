@@ -31,7 +31,8 @@ class Quarantine:
     Hangs of one layer type count together, those of models as a type of their own, and each kind
     of request by itself (a script that hangs says nothing of its layer). What is barred is all
     that has the rank and the options (each field that is not as in a plain layer) which the hung
-    ones have in common; after more hangs, the whole type.
+    ones have in common; after more hangs, the whole type. The rank is the number of spatial axes:
+    a layer's own or, where it takes any, that of its input.
     """
 
     barred: dict[str, dict[Features, str]] = field(default_factory=dict)
@@ -46,16 +47,19 @@ class Quarantine:
             for features, reason in barred.items()
         }
 
-    def check(self, ask: str, layers: Sequence[Layer]) -> None:
-        """Raise ``Stopped`` for a request that is barred, or whose model holds what is."""
-        for name, features in _asked(ask, layers) if self.barred else ():
+    def check(self, ask: str, layers: Sequence[Layer], rank: int | None = None) -> None:
+        """Raise ``Stopped`` for a request that is barred, or whose model holds what is.
+
+        ``rank`` is that of the input, where there is one.
+        """
+        for name, features in _asked(ask, layers, rank) if self.barred else ():
             for common, reason in self.barred.get(name, {}).items():
                 if common <= features:
                     raise Stopped(f"{_titled(name, common)} {reason}, and is not asked any more")
 
-    def add(self, ask: str, layers: Sequence[Layer]) -> None:
-        """Count a hang."""
-        name, features = next(_asked(ask, layers))
+    def add(self, ask: str, layers: Sequence[Layer], rank: int | None = None) -> None:
+        """Count a hang, on an input of that rank."""
+        name, features = next(_asked(ask, layers, rank))
         hung = self._hung[name]
         hung.append(features)
         if len(hung) >= _MOST_HANGS:
@@ -64,25 +68,36 @@ class Quarantine:
             self.barred[name] = {Features.intersection(*hung): f"hung {_HANGS} times"}
 
 
-def _asked(ask: str, layers: Sequence[Layer]) -> Iterator[tuple[str, Features]]:
+def _asked(ask: str, layers: Sequence[Layer], rank: int | None) -> Iterator[tuple[str, Features]]:
     """Yield the name and features of a request, then those of each layer of a model."""
     kind = _CALLED.get(ask, ask)
     if len(layers) != 1:
         name = "Model" if layers else ""
         yield " of ".join(filter(None, (kind, name))), Features()
     for layer in layers:
-        yield " of ".join(filter(None, (kind, type(layer).__name__))), _features(layer)
+        options, own = _options(layer), _rank(layer)
+        rank = rank if own is None else own
+        features = options if rank is None else options | {f"rank {rank}"}
+        yield " of ".join(filter(None, (kind, type(layer).__name__))), features
+        if not (layer.takes_images or layer.elementwise):
+            rank = None
 
 
-def _features(layer: Layer) -> Features:
-    """Return the rank of a layer, and each option that is not as in a plain one."""
+def _options(layer: Layer) -> Features:
+    """Return each option of a layer that is not as in a plain one."""
     fields = {f.name: getattr(layer, f.name) for f in dataclasses.fields(layer)}
     sizes = {name: value for name, value in fields.items() if name in _SIZES}
-    plain: Any = type(layer).unchecked(**sizes)
-    options = {n for n, value in fields.items() if n not in _SIZES and value != getattr(plain, n)}
+    plain = type(layer).unchecked(**sizes)
+    return Features(
+        n for n, value in fields.items() if n not in _SIZES and value != getattr(plain, n)
+    )
+
+
+def _rank(layer: Any) -> int | None:
+    """Return how many spatial axes a layer takes; ``None``: any, or it has no meaning."""
     with contextlib.suppress(AttributeError, TypeError):  # the window may be no tuple
-        options.add(f"rank {plain.rank}")
-    return Features(options)
+        return int(layer.rank)
+    return None
 
 
 def _titled(name: str, features: Features) -> str:

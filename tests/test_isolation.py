@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from corpus import misbehaving
 
+from cnnformance.adapters import process
 from cnnformance.adapters.backend import Array, Backend, Unsupported, Weights
 from cnnformance.adapters.memory import arranged
 from cnnformance.adapters.quarantine import Quarantine
@@ -262,6 +263,24 @@ def test_a_subject_that_never_starts_is_tried_three_times(start: Start, tmp_path
     assert (tmp_path / "starts").read_text() == "..."
 
 
+def test_a_subject_that_hangs_in_every_second_start_is_given_up(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_RESTART_SECONDS", 0.5)
+    subject = start(misbehaving.HangsInEverySecondStart)
+    for _ in range(3):
+        with pytest.raises(Crashed):
+            subject.run([POOL], [{}], IMAGE)
+        with pytest.raises(AdapterBroke, match="gave no answer in 0 s while it started"):
+            flattens(subject)
+    before = Path("starts").read_text()
+    assert before == "." * 6
+    for _ in range(3):
+        with pytest.raises(AdapterBroke, match="gave no answer in 0 s while it started"):
+            flattens(subject)
+    assert Path("starts").read_text() == before
+
+
 # Time
 
 
@@ -290,6 +309,18 @@ def test_what_hangs_is_quarantined_and_all_else_is_asked(start: Start) -> None:
     assert flattens(subject)
 
 
+def test_a_hang_on_images_costs_no_question_on_vectors(start: Start) -> None:
+    subject = start(misbehaving.HangsOnImages, seconds=0.5)
+    subject.start()
+    for _ in range(3):
+        with pytest.raises(Hung):
+            subject.run([ReLU()], [{}], IMAGE)
+    with pytest.raises(Stopped, match=r"ReLU \(rank 2\) hung 3 times"):
+        subject.run([ReLU()], [{}], IMAGE)
+    for x in (IMAGE[0], IMAGE[0, 0], IMAGE[None]):
+        assert (subject.run([ReLU()], [{}], x).y == x).all()
+
+
 def test_a_script_that_hangs_says_nothing_of_its_layer(start: Start) -> None:
     subject = start(misbehaving.Sleeps, "60", seconds=0.5)
     subject.start()
@@ -305,9 +336,9 @@ class TestQuarantine:
     """Which requests are barred after which hangs."""
 
     @staticmethod
-    def barred(quarantine: Quarantine, ask: str, *layers: Layer) -> str:
+    def barred(quarantine: Quarantine, ask: str, *layers: Layer, rank: int | None = None) -> str:
         try:
-            quarantine.check(ask, layers)
+            quarantine.check(ask, layers, rank)
         except Stopped as stopped:
             return str(stopped)
         return ""
@@ -336,6 +367,27 @@ class TestQuarantine:
         assert quarantine.reasons == {"MaxPool": "hung 6 times"}
         assert self.barred(quarantine, "run", MaxPool((2, 2, 2)))
         assert not self.barred(quarantine, "run", ReLU())
+
+    def test_a_layer_of_any_rank_is_barred_on_inputs_of_the_rank_that_hung(self) -> None:
+        for layer in (ReLU(), Dense(2, 3), Flatten()):
+            quarantine = Quarantine()
+            for _ in range(3):
+                quarantine.add("run", [layer], 2)
+            name = type(layer).__name__
+            assert quarantine.reasons == {f"{name} (rank 2)": "hung 3 times"}
+            assert self.barred(quarantine, "run", layer, rank=2).startswith(f"{name} (rank 2) hung")
+            for rank in (0, 1, 3, None):
+                assert not self.barred(quarantine, "run", layer, rank=rank)
+
+    def test_the_rank_within_a_model_is_that_of_the_images_there(self) -> None:
+        quarantine = Quarantine()
+        for _ in range(3):
+            quarantine.add("run", [ReLU()], 2)
+        assert self.barred(quarantine, "run", Flatten(), ReLU(), rank=0) == ""
+        for model in ([POOL, ReLU()], [ReLU(), ReLU(), Flatten()], [ReLU(), POOL]):
+            assert self.barred(quarantine, "run", *model, rank=2).startswith("ReLU (rank 2) hung")
+        assert not self.barred(quarantine, "run", Flatten(), ReLU(), rank=2)
+        assert not self.barred(quarantine, "run", MaxPool((2,)), ReLU(), rank=1)
 
     def test_kinds_of_requests_are_apart(self) -> None:
         quarantine = Quarantine()

@@ -177,15 +177,45 @@ class HangsInThreeDimensions(Misbehaving):
         return x.copy()
 
 
+class HangsOnImages(Misbehaving):
+    """Hangs in a ReLU of images in two dimensions."""
+
+    def build(self, layer: Layer, weights: Weights) -> Any:
+        return self.harm if isinstance(layer, ReLU) else super().build(layer, weights)
+
+    def harm(self, x: Array) -> Any:
+        if x.ndim == 4:
+            time.sleep(60)
+        return x.copy()
+
+
+def starts() -> int:
+    """Count this start of a backend, and return how many there were before."""
+    with Path("starts").open("a+", encoding="utf-8") as file:
+        file.seek(0)
+        number = len(file.read())
+        file.write(".")
+    return number
+
+
+class HangsInEverySecondStart(Misbehaving):
+    """Dies in a max pooling; hangs when it is made again, and not when it is then made again."""
+
+    def __init__(self, mode: str = "", device: str = "cpu") -> None:
+        super().__init__(mode, device)
+        if starts() % 2:
+            time.sleep(60)
+
+    def harm(self, x: Array) -> Any:
+        os.abort()
+
+
 class FailsToStart(Misbehaving):
     """Dies in a max pooling; cannot be made where its plan has an x for this start."""
 
     def __init__(self, mode: str = "", device: str = "cpu") -> None:
         super().__init__(mode, device)
-        with Path("starts").open("a+", encoding="utf-8") as file:
-            file.seek(0)
-            number = len(file.read())
-            file.write(".")
+        number = starts()
         if Path("plan").read_text(encoding="utf-8")[number : number + 1] == "x":
             raise RuntimeError("not now")
 
