@@ -66,19 +66,6 @@ def winograd_tiles(layer: spec.Layer) -> tuple[Tile, ...]:
     return tuple(tile for tile in TILES if layer.window == (tile.taps, tile.taps))
 
 
-def has_fourier(layer: spec.Layer) -> bool:
-    """Whether convolving by a Fourier transform is an algorithm for the layer.
-
-    The kernel has more than one cell. Strides and dilation are taken from the whole result.
-    """
-    return isinstance(layer, spec.Conv) and math.prod(layer.window) > 1
-
-
-def exists(layer: spec.Layer) -> bool:
-    """Whether a convolution has a fast algorithm."""
-    return bool(winograd_tiles(layer)) or has_fourier(layer)
-
-
 def _absolute(array: Array) -> Array:
     return np.abs(np.asarray(array, dtype=np.float64))
 
@@ -235,8 +222,7 @@ def _of_convolution(layer: spec.Conv, x: Array, weights: Weights) -> Iterator[tu
     weight, tiny = weights["weight"], format_of(x.dtype.name).tiny
     if winograd_tiles(layer):
         yield "Winograd", _winograd(layer, x, weight, _inner(x))
-    if has_fourier(layer):
-        yield "Fourier", _fourier(layer, x, weight, _inner(x)) + _transformed(layer, x) * tiny
+    yield "Fourier", _fourier(layer, x, weight, _inner(x)) + _transformed(layer, x) * tiny
 
 
 @alternatives.register
@@ -319,9 +305,9 @@ def fast_gradients(
 
     The gradient for the input is a convolution of the upstream gradient with the kernel, and that
     for the weight one of the input with the upstream gradient, summed over the batch (section f).
-    Each broadcasts to its gradient's shape; it is empty where no such algorithm exists.
+    Each broadcasts to its gradient's shape; there is none of another layer than a convolution.
     """
-    if not isinstance(layer, spec.Conv) or not exists(layer):
+    if not isinstance(layer, spec.Conv):
         return {}
     inner = _inner(x)
     spatial = tuple(range(1, x.ndim - 1))

@@ -397,13 +397,12 @@ class KernelCellLoop(Native):
 
 
 class FFTConvolution(Honest):
-    """Convolves float32 and halves of stride 1 by a Fourier transform in float64."""
+    """Convolves by a Fourier transform in float64."""
 
     def correlate(self, layer: spec.Conv, x: Array, weight: Array) -> Array:
-        plain = layer.groups == 1 and {*layer.stride, *layer.dilation} == {1} and x.size
-        plain = plain and math.prod(layer.window) > 1
+        plain = layer.groups == 1 and set(layer.dilation) == {1} and x.size
         finite = np.isfinite(x).all() and np.isfinite(weight).all()
-        if not (plain and finite and x.dtype.itemsize <= 4):
+        if not (plain and finite):
             return super().correlate(layer, x, weight)
         axes = self.axes(layer, x.shape[1:-1])
         pads = [self.pads(layer, number, n) for number, n in enumerate(x.shape[1:-1])]
@@ -426,7 +425,7 @@ class FFTSingle(FFTConvolution, Native):
         self, layer: spec.Conv, weights: Weights, x: Array, g: Array
     ) -> dict[str, Array]:
         grads = super().conv_gradient(layer, weights, x, g)
-        plain = layer.unpadded and layer.groups == 1 and math.prod(layer.window) > 1
+        plain = layer.unpadded and layer.groups == 1
         if not (plain and {*layer.stride, *layer.dilation} == {1}) or x.dtype != np.float32:
             return grads
         if x.size:
