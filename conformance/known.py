@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -24,18 +24,18 @@ from cnnformance.conformance import otherwise
 from cnnformance.conformance.predicates import PredicateError, holds
 from cnnformance.reference import bounds
 from cnnformance.reports import records
+from cnnformance.reports.records import Divergence
 from cnnformance.spec import layers as spec
 
 if TYPE_CHECKING:
     from cnnformance.adapters.subject import Subject
     from cnnformance.conformance.judge import Failure
 
-Class = Literal["fault", "documented", "open"]
 _KEYS = {"id", "class", "layers", "effects", "when", "modes", "versions", "says", "link", "seen"}
 _NEEDED = _KEYS - {"modes", "link"}
 _LISTS = {"layers", "effects", "modes"}
 _WORDS: Mapping[str, Collection[str]] = {
-    "class": get_args(Class),
+    "class": get_args(records.Class),
     "layers": tuple(spec.TYPES),
     "effects": get_args(records.Effect),
 }
@@ -45,27 +45,6 @@ class KnownError(ValueError):
     """A malformed file of divergences; the message names file, entry and key."""
 
 
-@dataclass(frozen=True)
-class Divergence:
-    """One recorded divergence.
-
-    ``kind`` is ``fault`` (the framework is wrong), ``documented`` (it does what its own
-    documentation says) or ``open`` (a question that no authority settles). ``when`` is a
-    predicate over what ``names_of`` returns; ``versions`` are bounds such as ``>=2.13,<3``.
-    """
-
-    id: str
-    kind: Class
-    layers: tuple[str, ...]
-    effects: tuple[str, ...]
-    when: str
-    modes: tuple[str, ...]
-    versions: str
-    says: str
-    link: str
-    seen: str
-
-
 def names_of(failure: Failure) -> dict[str, Any]:
     """Return what a predicate can speak of: fields, input, and what was expected and returned.
 
@@ -73,10 +52,12 @@ def names_of(failure: Failure) -> dict[str, Any]:
     input: ``dtype``, ``shape``, ``spatial``, ``channels``, ``batch``, ``rank``, ``extent``,
     ``axes``, ``fits`` (a window fits into the padded input), ``overhangs``, ``spare`` (the word
     ``same`` would need less than no padding, so that windows leave out cells), ``memory``,
-    ``has_nan``, ``has_inf``, ``has_negative``, ``lowest``, ``largest``, ``tiny``. Of the failure:
-    ``call`` (``forward``, ``gradients``, ``parameters``, ``output_shape``), ``expected`` and
-    ``actual`` as numbers, ``ratio`` (the actual over the expected), ``message``, and whether it
-    agrees with another definition: ``as_power_mean``, ``as_whole_mean`` (see ``otherwise``).
+    ``has_nan``, ``all_nan``, ``has_inf``, ``has_negative``, ``lowest``, ``largest``, ``tiny``. Of
+    the failure: ``reason`` (a word of ``reports.reasons``), ``call`` (``forward``, ``gradients``,
+    ``parameters``, ``output_shape``), ``operand`` (whose gradient: ``input``, ``weight``,
+    ``bias``), ``expected`` and ``actual`` as numbers, ``ratio`` (the actual over the expected),
+    ``raised`` (what the framework itself said, as it refused), and whether it agrees with another
+    definition: ``as_power_mean``, ``as_whole_mean`` (see ``otherwise``).
     """
     fields = {f.name for kind in spec.TYPES.values() for f in dataclasses.fields(kind)}
     layer = failure.layers[0] if failure.layers else failure.case.layer if failure.case else None
@@ -100,6 +81,7 @@ def names_of(failure: Failure) -> dict[str, Any]:
         "axes": len(shape),
         "memory": failure.case.memory if failure.case else "contiguous",
         "has_nan": bool(np.isnan(values).any()),
+        "all_nan": bool(values.size and np.isnan(values).all()),
         "has_inf": bool(np.isinf(values).any()),
         "has_negative": bool((values < 0).any()),
         "lowest": -bounds.format_of(dtype).largest if floating else None,
@@ -110,7 +92,9 @@ def names_of(failure: Failure) -> dict[str, Any]:
         "expected": _number(failure.expected),
         "actual": _number(failure.actual),
         "ratio": _ratio(failure),
-        "message": failure.message,
+        "reason": failure.reason,
+        "operand": failure.operand,
+        "raised": failure.message if failure.reason == "raised" else "",
         "as_power_mean": False,
         "as_whole_mean": False,
     }

@@ -22,9 +22,6 @@ from cnnformance.conformance.models import given
 from cnnformance.reference import forward
 from cnnformance.spec import layers as spec
 
-MEANS = (spec.AveragePool, spec.GlobalAveragePool, spec.AdaptiveAveragePool, spec.LpPool)
-"""The layers whose results on integers need not be integers."""
-
 _ROUNDED: Mapping[str, Callable[[Array], Array]] = {
     "truncated": np.trunc,
     "floored": np.floor,
@@ -32,6 +29,11 @@ _ROUNDED: Mapping[str, Callable[[Array], Array]] = {
     "rounded to even": np.rint,
     "rounded": lambda value: np.trunc(value + np.copysign(0.5, value)),
 }
+
+
+def fractional(layer: spec.Layer) -> bool:
+    """Whether the results on integers need not be integers: those of means and norms."""
+    return layer.averages or not (layer.exact or layer.linear)
 
 
 def _few(kind: type[spec.Layer]) -> Iterator[Case]:
@@ -54,14 +56,14 @@ def _case(plain: Case, dtype: str) -> Case:
     own dtype does not hold. The sums of int64, which has no wider one, are small.
     """
     if dtype in FLOATS:
-        regimes = ("positive",) if isinstance(plain.layer, spec.StochasticPool) else plain.regimes
+        regimes = ("positive",) if plain.layer.draws else plain.regimes
         return plain.with_(dtype=dtype, regimes=regimes)
     if plain.layer.exact and dtype != "bool":
         return plain.with_(dtype=dtype)
     rng = np.random.default_rng(1)
     most = 1 if dtype == "bool" or plain.layer.has_weights else 3
     x = _whole(rng, plain.shape, dtype, most)
-    if isinstance(plain.layer, MEANS[:3]) and dtype not in ("bool", "int64"):
+    if plain.layer.averages and dtype not in ("bool", "int64"):
         x[1] = np.iinfo(dtype).max // 4 * 3
     weights = {n: _whole(rng, w, dtype, 1) for n, w in spec.weight_shapes(plain.layer).items()}
     return given(plain.layer, x, **weights)
@@ -89,7 +91,7 @@ def _answered(case: Case, y: Array) -> str:
         judge.output(given(case.layer, case.x.astype(y.dtype), **arrays), y)
         return f"answered{promoted}"
     got, value = y.astype(np.float64), exact.astype(np.float64)
-    if isinstance(case.layer, MEANS):
+    if fractional(case.layer):
         near = np.abs(got - value) < 1
         rules = [name for name, rounded in _ROUNDED.items() if (got == rounded(value)).all()]
         said = rules[0] if rules else "rounded in more than one way"
@@ -143,7 +145,7 @@ def test_declined_dtypes(ask: Ask, kind: type[spec.Layer]) -> None:
                 ask.run_any(case.layer, case.x, case.weights)
             return
         value = _forced(ask, case)
-        means = isinstance(case.layer, MEANS[:3]) and case.dtype in INTEGERS
+        means = case.layer.averages and case.dtype in INTEGERS
         if value and (value != "refused" or means):
             name = f"mean of {case.dtype}" if means else f"{case.dtype}, declined,"
             where = f"{len(case.shape)} axes"

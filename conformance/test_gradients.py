@@ -17,8 +17,9 @@ from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import law, one_window
+from cnnformance.conformance.kinds import law
 from cnnformance.conformance.large import large
 from cnnformance.conformance.memories import laid_out
 from cnnformance.conformance.strategies import cases
@@ -49,7 +50,7 @@ def distinct(case: Case) -> Array:
     rng = np.random.default_rng([case.seed, 3])
     size = int(np.prod(case.shape))
     signs = rng.choice([-1.0, 1.0], size)
-    if isinstance(case.layer, spec.LpPool | spec.StochasticPool):  # powers stay in range
+    if not (case.layer.exact or case.layer.linear):  # powers stay in range
         values = rng.uniform(1, 3, size) * signs
     else:
         values = (rng.permutation(size) + 1.0) * signs
@@ -124,7 +125,7 @@ def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
     """The gradients for input, weight and bias lie within their bounds of the reference's."""
     question = partial(_judged, ask)
     ask.sweep(designed.plain(kind), question)
-    regimes = (*REGIMES, "faint") if issubclass(kind, spec.ReLU) else REGIMES
+    regimes = (*REGIMES, "faint") if kind.elementwise else REGIMES
     ask.explore(cases(kind, regimes=regimes), question, _examples(ask))
     empty = partial(_of_none, ask)
     ask.explore(cases(kind).map(Case.emptied), empty, max(2, ask.profile.examples // 10))
@@ -185,14 +186,14 @@ def _input(case: Case) -> Array:
     Of a norm of order 2 or more, and of an evaluation, it has zeros, but no window of them alone:
     there is a kink.
     """
-    if isinstance(case.layer, spec.ReLU):
+    if case.layer.elementwise:
         return np.where(case.x == 0, np.ones((), case.x.dtype), case.x)
-    if case.layer.linear:
+    if case.layer.linear and not case.layer.exact:
         return case.x
     x = distinct(case)
-    if isinstance(case.layer, spec.StochasticPool):
+    if case.layer.draws:
         x = np.abs(x)
-    if isinstance(case.layer, spec.StochasticPool) or getattr(case.layer, "p", 1) > 1:
+    if case.layer.draws or getattr(case.layer, "p", 1) > 1:
         some = np.random.default_rng([case.seed, 5]).random(x.shape) < 0.2
         zeroed = np.where(some, np.zeros((), x.dtype), x)
         if ((forward(case.layer, zeroed) == 0) == (forward(case.layer, x) == 0)).all():
@@ -248,7 +249,7 @@ def _tied(case: Case) -> Iterator[tuple[Array, bool]]:
     yield np.ones(case.shape, dtype), True
     layer = case.layer
     alone = not isinstance(layer, spec.Pool) or (layer.unpadded and not layer.ceil_mode)
-    worst = np.inf if isinstance(layer, spec.MinPool) else -np.inf
+    worst = np.inf if layer.least else -np.inf
     yield np.full(case.shape, worst).astype(dtype), alone
     yield np.random.default_rng([case.seed, 4]).integers(0, 2, case.shape).astype(dtype), True
 
@@ -366,7 +367,7 @@ def test_adjoint(ask: Ask, kind: type[spec.Layer]) -> None:
 
 def _unbiased(case: Case) -> Case:
     """Return the case with a layer that is linear, and not affine."""
-    if isinstance(case.layer, spec.Conv | spec.Dense):
+    if case.layer.has_weights:
         return case.with_(layer=case.layer.replace(bias=False))
     return case
 

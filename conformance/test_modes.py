@@ -14,8 +14,9 @@ from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Call, Failure, Other
-from cnnformance.conformance.kinds import law, one_window
+from cnnformance.conformance.kinds import law
 from cnnformance.conformance.models import Given
 from cnnformance.reference import output_shape
 from cnnformance.spec import layers as spec
@@ -71,7 +72,7 @@ def _probes(kind: type[spec.Layer]) -> Iterator[Probe]:
             yield _probe(layer, alone, "NaN alone", backward=backward)
         if selects:
             yield _probe(layer, np.ones((1, *shape)), "equal values", backward=True)
-        if selects or isinstance(layer, spec.LpPool):
+        if selects or not layer.linear:
             yield _probe(layer, np.zeros((1, *shape)), "zeros", backward=True)
 
 

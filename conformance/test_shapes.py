@@ -11,28 +11,24 @@ from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.instances import halving
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import FLOATS, by_kind, law
+from cnnformance.conformance.kinds import FLOATS, by_kind, every, law
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.usual import usual
 from cnnformance.reference import ShapeError, output_shape
 from cnnformance.spec import layers as spec
 
-SIZES: dict[type[spec.Layer], list[str]] = {
+_STATED: dict[type[spec.Layer], list[str]] = {
     spec.MaxPool: ["pool.output-size", "pool.output-size-floor"],
     spec.MinPool: ["pool.output-size"],
     spec.AveragePool: ["pool.output-size"],
     spec.LpPool: ["pool.output-size"],
     spec.StochasticPool: ["pool.output-size"],
     spec.Conv: ["conv.valid-size", "conv.valid-size-stride"],
-    spec.GlobalAveragePool: [],
-    spec.GlobalMaxPool: [],
-    spec.AdaptiveAveragePool: [],
-    spec.AdaptiveMaxPool: [],
-    spec.ReLU: [],
-    spec.Flatten: [],
-    spec.Dense: [],
 }
+SIZES = every(_STATED)
+"""The layers, each with the clauses that say how large its output is."""
 
 
 @by_kind(SIZES, ["static-shape-agrees", "output-shape"])
@@ -106,7 +102,7 @@ def _too_small(kind: type[spec.Layer]) -> Iterator[Case]:
                     layer = kind(window=window, stride=(stride,) * rank)  # type: ignore[call-arg] # windowed
                     spatial = tuple(3 - short if i == axis else 2 for i in range(rank))
                     yield Case(layer, (1, *spatial, 1))
-    if not issubclass(kind, spec.StochasticPool):
+    if not kind.draws:
         dilated = {"window": (2, 1), "stride": (2, 1), "dilation": (3, 1)}
         yield Case(kind(**dilated), (1, 3, 2, 1))
 
@@ -215,13 +211,13 @@ def test_no_channels(ask: Ask, kind: type[spec.Layer]) -> None:
 
     sizes = ((5,), (4, 6), (4, 3, 2))
     shapes = [(2, *spatial, 0) for spatial in sizes]
-    ask.sweep([Case(_halving(kind, len(shape) - 2), shape) for shape in shapes], question)
+    ask.sweep([Case(halving(kind, len(shape) - 2), shape) for shape in shapes], question)
 
 
 def _without_cells(kind: type[spec.Layer]) -> Iterator[Case]:
     """Yield maps with one axis of no cells, for windows without padding, with it and with same."""
     for rank in (2, 1, 3):
-        layers = [_halving(kind, rank)]
+        layers = [halving(kind, rank)]
         if issubclass(kind, spec.Pool | spec.Conv):
             pair = (2,) * rank
             layers += [kind(pair, (1,) * rank, ((1, 1),) * rank), kind(pair, pair, "same")]
@@ -270,16 +266,3 @@ def _of_no_cells(case: Case, y: Array) -> None:
         raise Failure("shape", message, actual=str(y.shape))
     if y.size and isinstance(layer, spec.Conv | spec.LpPool):
         judge.output(case, y)
-
-
-def _halving(kind: type[spec.Layer], rank: int) -> spec.Layer:
-    """Return a layer of this kind for maps of this rank: windows of two, outputs of two."""
-    if issubclass(kind, spec.Global):
-        return kind(rank=rank)
-    if issubclass(kind, spec.Adaptive):
-        return kind(output=(2,) * rank)
-    if issubclass(kind, spec.Windowed):
-        return kind(window=(2,) * rank)
-    if issubclass(kind, spec.Dense):
-        return kind(1, 2)
-    return kind()

@@ -14,24 +14,22 @@ from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.instances import channels
 from cnnformance.conformance.judge import Failure, Index
 from cnnformance.conformance.kinds import FLOATS, law
 from cnnformance.conformance.models import given
 from cnnformance.conformance.test_gradients import differentiated, distinct, shown, upstream_of
 from cnnformance.conformance.test_special_values import Choices, whole_windows
 from cnnformance.reference import bounds, gradients, maximal, output_shape, scatter, windows
-from cnnformance.reference.windows import Located
 from cnnformance.reports.reasons import Reason
 from cnnformance.spec import layers as spec
 
 
 def _padded(kind: type[spec.Layer]) -> Iterator[Case]:
     """Yield layers at each rank with padding on all sides, and on one."""
-    if not issubclass(
-        kind, spec.MaxPool | spec.MinPool | spec.AveragePool | spec.LpPool | spec.Conv
-    ):
+    if not issubclass(kind, spec.Pool | spec.Conv):
         return
-    weights = {"in_channels": 2, "out_channels": 3} if issubclass(kind, spec.Conv) else {}
+    weights = channels(kind, 2, 3)
     for rank, spatial in ((1, (5,)), (2, (5, 4)), (3, (4, 3, 5))):
         for pads, step in (((1, 1), 1), ((1, 0), 2), ((0, 1), 2)):
             fields: dict[str, Any] = {"window": (2,) * rank, "stride": (step,) * rank, **weights}
@@ -56,14 +54,15 @@ def _reads(case: Case, place: Index) -> Array:
 
     In a layer with weights that is its sample: fast algorithms join all cells and channels.
     """
+    layer: Any = case.layer
     reads = np.zeros(case.shape, np.bool_)
-    if case.layer.has_weights:
+    if layer.has_weights:
         reads[place[0]] = True
-    elif isinstance(case.layer, Located):
-        cells = np.zeros_like(windows(case.layer, reads, 0)[0])
+    elif layer.takes_images:
+        cells = np.zeros_like(windows(layer, reads, 0)[0])
         window: Any = (*place[:-1], slice(None), place[-1])
         cells[window] = 1
-        reads = scatter(case.layer, case.shape, cells) > 0
+        reads = scatter(layer, case.shape, cells) > 0
     else:
         reads = _derivative(case, np.ones(case.shape), place)["input"] != 0
     return reads
@@ -86,7 +85,7 @@ def test_special_upstream(ask: Ask, kind: type[spec.Layer]) -> None:
 
     def question(case: Case) -> None:
         x = distinct(case)
-        x = np.abs(x) if isinstance(case.layer, spec.StochasticPool | spec.ReLU) else x
+        x = np.abs(x) if case.layer.draws or case.layer.elementwise else x
         upstream = upstream_of(case)
         place = tuple(int(i) for i in np.unravel_index(case.seed % upstream.size, upstream.shape))
         for special in (np.nan, np.inf):
@@ -158,22 +157,22 @@ def _made(upstream: Array, found: Array) -> Array:
 
 def _wrong(case: Case, upstream: Array, found: Array) -> Array:
     """Return which elements of the gradient for maps of one value cannot be right."""
+    layer: Any = case.layer
     x, nan = case.x, np.isnan(case.x)
-    match case.layer:
-        case spec.Conv() | spec.Dense() | spec.Flatten():
-            return ~np.isfinite(found)
-        case spec.AveragePool() | spec.GlobalAveragePool() | spec.AdaptiveAveragePool():
-            value = gradients(case.layer, np.zeros(case.shape), {}, upstream)["input"]
-            _, rounded = _shares(case, upstream, 0)
-            return np.asarray(~(np.abs(found - value) <= rounded * value))
-        case spec.ReLU():
-            passed = np.where(np.nan_to_num(x.astype(np.float64)) > 0, upstream, 0)
-            return np.asarray((found != passed) & ~nan & (x != 0))
-        case spec.MaxPool() | spec.MinPool() | spec.GlobalMaxPool() | spec.AdaptiveMaxPool():
-            chosen = maximal(case.layer, np.where(nan, 0, x).astype(x.dtype))
-            most, rounded = _shares(case, upstream, chosen)
-            fits = (found >= 0) & (found <= most * (1 + rounded)) & ~_made(upstream, found)
-            return np.asarray(~(fits | (nan & np.isnan(found))))
+    if layer.averages:
+        value = gradients(layer, np.zeros(case.shape), {}, upstream)["input"]
+        _, rounded = _shares(case, upstream, 0)
+        return np.asarray(~(np.abs(found - value) <= rounded * value))
+    if layer.linear:
+        return ~np.isfinite(found)
+    if layer.exact and layer.elementwise:
+        value = gradients(layer, np.nan_to_num(x.astype(np.float64)), {}, upstream)["input"]
+        return np.asarray((found != value) & ~nan & (x != 0))
+    if layer.compares:
+        chosen = maximal(layer, np.where(nan, 0, x).astype(x.dtype))
+        most, rounded = _shares(case, upstream, chosen)
+        fits = (found >= 0) & (found <= most * (1 + rounded)) & ~_made(upstream, found)
+        return np.asarray(~(fits | (nan & np.isnan(found))))
     return np.zeros(case.shape, np.bool_)
 
 
@@ -183,19 +182,19 @@ def _right(case: Case, upstream: Array, wrong: Array) -> str:
         return ""
     index = tuple(int(i) for i in np.argwhere(wrong)[0])
     arrives = upstream.astype(np.float64).sum(tuple(range(1, upstream.ndim - 1)))
-    match case.layer:
-        case spec.AveragePool() | spec.GlobalAveragePool() | spec.AdaptiveAveragePool():
-            value = gradients(case.layer, np.zeros(case.shape), {}, upstream)["input"][index]
-            allowed = value * _shares(case, upstream, 0)[1]
-            return f"abs(float({{value}}) - {float(value)!r}) <= {float(allowed)!r}"
-        case spec.MaxPool() | spec.MinPool() | spec.GlobalMaxPool() | spec.AdaptiveMaxPool():
-            form = bounds.format_of(case.dtype)
-            mass = arrives[index[0], index[-1]] * (1 + bounds.growth(case.x[0].size, form.unit))
-            chosen = maximal(case.layer, np.where(np.isnan(case.x), 0, case.x).astype(case.x.dtype))
-            most, rounded = _shares(case, upstream, chosen)
-            share = f"0 <= {{value}} <= {float(most[index] * (1 + rounded))!r}"
-            whole = f"{share} and {{map}}.astype(float).sum() <= {float(mass)!r}"
-            return f"np.isnan({{value}}) or {whole}" if np.isnan(case.x[index]) else whole
+    layer: Any = case.layer
+    if layer.averages:
+        value = gradients(layer, np.zeros(case.shape), {}, upstream)["input"][index]
+        allowed = value * _shares(case, upstream, 0)[1]
+        return f"abs(float({{value}}) - {float(value)!r}) <= {float(allowed)!r}"
+    if layer.compares and layer.takes_images:
+        form = bounds.format_of(case.dtype)
+        mass = arrives[index[0], index[-1]] * (1 + bounds.growth(case.x[0].size, form.unit))
+        chosen = maximal(layer, np.where(np.isnan(case.x), 0, case.x).astype(case.x.dtype))
+        most, rounded = _shares(case, upstream, chosen)
+        share = f"0 <= {{value}} <= {float(most[index] * (1 + rounded))!r}"
+        whole = f"{share} and {{map}}.astype(float).sum() <= {float(mass)!r}"
+        return f"np.isnan({{value}}) or {whole}" if np.isnan(case.x[index]) else whole
     return "np.isfinite({value})"
 
 
@@ -250,7 +249,7 @@ def test_gradient_at_nan(ask: Ask, kind: type[spec.Layer]) -> None:
         cells = case.shape[0]
         order = np.random.default_rng(cells).permutation(cells) + 1.0
         x = np.empty((cells, cells, case.shape[-1]))
-        x[:] = (-order if isinstance(case.layer, spec.MinPool) else order)[:, None]
+        x[:] = (-order if case.layer.least else order)[:, None]
         x[np.arange(cells), np.arange(cells)] = np.nan
         x = x.reshape(case.shape).astype(dtype_named(case.dtype))
         upstream = np.ones(output_shape(case.layer, case.shape), x.dtype)

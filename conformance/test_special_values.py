@@ -15,8 +15,9 @@ from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure, Index, Other
-from cnnformance.conformance.kinds import FLOATS, law, laws, one_window
+from cnnformance.conformance.kinds import FLOATS, law, laws
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import bounds, fast, forward, windows
 from cnnformance.reports.reasons import Reason
@@ -139,7 +140,7 @@ class Choices:
 
 
 def _selection_kinds(name: str) -> list[type[spec.Layer]]:
-    return [spec.TYPES[layer] for layer in laws(name) if layer != "ReLU"]
+    return [kind for kind in map(spec.TYPES.__getitem__, laws(name)) if kind.takes_images]
 
 
 @pytest.mark.clauses("pool.max.nan")
@@ -201,7 +202,7 @@ def test_nan_in_windows(ask: Ask) -> None:
         cells, real = windows(case.layer, case.x.astype(np.float64), np.nan)  # type: ignore[arg-type] # located
         cells = np.where(real[..., None], cells, np.nan)
         held = (np.isnan(cells) & real[..., None]).any(axis=-2)
-        extreme = np.nanmin if isinstance(case.layer, spec.MinPool) else np.nanmax
+        extreme = np.nanmin if case.layer.least else np.nanmax
         some: Array = np.asarray(~np.isnan(cells).all(axis=-2))
         filled = np.where(some[..., None, :], cells, 0.0)
         others = extreme(filled, axis=-2)
@@ -230,7 +231,7 @@ def test_windows_of_nan_alone(ask: Ask) -> None:
     def question(case: Case) -> None:
         x = np.full(case.shape, np.nan).astype(dtype_named(case.dtype))
         y = ask.run(case.layer, x).astype(np.float64)
-        worst = -1 if not isinstance(case.layer, spec.MinPool) else 1
+        worst = -1 if not case.layer.least else 1
         most = bounds.format_of(case.dtype).largest
         wrong = ~np.isnan(y) & (worst * y < most)
         if wrong.any():
@@ -338,7 +339,7 @@ def test_signed_zero(ask: Ask, kind: type[spec.Layer]) -> None:
                 said = "-0.0 stays -0.0" if sign else "-0.0 becomes +0.0"
                 shows = f"np.signbit({{result}}).any() == {bool(sign)}"
                 choices.add(said, f"{dtype} {shape}", x, layer, shows)
-    choices.settle(ask, f"sign of zero in {kind.__name__}", varies=issubclass(kind, spec.ReLU))
+    choices.settle(ask, f"sign of zero in {kind.__name__}", varies=kind.elementwise)
 
 
 @law("subnormal-trait")

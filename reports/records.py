@@ -19,6 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+from cnnformance.reports.reasons import Reason
+
 SCHEMA = 1
 """The version of the format, written into each header."""
 
@@ -30,6 +32,7 @@ Effect = Literal[
     "value", "shape", "dtype", "special", "exception", "accepted", "crash", "hang",
     "trait", "impure", "count", "statistics", "law", "precision", "adapter",
 ]  # fmt: skip
+Class = Literal["fault", "documented", "open"]
 GradeName = Literal[
     "exact", "float64", "float32", "pairwise half", "half",
     "running", "logarithm", "Winograd", "Fourier", "normwise",
@@ -56,11 +59,35 @@ class RecordError(ValueError):
 
 
 @dataclass(frozen=True)
+class Divergence:
+    """A recorded divergence: what a framework is known to do otherwise than the specification.
+
+    ``kind`` is ``fault`` (the framework is wrong), ``documented`` (it does what its own
+    documentation says) or ``open`` (a question that no authority settles). It explains failures of
+    these ``layers`` and ``effects`` of which the predicate ``when`` holds, in these ``modes``
+    (empty: in all) and ``versions`` (bounds such as ``>=2.13,<3``). ``says`` is one sentence,
+    ``link`` where it can be read about, and ``seen`` the day on which it was first seen.
+    """
+
+    id: str
+    kind: Class
+    layers: tuple[str, ...]
+    effects: tuple[str, ...]
+    when: str
+    modes: tuple[str, ...]
+    versions: str
+    says: str
+    link: str
+    seen: str
+
+
+@dataclass(frozen=True)
 class Subject:
-    """A subject of the run, and the version of its framework as installed."""
+    """A subject of the run, the version of its framework, and what is recorded of it."""
 
     subject: str
     version: str = ""
+    divergences: tuple[Divergence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +123,9 @@ class Failure:
     ``case`` holds the layers (as ``spec.layers.to_json`` gives them), shape, dtype, regimes, seed
     and memory layout; ``share`` is the part of the bound that the error used (above 1: broken);
     ``alone`` says whether the case failed again in a fresh process. ``message`` says what is wrong;
-    that of a verdict's own failure is the verdict's.
+    that of a verdict's own failure is the verdict's. ``reason`` says why it is wrong, in a word of
+    ``reasons.MEANINGS``; ``call`` what was asked of the layers, and ``operand`` whose gradient is
+    wrong (both empty where a record does not say).
     """
 
     effect: Effect
@@ -111,6 +140,9 @@ class Failure:
     detail: str = ""
     script: str | None = None
     message: str = ""
+    reason: Reason | None = None
+    call: str = ""
+    operand: str = ""
 
 
 @dataclass(frozen=True)
@@ -277,7 +309,9 @@ def _hints(kind: type[Any]) -> Mapping[str, Any]:
 
 
 _UNIONS = (types.UnionType, typing.Union)
-_HINTS = {k: _hints(k) for k in (Header, Subject, Verdict, Failure, Array, Trait, Footer)}
+_HINTS = {
+    k: _hints(k) for k in (Header, Subject, Divergence, Verdict, Failure, Array, Trait, Footer)
+}
 
 
 def _object(kind: type[Any], value: Any, where: str) -> Any:
