@@ -106,8 +106,9 @@ class Ask:
 
     ``question`` is its name, from which its draws follow; ``compiles`` says that the subject
     compiles for each new shape, so that it is asked fewer shapes; from ``deadline`` on, on the
-    clock of ``time.monotonic``, it is asked nothing. ``examples`` cases were asked, and ``left``
-    that were planned were not. ``failures`` are those that are not known, one of each cause.
+    clock of ``time.monotonic``, it is asked nothing. ``examples`` cases were put to the subject,
+    and ``left`` that were planned were not. ``failures`` are those that are not known, one of each
+    cause.
     """
 
     subject: Subject
@@ -418,6 +419,7 @@ class Ask:
         """
         if self.known.foretold(self.seen_known, Failure("crash", "", case)):
             return False
+        before = self.subject.requests
         try:
             question(case)
         except Unsupported as reason:
@@ -428,7 +430,10 @@ class Ask:
             self.left += 1
             return True
         except Failure as failure:
-            self.examples += 1
+            if self.subject.requests == before:  # such as of a subject that cannot be started
+                self.left += 1
+            else:
+                self.examples += 1
             failure.case = failure.case or case
             failure.arrays = failure.arrays or {"x": case.x, **case.weights}
             failure.layers = failure.layers or (case.layer,)

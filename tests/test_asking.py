@@ -34,6 +34,14 @@ class Stub:
     info = Info()
     target = registry.parse("numpy")
 
+    def __init__(self) -> None:
+        self._requests = itertools.count()
+
+    @property
+    def requests(self) -> int:
+        """As if something had been asked of it since the last look."""
+        return next(self._requests)
+
     def restart(self) -> None:
         self.restarts += 1
 
@@ -52,6 +60,21 @@ def failing(seeds: set[int], effect: str = "value") -> Callable[[Case], None]:
             raise Failure(effect, f"wrong at {case.seed}")
 
     return question
+
+
+@pytest.mark.parametrize("how", ["sweep", "explore"])
+def test_what_a_broken_subject_is_not_asked_is_no_example(how: str) -> None:
+    made = Ask(Subject(registry.Target("absent", "absent.module:Absent"), in_process=True), SMALL)
+
+    def question(case: Case) -> None:
+        made.run(case.layer, case.x)
+
+    if how == "sweep":
+        made.sweep(rows(5), question)
+    else:
+        made.explore(cases(ReLU), question)
+    assert (made.examples, made.left) == (0, 5 if how == "sweep" else SMALL.examples)
+    assert [failure.effect for failure in made.failures] == ["adapter"]
 
 
 def test_a_list_is_asked_to_its_end_after_failures() -> None:
