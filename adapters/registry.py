@@ -17,7 +17,7 @@ _SUBJECT = re.compile(
     r"(?P<name>[^=:@]+)(==(?P<version>[^:@]+))?(:(?P<mode>[^@]+))?(@(?P<device>.+))?"
 )
 _PATH = re.compile(
-    r"(?P<path>.+?\.py:\w+|\w+(\.\w+)*:[A-Z]\w*)(:(?P<mode>[^@]+))?(@(?P<device>.+))?"
+    r"(?P<path>.+?\.py:\w+|\w+(\.\w+)+:\w+|\w+:[A-Z]\w*)(:(?P<mode>[^@]+))?(@(?P<device>.+))?"
 )
 
 
@@ -30,7 +30,7 @@ class Target:
     """Where a subject's backend is, and how it is to run.
 
     ``name`` is the subject as written; ``path`` is ``package.module:Class`` or
-    ``path/to/file.py:Class``.
+    ``path/to/file.py:Class``, or a function in the place of the class.
     """
 
     name: str
@@ -76,7 +76,9 @@ def installed() -> list[str]:
 
 
 def parse(subject: str) -> Target:
-    """Return what ``NAME[==VERSION][:MODE][@DEVICE]`` or ``MODULE_OR_FILE:Class`` means.
+    """Return what ``NAME[==VERSION][:MODE][@DEVICE]`` or ``MODULE_OR_FILE:NAME`` means.
+
+    The latter names a class, or a function of a file or of a package's module.
 
     Raises:
         SubjectError: the name is not known, its framework is not installed, or another version

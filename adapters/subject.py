@@ -15,6 +15,7 @@ import numpy as np
 
 from cnnformance.adapters import wire
 from cnnformance.adapters.backend import Array, Unsupported, Weights
+from cnnformance.adapters.link import Link
 from cnnformance.adapters.misfortunes import (
     AdapterBroke,
     Crashed,
@@ -32,7 +33,7 @@ from cnnformance.spec.layers import Layer, Shape, to_json
 __all__ = ["AdapterBroke", "Crashed", "Hung", "Refused", "Stopped", "Subject", "Unknown"]
 
 _STARTS = 3
-"""A subject that could not be started so often in a row is broken."""
+"""A subject is broken that could not be started so often in a row, or hung in so many starts."""
 _CALLS = {"twice": 3}
 """How often a request calls each of its layers, if not once: each call has the time limit."""
 
@@ -96,7 +97,12 @@ class _InProcess:
     ) -> tuple[wire.Header, list[Array]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a worker process has no filter that makes errors
-            answer, results = self._server.answer(header, [a.copy() for a in arrays])
+            try:
+                answer, results = self._server.answer(header, [a.copy() for a in arrays])
+            except (SystemExit, GeneratorExit) as error:
+                what = f"{type(error).__name__}: {error}".rstrip(": ")
+                said = f"raised {what}, which ends a process of its own"
+                raise Crashed(said, told(error)["traceback"]) from error
         return wire.decoded(wire.encoded(answer)), [np.array(a) for a in results]
 
     def close(self) -> None:
@@ -105,18 +111,24 @@ class _InProcess:
 
 @dataclass
 class Subject:
-    """A backend under test. Every ``run`` and its kin may raise the exceptions of this module."""
+    """A backend under test. Every ``run`` and its kin may raise the exceptions of this module.
+
+    It has a process of its own, or is ``in_process``; or ``link`` is the descriptor of a socket at
+    whose other end it is served, in the process of who asked for the run.
+    """
 
     target: Target
     seconds: float = 30.0
     memory: float = 8.0
     in_process: bool = False
+    link: int | None = None
     info: Info = field(default_factory=Info)
     quarantine: Quarantine = field(default_factory=Quarantine)
     framework_seconds: float = 0.0
     requests: int = 0
-    _channel: Process | _InProcess | None = None
+    _channel: Process | _InProcess | Link | None = None
     _failed: int = 0
+    _late: int = 0
     _started: bool = False
     _broken: AdapterBroke | None = None
 
@@ -128,16 +140,16 @@ class Subject:
     @property
     def isolated(self) -> bool:
         """Whether the backend has a process of its own, so that ``restart`` gives a fresh one."""
-        return not self.in_process
+        return not self.in_process and self.link is None
 
     @property
     def quarantined(self) -> dict[str, str]:
-        """What hung too often to be asked again, such as ``MaxPool``, and how often that was."""
+        """What is not asked again, such as ``MaxPool (rank 2)``, and how often it hung."""
         return self.quarantine.reasons
 
     def launch(self) -> None:
         """Begin to start the process, without waiting for it."""
-        if self._channel is None and self._broken is None and not self.in_process:
+        if self._channel is None and self._broken is None and self.isolated:
             self._channel = Process(self.target, self.memory)
 
     def starts_within(self, seconds: float) -> bool:
@@ -151,7 +163,7 @@ class Subject:
         Raises:
             AdapterBroke: it cannot be started (``Unknown``: its name means nothing). The next
                 request tries again. After three failures in a row, or one of its name, or a first
-                start that took too long, each later request raises the same.
+                start that took too long, or three later ones, each request raises the same.
         """
         if self._broken is not None:
             raise self._broken
@@ -159,8 +171,10 @@ class Subject:
             channel = self._opened()
         except AdapterBroke as error:
             self._failed += 1
-            late = isinstance(error.__cause__, TimeoutError) and not self._started
-            if self._failed >= _STARTS or isinstance(error, Unknown) or late:
+            late = isinstance(error.__cause__, TimeoutError)
+            self._late += late
+            often = max(self._failed, self._late) >= _STARTS
+            if often or isinstance(error, Unknown) or (late and not self._started):
                 self._broken = type(error)(str(error))  # the first of them says where
             raise
         self._failed, self._started = 0, True
@@ -169,15 +183,19 @@ class Subject:
         self.info = Info(version, hello["layout"], tuple(hello["dtypes"]), hello["deterministic"])
         return self.info
 
-    def _opened(self) -> Process | _InProcess:
-        if not self.in_process:
+    def _opened(self) -> Process | _InProcess | Link:
+        if self.isolated:
             self.launch()
             assert isinstance(self._channel, Process)
             self._channel.start()
+        elif self._channel is None and self.link is not None:
+            self._channel = Link(self.link)
         elif self._channel is None:
             try:
                 self._channel = _InProcess(self.target)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 said = wire.decoded(wire.encoded(told(error)))
                 if unknown(type(error).__name__, self.target):
                     raise Unknown(f"{self.name}: {said['message']}") from error
@@ -198,9 +216,16 @@ class Subject:
             self._channel = None
 
     def _ask(
-        self, ask: str, layers: Sequence[Layer], arrays: Sequence[Array] = (), **more: Any
+        self,
+        ask: str,
+        layers: Sequence[Layer],
+        arrays: Sequence[Array] = (),
+        axes: int | None = None,
+        **more: Any,
     ) -> tuple[wire.Header, list[Array]]:
-        self.quarantine.check(ask, layers)
+        """Put a request, whose input has so many axes, where it has one."""
+        rank = None if axes is None else axes - 2
+        self.quarantine.check(ask, layers, rank)
         self.start()
         assert self._channel is not None
         header = {"ask": ask, "layers": [to_json(layer) for layer in layers], **more}
@@ -209,7 +234,7 @@ class Subject:
         try:
             answer, results = self._channel.ask(header, arrays, seconds)
         except Hung:
-            self.quarantine.add(ask, layers)
+            self.quarantine.add(ask, layers, rank)
             raise
         match answer["status"]:
             case "ok":
@@ -241,6 +266,7 @@ class Subject:
             "run",
             layers,
             [*_flat(weights), x],
+            x.ndim,
             weights=[list(w) for w in weights],
             dtype=x.dtype.name,
             memory=memory,
@@ -255,6 +281,7 @@ class Subject:
             "twice",
             [layer],
             [*weights.values(), other, x],
+            x.ndim,
             weights=[list(weights)],
             dtype=x.dtype.name,
         )
@@ -279,6 +306,7 @@ class Subject:
             "gradients",
             [layer],
             [*weights.values(), x, upstream],
+            x.ndim,
             weights=[list(weights)],
             dtype=x.dtype.name,
             memory=memory,
@@ -297,11 +325,23 @@ class Subject:
 
     def output_shape(self, layers: Sequence[Layer], shape: Shape) -> Shape:
         """Return the framework's static answer (canonical). No dtype: there is none to force."""
-        return tuple(self._ask("output_shape", layers, shape=shape)[0]["shape"])
+        return tuple(self._ask("output_shape", layers, axes=len(shape), shape=shape)[0]["shape"])
 
-    def script(self, layer: Layer, *, gradients: bool = False) -> str:
-        """Return source in the framework's own calls that computes the layer, or its gradients."""
-        return str(self._ask("script", [layer], gradients=gradients)[0]["script"])
+    def script(
+        self,
+        layer: Layer,
+        arrays: Sequence[Array] = (),
+        call: str = "forward",
+        memory: str = "contiguous",
+        shape: Shape = (),
+    ) -> str:
+        """Return source in the framework's own calls for what ``call`` asks of the layer.
+
+        ``arrays`` are the input, and of ``gradients`` the upstream gradient too; they, and the
+        ``shape`` that ``output_shape`` is asked for, are in the backend's layout.
+        """
+        more = {"call": call, "memory": memory, "shape": list(shape)}
+        return str(self._ask("script", [layer], arrays, **more)[0]["script"])
 
     def seed(self, seed: int) -> None:
         """Seed the framework's random numbers."""
