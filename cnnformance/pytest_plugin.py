@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import datetime as dt
+import io
 import json
 import math
 import platform
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 
 import cnnformance
+from cnnformance import several
 from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.subject import AdapterBroke, Stopped, Subject, Unknown
@@ -30,6 +32,7 @@ from cnnformance.conformance.asking import PROFILES, Ask, Cut, compiles
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.known import KnownError, load_known
 from cnnformance.reports import arrays, records, render
+from cnnformance.reports.printable import printable
 from cnnformance.spec import clauses, networks
 from cnnformance.spec import layers as spec
 
@@ -90,6 +93,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--in-process", action="store_true", help="run backends in this process, for debuggers"
     )
+    group.addoption("--link", type=int, help=argparse.SUPPRESS)  # a socket, as ``Subject`` has it
 
 
 def _number(text: str) -> float:
@@ -134,22 +138,34 @@ def pytest_configure(config: pytest.Config) -> None:
         for name in names:
             load_known(name)
     except (registry.SubjectError, KnownError, clauses.SpecError, networks.NetworkError) as error:
-        raise pytest.UsageError(str(error)) from error
+        raise _unusable(str(error)) from error
     config.stash[_SUBJECTS] = {
         name: Subject(
             target,
             seconds=_option(config, "--timeout"),
             memory=_option(config, "--memory-limit"),
             in_process=_option(config, "--in-process"),
+            link=_option(config, "--link"),
         )
         for name, target in config.stash[_TARGETS].items()
     }
     config.stash[_COMPILES] = {}
     config.stash[_DEADLINE] = time.monotonic() + (_option(config, "--budget") or math.inf)
     if not hasattr(config, "workerinput"):
+        if isinstance(sys.stdout, io.TextIOWrapper):  # else pytest escapes the ends of lines too
+            sys.stdout.reconfigure(errors="backslashreplace")
+        if config.getoption("tx", None):
+            several.require_unicode(config)
         _try_names(config)
         config.stash[_RECORDER] = _Recorder(config)
         config.pluginmanager.register(config.stash[_RECORDER], "cnnformance-recorder")
+    else:
+        several.end_with_the_run()
+
+
+def _unusable(said: str) -> pytest.UsageError:
+    """Return what ends the run before it begins, in one line: it may quote paths and files."""
+    return pytest.UsageError(" ".join(printable(said).split()))
 
 
 def _try_names(config: pytest.Config) -> None:
@@ -169,7 +185,7 @@ def _try_names(config: pytest.Config) -> None:
         try:
             subject.start()
         except Unknown as error:
-            raise pytest.UsageError(f"--backend {error}") from error
+            raise _unusable(f"--backend {error}") from error
         except AdapterBroke:
             continue
         if config.getoption("numprocesses", None):  # the questions are put elsewhere
@@ -288,13 +304,17 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
     elif verdict == "known":
         report.outcome = "skipped"
-        report.wasxfail = message
+        report.wasxfail = printable(message)
     elif verdict in {"unsupported", "not-run"}:
         report.outcome = "skipped"
-        report.longrepr = (str(item.path), item.location[1] or 0, f"{verdict}: {message}")
+        report.longrepr = (
+            str(item.path),
+            item.location[1] or 0,
+            printable(f"{verdict}: {message}"),
+        )
     record = _record(item, asked, (verdict, message, failures), call.duration)
     if verdict in records.FAILING:
-        report.longrepr = _shown(record, failure, call)
+        report.longrepr = printable(_shown(record, failure, call))
     report.user_properties.append((_PROPERTY, _transport(record, asked)))
     return report
 
@@ -429,6 +449,9 @@ def _failure(asked: Ask, failure: Failure) -> records.Failure:
         detail=failure.detail,
         script=script,
         message=failure.message[:_LONGEST],
+        reason=failure.reason or None,
+        call=failure.call,
+        operand=failure.operand,
     )
 
 
@@ -501,15 +524,15 @@ class _Recorder:
         try:
             if self.path.exists() and not self.path.is_file():
                 said = f"--record {self.path}: this is no file; name one that can be written"
-                raise pytest.UsageError(said)
+                raise _unusable(said)
             if self.path.exists() and not records.is_record(self.path):
                 said = f"--record {self.path}: this is no record; name a new file, or an older one"
-                raise pytest.UsageError(said)
+                raise _unusable(said)
             self.path.unlink(missing_ok=True)
             self.writer = records.Writer(self.path)
         except OSError as error:
             said = f"--record {self.path}: {error.strerror}; name a file that can be written"
-            raise pytest.UsageError(said) from error
+            raise _unusable(said) from error
         self._write(
             records.Header(
                 started=_now(),
@@ -521,7 +544,9 @@ class _Recorder:
                 seed=_option(self.config, "--seed"),
                 planned=self.planned,
                 subjects=tuple(
-                    records.Subject(subject.name, _version(subject))
+                    records.Subject(
+                        subject.name, _version(subject), load_known(subject.target.name).divergences
+                    )
                     for subject in self.config.stash[_SUBJECTS].values()
                 ),
             )
@@ -532,7 +557,8 @@ class _Recorder:
         try:
             self.writer.write(record)
         except OSError as error:
-            pytest.exit(f"{self.path}: {error.strerror}; what was recorded is kept", 3)
+            kept = f"{printable(str(self.path))}: {error.strerror}; what was recorded is kept"
+            pytest.exit(kept, 3)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if session.config.getoption("collectonly") or self.writer is not None:
@@ -582,13 +608,12 @@ class _Recorder:
         try:
             run = records.read(self.path)
         except records.RecordError as error:
-            terminalreporter.write_line(f"the record cannot be read again: {error}")
+            terminalreporter.write_line(printable(f"the record cannot be read again: {error}"))
             return
         terminalreporter.section("conformance")
         terminalreporter.write(render.summary(run))
-        for line in (*_passed_over(run), *self._unseen(run)):
-            terminalreporter.write_line(line)
-        terminalreporter.write_line(f"verdicts: {self.path}")
+        for line in (*_passed_over(run), *self._unseen(run), f"verdicts: {self.path}"):
+            terminalreporter.write_line(printable(line))
 
     def _unseen(self, run: records.Run) -> Iterator[str]:
         """Yield the recorded divergences that a whole run should have met again, and did not."""

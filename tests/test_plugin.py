@@ -207,7 +207,7 @@ def test_a_run_that_is_cut_off_leaves_a_partial_record_and_no_process(
             out, _ = process.communicate(timeout=60)
         finally:
             process.kill()
-    _awaited(lambda: _gone(worker))
+    _awaited(lambda: _gone(worker), seconds=5)
     record = records.read(tmp_path / "verdicts.jsonl")
     assert record.partial
     assert record.footer is None
@@ -220,9 +220,9 @@ def test_a_run_that_is_cut_off_leaves_a_partial_record_and_no_process(
         assert shown in out
 
 
-def _awaited(found: Callable[[], T]) -> T:
+def _awaited(found: Callable[[], T], seconds: float = 60) -> T:
     """Return what a function returns once it does so without an error."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + seconds
     while True:
         try:
             return found()
@@ -405,6 +405,37 @@ def test_divergences_beside_a_backend_explain_its_failures(tmp_path: Path) -> No
     assert not (tmp_path / "verdicts.jsonl").exists()
 
 
+HOSTILE = "\x1b[31m\x1b]0;title\x07\x9b2J\u202e"
+
+
+@pytest.mark.parametrize("wrong", ["", "effects", "record", "backend"])
+def test_nothing_of_files_or_options_moves_the_terminal(wrong: str, tmp_path: Path) -> None:
+    folder = tmp_path / HOSTILE
+    folder.mkdir()
+    hostile = json.dumps(HOSTILE)[1:-1]
+    for name in ("mine", "other"):
+        (folder / f"{name}.py").write_text(SHORTCUT, encoding="utf-8")
+    known = SHORTCUT_KNOWN.replace("mine.", f"mine{hostile}").replace("Minus", hostile)
+    if wrong == "effects":
+        known = known.replace('"special"', f'"{hostile}"')
+    (folder / "mine.toml").write_text(known, encoding="utf-8")
+    subjects = [f"--backend={folder}/{name}.py:Mine" for name in ("mine", "other")]
+    if wrong == "backend":
+        subjects.append(f"--backend={folder}/absent.py:Mine")
+    record = folder if wrong == "record" else folder / "verdicts.jsonl"
+    chosen = (*subjects, "-k", "test_output.py and ReLU", f"--record={record}", "-rA")
+    done = run(folder, CONFORMANCE, *chosen)
+    said = done.stdout + done.stderr
+    if wrong:
+        assert done.returncode == pytest.ExitCode.USAGE_ERROR
+        assert len([line for line in said.splitlines() if line.startswith("ERROR: ")]) == 1
+    else:
+        assert done.returncode == pytest.ExitCode.TESTS_FAILED
+        assert "known as mine\ufffdrelu-by-product" in said
+        assert "fail (special)" in said
+    assert not [c for c in "\x1b\x07\x9b\u202e" if c in said]
+
+
 @pytest.mark.parametrize(
     "options", [["-k", "(("], ["-k", "nothing"], ["-k", "nothing", "-n", "2"]], ids=" ".join
 )
@@ -495,6 +526,18 @@ def test_a_pass_has_asked_all_that_was_planned() -> None:
 
 
 @pytest.mark.parametrize("jobs", ["0", "2"])
+def test_a_terminal_that_lacks_letters_keeps_the_ends_of_lines(jobs: str, tmp_path: Path) -> None:
+    (tmp_path / "größe.py").write_text(SHORTCUT, encoding="utf-8")
+    asked = command(CONFORMANCE, "--backend=größe.py:Mine", "-k", "test_output.py and ReLU-float32")
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*asked, "-n", jobs], cwd=tmp_path, env=plain, capture_output=True)  # noqa: S603, PLW1510 - our own words
+    lines = done.stdout.decode("ascii").splitlines()
+    assert "gr\\xf6\\xdfe.py:Mine: fail (special)" in "\n".join(lines)
+    assert [line for line in lines if line.startswith("  layer     ReLU()")]
+    assert [line for line in lines if line.startswith("ReLU ") and "1 fail" in line]
+
+
+@pytest.mark.parametrize("jobs", ["0", "2"])
 def test_a_path_of_any_letters_is_recorded(jobs: str, tmp_path: Path) -> None:
     folder = tmp_path / "größe-名"
     folder.mkdir()
@@ -508,6 +551,25 @@ def test_a_path_of_any_letters_is_recorded(jobs: str, tmp_path: Path) -> None:
     assert {v.subject for v in found.verdicts} == {name}
     assert {v.question.partition("[")[0] for v in found.verdicts} == {"test_output.py::test_output"}
     assert "test_output.py::test_output[ReLU-int8]" in {v.question for v in found.verdicts}
+
+
+@pytest.mark.parametrize("where", ["subject", "record", "folder"])
+def test_a_path_that_is_no_unicode_needs_one_process(where: str, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"f\xff") if where == "folder" else tmp_path
+    folder.mkdir(exist_ok=True)
+    name = os.fsdecode(b"mine\xff.py") if where == "subject" else "mine.py"
+    (folder / name).write_text(SHORTCUT, encoding="utf-8")
+    record = os.fsdecode(b"a\xff/verdicts.jsonl") if where == "record" else "verdicts.jsonl"
+    chosen = [f"--backend={name}:Mine", "-k", "test_output.py and ReLU-int8", f"--record={record}"]
+    done = run(folder, CONFORMANCE, *chosen)
+    assert done.returncode == 0, done.stdout
+    assert len(records.read(folder / record).verdicts) == 1
+    several = run(folder, CONFORMANCE, *chosen, "-n", "2")
+    assert several.returncode == pytest.ExitCode.USAGE_ERROR, several.stdout
+    (line,) = several.stderr.strip().splitlines()
+    assert line.startswith("ERROR: '")
+    assert "\\udcff" in line
+    assert line.endswith("several processes (-n): rename it, or ask with -n 0")
 
 
 DIES = """\
