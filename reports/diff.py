@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from cnnformance.reports import matrix, render, tables
 from cnnformance.reports.printable import cleaned
-from cnnformance.reports.records import FAILING, RecordError, Run, Verdict
+from cnnformance.reports.records import FAILING, RecordError, Run, Trait, Verdict
 from cnnformance.reports.tables import Cell, Table
 
 V = TypeVar("V")
 Pair = tuple[str, str]
 """The name of a subject in the first run, and in the second."""
+
+
+_RUNS = ("first", "second")
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Difference:
-    """What changed from one run to another.
+    """What changed from one run to another, in what both asked.
 
     ``traits`` and ``grades`` map what changed, in words, to before and after; ``only`` lists
-    (run, subject, question) for what one run alone has a verdict on.
+    (run, subject, number of questions) for what one run alone has a verdict on.
     """
 
     runs: tuple[Run, Run]
@@ -46,7 +49,7 @@ class Difference:
     changes: tuple[Change, ...]
     traits: Mapping[tuple[Pair, str], tuple[str, str]]
     grades: Mapping[tuple[Pair, str], tuple[str, str]]
-    only: tuple[tuple[str, str, str], ...]
+    only: tuple[tuple[str, str, int], ...]
 
 
 def _bare(subject: str) -> str:
@@ -111,29 +114,61 @@ def compare(first: Run, second: Run, between: Pair | None = None) -> Difference:
         names = " and ".join(", ".join(run.subjects) or "none" for run in runs)
         raise RecordError(f"no subject in common ({names}); name two with --between")
     changes: list[Change] = []
-    only: list[tuple[str, str, str]] = []
+    only: list[tuple[str, str, int]] = []
     traits: dict[tuple[Pair, str], tuple[str, str]] = {}
     grades: dict[tuple[Pair, str], tuple[str, str]] = {}
     for pair in compared:
-        before, after = (
-            {v.question: v for v in run.verdicts if v.subject == name}
-            for run, name in zip(runs, pair, strict=True)
-        )
+        before, after = both = _answers(first, pair[0]), _answers(second, pair[1])
         changes += [
             Change(pair, verdict, after[question])
             for question, verdict in before.items()
             if question in after and after[question].verdict != verdict.verdict
         ]
-        only += [("first", pair[0], q) for q in before if q not in after]
-        only += [("second", pair[1], q) for q in after if q not in before]
-        traits |= _cells(pair, matrix.traits, runs, _choice)
-        grades |= _cells(pair, _grades, runs, lambda grade: str(grade or tables.NOTHING))
-    for which, run, at in (("first", first, 0), ("second", second, 1)):
+        extra = before.keys() - after.keys(), after.keys() - before.keys()
+        only += [
+            (which, name, len(questions))
+            for which, name, questions in zip(_RUNS, pair, extra, strict=True)
+            if questions
+        ]
+        asked = runs if both[0].keys() == both[1].keys() else _shared(runs, pair)
+        traits |= _cells(pair, matrix.traits, asked, _choice)
+        grades |= _cells(pair, _grades, asked, lambda grade: str(grade or tables.NOTHING))
+    for at, (which, run) in enumerate(zip(_RUNS, runs, strict=True)):
         alone = set(run.subjects) - {pair[at] for pair in compared}
-        only += [(which, s, "all questions") for s in sorted(alone)] if not between else []
+        if not between:
+            only += [(which, name, len(_answers(run, name))) for name in sorted(alone)]
     order = ["new failure", "changed", "fixed"]
     changes.sort(key=lambda change: order.index(change.kind))
     return Difference(runs, compared, tuple(changes), traits, grades, tuple(only))
+
+
+def _answers(run: Run, subject: str) -> dict[str, Verdict]:
+    return {v.question: v for v in run.verdicts if v.subject == subject}
+
+
+def _shared(runs: tuple[Run, Run], pair: Pair) -> tuple[Run, Run]:
+    """Return the runs with the questions alone that both asked of a pair.
+
+    No trait names its question: it is shared if it was measured at the same place in both.
+    """
+    questions = [_answers(run, name).keys() for run, name in zip(runs, pair, strict=True)]
+    places = [
+        {_place(t) for t in run.traits if t.subject == name}
+        for run, name in zip(runs, pair, strict=True)
+    ]
+    first, second = (
+        replace(
+            run,
+            verdicts=tuple(v for v in run.verdicts if v.question in questions[0] & questions[1]),
+            traits=tuple(t for t in run.traits if _place(t) in places[0] & places[1]),
+        )
+        for run in runs
+    )
+    return first, second
+
+
+def _place(trait: Trait) -> tuple[str, str]:
+    return trait.trait, repr(sorted(trait.where.items()))
 
 
 def _choice(choices: Sequence[matrix.Choice] | None) -> str:
@@ -174,8 +209,6 @@ def _tables(found: Difference) -> list[Table]:
             tuple(map(Cell, (_named(pair), row, *texts))) for (pair, row), texts in cells.items()
         )
         made.append(Table(title, ("subject", what, "before", "after"), rows))
-    rows = tuple(tuple(map(Cell, row)) for row in found.only)
-    made.append(Table("In one run only", ("run", "subject", "question"), rows))
     return [table for table in made if table.rows]
 
 
@@ -189,7 +222,12 @@ def _closing(found: Difference) -> str:
             ("changed", "changed otherwise"),
         )
     )
-    return f"{', '.join(map(_named, found.pairs))}: {counts}; {len(found.traits)} traits differ"
+    alone = ", ".join(
+        f"{count} question{'s' * (count != 1)} of {subject} (the {which})"
+        for which, subject, count in found.only
+    )
+    closing = f"{', '.join(map(_named, found.pairs))}: {counts}; {len(found.traits)} traits differ"
+    return f"asked in one run alone, and not compared: {alone}\n\n{closing}" if alone else closing
 
 
 FORMATS = {"table": render.terminal_table, "markdown": render.markdown_table}
@@ -199,7 +237,7 @@ FORMATS = {"table": render.terminal_table, "markdown": render.markdown_table}
 def text(found: Difference, form: str = "table") -> str:
     """Return a comparison in one of ``FORMATS``."""
     parts = ["# Comparison\n"] if form == "markdown" else []
-    for name, run in zip(("first", "second"), found.runs, strict=True):
+    for name, run in zip(_RUNS, found.runs, strict=True):
         if banner := tables.banner(run):
             parts.append(f"{name} run: {banner}\n")
     parts += map(FORMATS[form], _tables(found))

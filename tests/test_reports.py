@@ -913,11 +913,35 @@ def test_two_subjects_of_one_run_can_be_compared() -> None:
         diff.compare(made, made, ("torch", "keras"))
 
 
-def test_what_one_run_alone_has_is_listed() -> None:
-    first = run(verdict(question="q1"), verdict(question="q2"))
-    second = run(verdict(question="q2"), verdict(subject="jax", question="q2"))
+@pytest.mark.parametrize("form", sorted(diff.FORMATS))
+def test_what_one_run_alone_asked_is_counted_and_not_compared(form: str) -> None:
+    first = run(
+        verdict(question="q1", grade="half", layer="Conv"),
+        verdict(question="q2", grade="half"),
+        traits=[trait("a", layer="MaxPool"), trait("b", layer="Dense")],
+    )
+    second = run(
+        verdict(question="q2", grade="half"),
+        verdict(question="q3", grade="float32"),
+        verdict(question="q4", grade="float32", layer="Dense"),
+        verdict(subject="jax", question="q2"),
+        traits=[trait("c", layer="Conv"), trait("b", layer="Dense")],
+    )
     found = diff.compare(first, second)
-    assert found.only == (("first", "torch", "q1"), ("second", "jax", "all questions"))
+    assert (found.changes, found.traits, found.grades) == ((), {}, {})
+    assert found.only == (("first", "torch", 1), ("second", "torch", 2), ("second", "jax", 1))
+    said = "1 question of torch (the first), 2 questions of torch (the second), 1 question of jax"
+    text = diff.text(found, form)
+    assert text.count(said) == 1
+    assert "0 new failures, 0 fixed, 0 changed otherwise; 0 traits differ" in text
+
+
+def test_traits_are_compared_where_both_measured_them() -> None:
+    first = run(verdict(question="q1"), verdict(question="q2"), traits=[trait("a", layer="Dense")])
+    second = run(verdict(question="q2"), traits=[trait("b", layer="Dense")])
+    assert list(diff.compare(first, second).traits.values()) == [("a", "b")]
+    alike = run(verdict(question="q1"), verdict(question="q2"))
+    assert list(diff.compare(first, alike).traits.values()) == [("a", "-")]
 
 
 @pytest.mark.parametrize("form", sorted(diff.FORMATS))
