@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.instances import channels, one_window
+from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.regimes import SPARSE, is_integer
 from cnnformance.reference import fast
 from cnnformance.spec import layers as spec
@@ -42,7 +45,7 @@ def of_regimes(
     if is_integer(dtype):
         regimes = ("integer", "ends")
     for number, (layer, shape) in enumerate(pairs):
-        if isinstance(layer, spec.StochasticPool):
+        if layer.draws:
             yield Case(layer, shape, dtype, ("positive",))
         elif layer.exact or shape[0] != 2:
             yield _telling(Case(layer, shape, dtype, regimes))
@@ -53,77 +56,122 @@ def of_regimes(
                 yield Case(layer, shape, dtype, SPARSE, "sparse")
 
 
+Group = Sequence[tuple[spec.Layer, spec.Shape]]
+"""Layers that are alike, each with the shape of an input."""
+
+
+@PerType
+def described(kind: type[Any]) -> Iterator[Group]:
+    """Yield a layer as the document describes it, at each rank, in groups."""
+    for spatial in _SPATIAL.values():
+        yield [(one_window(kind, spatial), (2, *spatial, 3))]
+
+
+@described.register(spec.Adaptive)
+def _adaptive(kind: type[spec.Adaptive]) -> Iterator[Group]:
+    for rank, spatial in _SPATIAL.items():
+        yield [(kind(output=(n,) * rank), (2, *spatial, 3)) for n in (1, 3, 4, 12)]
+
+
+@described.register(spec.Windowed)
+def _windowed(kind: type[spec.Windowed]) -> Iterator[Group]:
+    for rank, spatial in _SPATIAL.items():
+        for window, stride in _WINDOWS[rank]:
+            both = (kind(window, stride, **channels(kind, 3, outs)) for outs in (3, 2))
+            yield [(layer, (2, *spatial, 3)) for layer in dict.fromkeys(both)]
+
+
+@described.register(spec.Dense)
+def _dense(kind: type[spec.Dense]) -> Iterator[Group]:
+    yield (kind(4, 3), (5, 4)), (kind(4, 4), (4, 4)), (kind(1, 5), (3, 1))
+
+
 def plain(kind: type[spec.Layer], dtype: str = "float32") -> Iterator[Case]:
     """Yield a layer as the document describes it, at each rank; weights square, and not."""
-    if issubclass(kind, spec.Dense):
-        yield from of_regimes(
-            dtype, (kind(4, 3), (5, 4)), (kind(4, 4), (4, 4)), (kind(1, 5), (3, 1))
-        )
-        return
-    for rank, spatial in _SPATIAL.items():
-        shape = (2, *spatial, 3)
-        if issubclass(kind, spec.Global):
-            yield from of_regimes(dtype, (kind(rank=rank), shape))
-        elif issubclass(kind, spec.Adaptive):
-            outputs = ((1,), (3,), (4,), (12,))
-            yield from of_regimes(dtype, *((kind(output=o * rank), shape) for o in outputs))
-        elif issubclass(kind, spec.Windowed):
-            for window, stride in _WINDOWS[rank]:
-                layers: list[spec.Layer] = [kind(window=window, stride=stride)]
-                if issubclass(kind, spec.Conv):
-                    channels = ((3, 3), (3, 2))
-                    layers = [
-                        kind(window=window, stride=stride, in_channels=i, out_channels=o)
-                        for i, o in channels
-                    ]
-                yield from of_regimes(dtype, *((layer, shape) for layer in layers))
-        else:
-            yield from of_regimes(dtype, (kind(), shape))
+    for group in described(kind):
+        yield from of_regimes(dtype, *group)
+
+
+Options = list[dict[str, Any]]
+
+_PADDING: Options = [
+    {"padding": "same"},
+    {"padding": "same_lower"},
+    {"padding": ((1, 0), (0, 2))},
+    {"padding": ((0, 1), (2, 0))},  # the padded map is as large as the one before
+    {"padding": ((0, 1), (2, 1))},
+    {"padding": ((1, 1), (1, 1))},
+]
+_DILATION: Options = [{"dilation": (2, 1)}, {"dilation": (1, 3)}]
+_CEIL: Options = [{"ceil_mode": True}, {"ceil_mode": True, "padding": ((1, 1), (1, 1))}]
+
+
+@PerType
+def choices(kind: type[Any]) -> Options:
+    """Return the options of a layer of windows, alone and in pairs: what fails most first."""
+    del kind
+    return []
+
+
+@choices.register(spec.Pool)
+def _of_pools(kind: type[spec.Pool]) -> Options:
+    del kind
+    return [*_CEIL, *_PADDING, *_DILATION]
+
+
+@choices.register(spec.AveragePool)
+def _of_averages(kind: type[spec.AveragePool]) -> Options:
+    del kind
+    counted = [{**option, "count_include_pad": True} for option in (*_CEIL, *_PADDING)]
+    return [*counted[:2], *_CEIL, *_PADDING, *counted[2:], *_DILATION]
+
+
+@choices.register(spec.LpPool)
+def _of_norms(kind: type[spec.LpPool]) -> Options:
+    del kind
+    return [*_CEIL, *_PADDING, {"p": 1}, {"p": 3}, {"p": 5}, *_DILATION]
+
+
+@choices.register(spec.Conv)
+def _of_convolutions(kind: type[spec.Conv]) -> Options:
+    del kind
+    more: Options = [{"bias": False}, {"padding": "same", "dilation": (2, 2)}]
+    return [{"groups": 2}, *_PADDING, *more, *_DILATION]
+
+
+@PerType
+def without_windows(kind: type[Any]) -> Group:
+    """Return the options of a layer that has no windows."""
+    del kind
+    return ()
+
+
+@without_windows.register(spec.Dense)
+def _biases(kind: type[spec.Dense]) -> Group:
+    several = (kind(3, 5), (2, 4, 3)), (kind(3, 3), (2, 2, 3, 3))
+    return *several, (kind(4, 3, bias=False), (5, 4))
+
+
+@without_windows.register(spec.Flatten)
+def _axes(kind: type[spec.Flatten]) -> Group:
+    shapes = ((2, 3, 2), (2, 3, 4, 2), (2, 3, 2, 4, 2))
+    return [(kind(n), s) for s in shapes for n in range(2, len(s))]
 
 
 def options(
-    kind: type[spec.Layer],
+    kind: type[Any],
     dtype: str = "float32",
     strides: tuple[spec.Shape, ...] = ((1, 1), (2, 3)),
     sizes: tuple[spec.Shape, ...] = ((7, 8), (8, 9)),
 ) -> Iterator[Case]:
     """Yield each option of a layer alone and in the pairs that meet at a border, axis by axis."""
-    if issubclass(kind, spec.Dense):
-        several = (kind(3, 5), (2, 4, 3)), (kind(3, 3), (2, 2, 3, 3))
-        yield from of_regimes(dtype, *several, (kind(4, 3, bias=False), (5, 4)))
-    if issubclass(kind, spec.Flatten):
-        shapes = ((2, 3, 2), (2, 3, 4, 2), (2, 3, 2, 4, 2))
-        yield from of_regimes(dtype, *((kind(n), s) for s in shapes for n in range(2, len(s))))
-    if not issubclass(kind, spec.Pool | spec.Conv):
-        return
-    padding: list[dict[str, Any]] = [
-        {"padding": "same"},
-        {"padding": "same_lower"},
-        {"padding": ((1, 0), (0, 2))},
-        {"padding": ((0, 1), (2, 0))},  # the padded map is as large as the one before
-        {"padding": ((0, 1), (2, 1))},
-        {"padding": ((1, 1), (1, 1))},
-    ]
-    chosen: list[dict[str, Any]] = []
-    weights: dict[str, Any] = {}
-    if issubclass(kind, spec.Pool):  # what fails most comes first
-        ceil: list[dict[str, Any]] = [
-            {"ceil_mode": True},
-            {"ceil_mode": True, "padding": ((1, 1), (1, 1))},
-        ]
-        chosen = [*ceil, *padding]
-        if issubclass(kind, spec.AveragePool):
-            counted = [{**option, "count_include_pad": True} for option in (*ceil, *padding)]
-            chosen = [*counted[:2], *chosen, *counted[2:]]
-        if issubclass(kind, spec.LpPool):
-            chosen += [{"p": 1}, {"p": 3}, {"p": 5}]
-    else:
-        weights = {"in_channels": 2, "out_channels": 4}
-        chosen += [{"groups": 2}, *padding]
-        chosen += [{"bias": False}, {"padding": "same", "dilation": (2, 2)}]
-    chosen += [{"dilation": (2, 1)}, {"dilation": (1, 3)}]
-    for spatial in sizes:
-        for stride in strides:
-            for option in chosen:
-                layer = kind(window=(2, 3), stride=stride, **weights, **option)
-                yield from of_regimes(dtype, (layer, (2, *spatial, 2)))
+    yield from of_regimes(dtype, *without_windows(kind))
+    weights = channels(kind, 2, 4)
+    for spatial, stride, option in itertools.product(sizes, strides, choices(kind)):
+        layer = kind(window=(2, 3), stride=stride, **weights, **option)
+        yield from of_regimes(dtype, (layer, (2, *spatial, 2)))
+
+
+def has_options(kind: type[spec.Layer]) -> bool:
+    """Whether a layer type has options beyond what the document describes."""
+    return bool(choices(kind) or without_windows(kind))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cnnformance.conformance.instances import channels
+from cnnformance.conformance.per_type import of_type
 from cnnformance.conformance.sized import Sized
 from cnnformance.spec import layers as spec
 
@@ -17,9 +19,7 @@ _PAIRS = ((4, 8), (1, 1), (3, 2), (16, 16), (2, 3))
 def _sized(kind: type[spec.Layer], number: int, spatial: spec.Shape, **fields: Any) -> Sized:
     """Return a layer of windows and two samples for it; the channels change with the number."""
     ins, outs = _PAIRS[number % len(_PAIRS)]
-    if issubclass(kind, spec.Conv):
-        fields = {"in_channels": ins, "out_channels": outs, **fields}
-    return fields, (2, *spatial, ins)
+    return {**channels(kind, ins, outs), **fields}, (2, *spatial, ins)
 
 
 def narrow(kind: type[spec.Layer]) -> Iterator[Sized]:
@@ -58,9 +58,15 @@ _CONVOLVED: tuple[dict[str, Any], ...] = (
 )
 
 
+_OPTIONS: Mapping[type[spec.Layer], tuple[dict[str, Any], ...]] = {
+    spec.Pool: _POOLED,
+    spec.Conv: _CONVOLVED,
+}
+
+
 def single(kind: type[spec.Layer]) -> Iterator[Sized]:
     """Yield windows of one cell with the options that they can have, which differ by the axis."""
-    options = _CONVOLVED if issubclass(kind, spec.Conv) else _POOLED
+    options = of_type(_OPTIONS, kind)
     for turn, (number, option) in itertools.product(range(3), enumerate(options)):
         rank = _RANKS[(number + turn) % 3]
         fields = {k: v[:rank] if isinstance(v, tuple) else v for k, v in option.items()}

@@ -19,26 +19,7 @@ Mark = Callable[[Any], Any]
 
 def dtypes(kind: type[spec.Layer]) -> tuple[str, ...]:
     """Return the dtypes that a layer is asked with."""
-    selections = (
-        spec.MaxPool,
-        spec.MinPool,
-        spec.GlobalMaxPool,
-        spec.AdaptiveMaxPool,
-        spec.ReLU,
-        spec.Flatten,
-    )
-    return (*FLOATS, *INTEGERS) if issubclass(kind, selections) else FLOATS
-
-
-def one_window(kind: type[spec.Layer], spatial: spec.Shape) -> spec.Layer:
-    """Return the layer of this kind whose one window is a whole map of these spatial sizes."""
-    if issubclass(kind, spec.Global):
-        return kind(rank=len(spatial))
-    if issubclass(kind, spec.Adaptive):
-        return kind(output=(1,) * len(spatial))
-    if issubclass(kind, spec.Windowed):
-        return kind(window=spatial)
-    return kind()
+    return (*FLOATS, *INTEGERS) if kind.exact else FLOATS
 
 
 def laws(name: str) -> dict[str, list[str]]:
@@ -69,6 +50,11 @@ def law(name: str, also: Mapping[type[spec.Layer], Iterable[str]] | None = None)
         )
         for layer, ids in laws(name).items()
     ])  # fmt: skip
+
+
+def every(stated: Mapping[type[spec.Layer], Iterable[str]]) -> dict[type[spec.Layer], list[str]]:
+    """Return the clauses of every registered layer type, which may have none."""
+    return {kind: list(stated.get(kind, ())) for kind in spec.TYPES.values()}
 
 
 def by_kind(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.designed import of_regimes
+from cnnformance.conformance.instances import channels
 from cnnformance.conformance.kinds import HALVES
+from cnnformance.conformance.per_type import PerType, of_type
 from cnnformance.conformance.sized import Sized, first, interleaved, spread
 from cnnformance.conformance.usual import MANY, families, few_windows, of_other_ranks
 from cnnformance.conformance.usual import POOLS as USUAL_POOLS
@@ -149,7 +152,8 @@ _ADAPTIVE: tuple[Sized, ...] = (
     ({"output": (5, 4)}, (2, 5, 4, 2)),
     ({"output": (1,)}, (MANY, 2, 1)),
 )
-OTHERS: dict[type[spec.Layer], tuple[Sized, ...]] = {
+BY_SIZE: Mapping[type[spec.Layer], tuple[Sized, ...]] = {
+    spec.Pool: (*POOLS, *OPTIONS, *_SPARSE),
     spec.Dense: (
         ({"in_features": 515, "out_features": 3}, (1, 515)),
         ({"in_features": 70, "out_features": 66}, (17, 70)),
@@ -171,8 +175,9 @@ OTHERS: dict[type[spec.Layer], tuple[Sized, ...]] = {
         ({"start": 2}, (2, 2, 3, 2, 4, 2)),
         ({}, (3, 70, 5)),
     ),
-    spec.ReLU: (({}, (2, 5003)), ({}, (2, 70001)), ({}, (2, 7, 11, 5))),
+    spec.Layer: (({}, (2, 5003)), ({}, (2, 70001)), ({}, (2, 7, 11, 5))),
 }
+"""By type or base class: sizes past those of blocks and of 16 bits."""
 COUNTED = spread(
     ({**fields, "count_include_pad": True}, shape)
     for fields, shape in (*OPTIONS, *USUAL_POOLS)
@@ -180,25 +185,40 @@ COUNTED = spread(
 )
 
 
-def _positions(kind: type[spec.Layer], most: int) -> Iterator[Sized]:
+@PerType
+def _positions(kind: type[Any], most: int) -> Iterator[Sized]:
     """Yield layers over more places than ``most``, along each axis and in all."""
-    more, side = most + 44, math.isqrt(most) + 3
-    lines = ((more,), (3, more), (more, 2), (side, side), (2, more, 2))
-    if issubclass(kind, spec.Adaptive):
-        yield {"output": (more // 3,)}, (2, more, 1)
-        yield {"output": (3, 2)}, (2, 4, more, 1)
-        yield {"output": (more, 2)}, (2, 7, 3, 1)
-        return
-    if issubclass(kind, spec.Global):
-        yield from (({"rank": len(line)}, (2, *line, 1)) for line in lines[:2])
-        return
-    if not issubclass(kind, spec.Pool | spec.Conv):
-        return
-    channels = {"in_channels": 1, "out_channels": 2} if issubclass(kind, spec.Conv) else {}
-    for number, line in enumerate(lines):
+    del kind, most
+    yield from ()
+
+
+@_positions.register(spec.Adaptive)
+def _adaptive_positions(kind: type[spec.Adaptive], most: int) -> Iterator[Sized]:
+    del kind
+    more = most + 44
+    yield {"output": (more // 3,)}, (2, more, 1)
+    yield {"output": (3, 2)}, (2, 4, more, 1)
+    yield {"output": (more, 2)}, (2, 7, 3, 1)
+
+
+@_positions.register(spec.Global)
+def _global_positions(kind: type[spec.Global], most: int) -> Iterator[Sized]:
+    del kind
+    yield from (({"rank": len(line)}, (2, *line, 1)) for line in _lines(most)[:2])
+
+
+@_positions.register(spec.Pool, spec.Conv)
+def _windowed_positions(kind: type[spec.Windowed], most: int) -> Iterator[Sized]:
+    for number, line in enumerate(_lines(most)):
         stride = 2 if number % 2 else 1
         fields = {"window": (2,) * len(line), "stride": (stride,) * len(line)}
-        yield {**fields, **channels}, (2, *line, 1)
+        yield {**fields, **channels(kind, 1, 2)}, (2, *line, 1)
+
+
+def _lines(most: int) -> tuple[spec.Shape, ...]:
+    """Return maps of more cells than ``most``."""
+    more, side = most + 44, math.isqrt(most) + 3
+    return (more,), (3, more), (more, 2), (side, side), (2, more, 2)
 
 
 def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Iterator[Case]:
@@ -209,8 +229,8 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
     prefix holds its share of every family. Halves are asked with more places than they can count.
     """
     few = few_windows(kind, max(1, every // 2) if dtype == "float32" else every)
-    sized = [*families(kind, every), spread(OTHERS.get(kind, (*POOLS, *OPTIONS, *_SPARSE)))]
-    if issubclass(kind, spec.AveragePool):
+    sized = [*families(kind, every), spread(of_type(BY_SIZE, kind))]
+    if "count_include_pad" in kind.__dataclass_fields__:
         sized.append(first(COUNTED, every))
     if dtype in HALVES:
         sized.insert(0, tuple(_positions(kind, 2 ** bounds.format_of(dtype).bits)))
@@ -218,7 +238,7 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
         sized += of_other_ranks(kind, every)
     regimes: tuple[str, ...] = ("negative", "integer")
     batch = 2
-    if issubclass(kind, spec.StochasticPool):
+    if kind.draws:
         regimes = ("positive", "faint")
     elif kind.exact:  # the extreme value at either end, or in no padding
         regimes = ("rising", "falling", "negative")
@@ -228,6 +248,8 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
         for fields, (n, *rest) in (*few, *interleaved(*sized))
     )
     yield from of_regimes(dtype, *pairs, regimes=regimes)
-    if issubclass(kind, spec.AveragePool):  # a running sum loses what larger neighbours drown
+    if kind.averages and issubclass(
+        kind, spec.Windowed
+    ):  # a running sum loses what larger neighbours drown
         running = (kind(window=(3,), stride=(1,)), (2, 40, 2))
         yield from of_regimes(dtype, running, regimes=("wide", "cancellation"))

@@ -6,11 +6,13 @@ They shrink towards one row, one channel, rank 1, small windows and the integer 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import singledispatch
 from typing import Any
 
 from hypothesis import strategies as st
 
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.regimes import FINITE, is_integer
 from cnnformance.reference.windows import ShapeError, axis_cells
 from cnnformance.spec import layers as spec
@@ -29,15 +31,9 @@ def regimes_of(kind: type[spec.Layer], dtype: str) -> tuple[str, ...]:
     """Return the regimes that a layer's output is judged in; NaN is a question of its own."""
     if is_integer(dtype):
         return ("integer", "ends")
-    if issubclass(kind, spec.StochasticPool):
+    if kind.draws:
         return ("positive", "faint")
-    if issubclass(kind, spec.Conv | spec.Dense):
-        return FINITE
-    if issubclass(
-        kind, spec.AveragePool | spec.GlobalAveragePool | spec.AdaptiveAveragePool | spec.LpPool
-    ):
-        return FINITE
-    return FINITE + SELECTED
+    return FINITE + SELECTED if kind.exact else FINITE
 
 
 def _sizes(draw: Draw, rank: int, low: int, high: int) -> spec.Shape:
@@ -90,51 +86,114 @@ def _spatial(draw: Draw, layer: spec.Windowed) -> spec.Shape:
     return tuple(sizes)
 
 
-def _layer(  # noqa: C901, PLR0911 - one case for each family of layers
-    draw: Draw, kind: type[spec.Layer], rank: int, *, plain: bool
+@PerType
+def drawn(kind: type[Any], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+    """Draw a layer of a type, for maps of a rank; a plain one is as the document describes it."""
+    del draw, rank, plain
+    layer: spec.Layer = kind()
+    return layer
+
+
+@drawn.register(spec.Global)
+def _global(kind: type[spec.Global], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+    del draw, plain
+    return kind(rank=rank)
+
+
+@drawn.register(spec.Adaptive)
+def _adaptive(kind: type[spec.Adaptive], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+    del plain
+    return kind(output=_sizes(draw, rank, 1, _LONGEST[rank] + 1))
+
+
+@drawn.register(spec.Flatten)
+def _flatten(kind: type[spec.Flatten], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+    return kind(start=1 if plain else draw(st.integers(1, rank + 1)))
+
+
+@drawn.register(spec.Dense)
+def _dense(kind: type[spec.Dense], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+    del rank
+    features = draw(st.integers(1, 40)), draw(st.integers(1, 20))
+    return kind(*features, bias=True if plain else draw(st.booleans()))
+
+
+@drawn.register(spec.StochasticPool)
+def _stochastic(
+    kind: type[spec.StochasticPool], draw: Draw, rank: int, *, plain: bool
 ) -> spec.Layer:
-    if issubclass(kind, spec.Global):
-        return kind(rank=rank)
-    if issubclass(kind, spec.Adaptive):
-        return kind(output=_sizes(draw, rank, 1, _LONGEST[rank] + 1))
-    if issubclass(kind, spec.ReLU):
-        return kind()
-    if issubclass(kind, spec.Flatten):
-        return kind(start=1 if plain else draw(st.integers(1, rank + 1)))
-    if issubclass(kind, spec.Dense):
-        features = draw(st.integers(1, 40)), draw(st.integers(1, 20))
-        return kind(*features, bias=True if plain else draw(st.booleans()))
-    if issubclass(kind, spec.StochasticPool):
-        return kind(**_geometry(draw, rank, plain=True, dilated=False))
+    del plain
+    return kind(**_geometry(draw, rank, plain=True, dilated=False))
+
+
+@drawn.register(spec.Conv)
+def _conv(kind: type[spec.Conv], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
     fields = _geometry(draw, rank, plain=plain, dilated=True)
-    if issubclass(kind, spec.Conv):
-        groups = 1 if plain else draw(st.sampled_from([1, 1, 2, 3]))
-        return kind(
-            **fields,
-            in_channels=groups * draw(st.integers(1, 5)),
-            out_channels=groups * draw(st.integers(1, 5)),
-            groups=groups,
-            bias=True if plain else draw(st.booleans()),
-        )
-    if issubclass(kind, spec.LpPool):
-        fields["p"] = 2 if plain else draw(st.sampled_from([2, 1, 3, 4, 5]))
-    if issubclass(kind, spec.AveragePool) and not plain:
-        fields["count_include_pad"] = draw(st.booleans())
-    if issubclass(kind, spec.Pool) and not plain:
+    groups = 1 if plain else draw(st.sampled_from([1, 1, 2, 3]))
+    return kind(
+        **fields,
+        in_channels=groups * draw(st.integers(1, 5)),
+        out_channels=groups * draw(st.integers(1, 5)),
+        groups=groups,
+        bias=True if plain else draw(st.booleans()),
+    )
+
+
+@drawn.register(spec.Pool)
+def _pool(kind: type[spec.Pool], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+    fields = _geometry(draw, rank, plain=plain, dilated=True)
+    fields |= options(kind, draw, plain=plain)
+    if not plain:
         fields["ceil_mode"] = draw(st.booleans()) and not isinstance(fields.get("padding"), str)
     return kind(**fields)
 
 
-def _shape(draw: Draw, layer: spec.Layer, rank: int, batch: int, *, plain: bool) -> spec.Shape:
-    if isinstance(layer, spec.Dense):
-        middle = () if plain else _sizes(draw, draw(st.integers(0, 2)), 1, 3)
-        return (batch, *middle, layer.in_features)
-    if isinstance(layer, spec.Windowed):
-        spatial = _spatial(draw, layer)
-    else:
-        spatial = _sizes(draw, rank, 1, _EXTRA[rank] + 4)
-    channels = layer.in_channels if isinstance(layer, spec.Conv) else None
-    return (batch, *spatial, channels or draw(st.sampled_from(CHANNELS)))
+@PerType
+def options(kind: type[Any], draw: Draw, *, plain: bool) -> dict[str, Any]:
+    """Draw the fields that a pooling has beyond its windows."""
+    del kind, draw, plain
+    return {}
+
+
+@options.register(spec.LpPool)
+def _order(kind: type[spec.LpPool], draw: Draw, *, plain: bool) -> dict[str, Any]:
+    del kind
+    return {"p": 2 if plain else draw(st.sampled_from([2, 1, 3, 4, 5]))}
+
+
+@options.register(spec.AveragePool)
+def _counted(kind: type[spec.AveragePool], draw: Draw, *, plain: bool) -> dict[str, Any]:
+    del kind
+    return {} if plain else {"count_include_pad": draw(st.booleans())}
+
+
+@singledispatch
+def _shape(layer: spec.Layer, draw: Draw, rank: int, batch: int, *, plain: bool) -> spec.Shape:
+    """Draw the shape of an input of a layer."""
+    del layer, plain
+    return (batch, *_sizes(draw, rank, 1, _EXTRA[rank] + 4), draw(st.sampled_from(CHANNELS)))
+
+
+@_shape.register
+def _windowed_shape(
+    layer: spec.Windowed, draw: Draw, _rank: int, batch: int, *, plain: bool
+) -> spec.Shape:
+    del plain
+    return (batch, *_spatial(draw, layer), draw(st.sampled_from(CHANNELS)))
+
+
+@_shape.register
+def _conv_shape(layer: spec.Conv, draw: Draw, _rank: int, batch: int, *, plain: bool) -> spec.Shape:
+    del plain
+    return (batch, *_spatial(draw, layer), layer.in_channels)
+
+
+@_shape.register
+def _dense_shape(
+    layer: spec.Dense, draw: Draw, _rank: int, batch: int, *, plain: bool
+) -> spec.Shape:
+    middle = () if plain else _sizes(draw, draw(st.integers(0, 2)), 1, 3)
+    return (batch, *middle, layer.in_features)
 
 
 def every_window_reads(layer: spec.Windowed, spatial: spec.Shape) -> bool:
@@ -170,10 +229,10 @@ def cases(
     """
     families = tuple(regimes) or regimes_of(kind, dtype)
     rank = draw(st.sampled_from([1, 2, 2, 2, 3]))
-    layer = _layer(draw, kind, rank, plain=plain)
+    layer = drawn(kind, draw, rank, plain=plain)
     packed = draw(st.sampled_from([*((family,) for family in families), families, families]))
     batch = len(packed) if len(packed) > 1 else draw(st.sampled_from([1, 2, 3, 4]))
-    shape = _shape(draw, layer, rank, batch, plain=plain)
+    shape = _shape(layer, draw, rank, batch, plain=plain)
     if isinstance(layer, spec.Windowed) and not every_window_reads(layer, shape[1:-1]):
         stride = tuple(min(s, w) for s, w in zip(layer.stride, layer.window, strict=True))
         layer = layer.replace(dilation=(1,) * rank, padding="same", stride=stride)

@@ -8,8 +8,9 @@ from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype, law, laws, one_window
+from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype, law, laws
 from cnnformance.conformance.laws import alike, answer, few, holds, require
 from cnnformance.conformance.regimes import is_integer
 from cnnformance.conformance.strategies import cases

@@ -6,11 +6,11 @@ from typing import Any
 
 from cnnformance.conformance import designed
 from cnnformance.conformance.asking import Ask
-from cnnformance.conformance.kinds import by_kind_and_dtype
+from cnnformance.conformance.kinds import by_kind_and_dtype, every
 from cnnformance.conformance.strategies import cases
 from cnnformance.spec import layers as spec
 
-FORMULAS: dict[type[spec.Layer], list[str]] = {
+_STATED: dict[type[spec.Layer], list[str]] = {
     spec.MaxPool: ["pool.max.formula"],
     spec.MinPool: ["pool.min.formula"],
     spec.AveragePool: ["pool.average.formula"],
@@ -25,6 +25,8 @@ FORMULAS: dict[type[spec.Layer], list[str]] = {
     spec.Flatten: ["flatten.example-1"],
     spec.Dense: ["dense.formula"],
 }
+FORMULAS = every(_STATED)
+"""The layers, each with the clauses that say what it computes."""
 
 SHOWN = (
     "dtype-kept",
@@ -55,7 +57,7 @@ def test_output(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
 
 _WINDOWS = ["pool.output-size-general", "pool.extent", "pool.same.size", "pool.same.total"]
 _SIZES = [*_WINDOWS, "pool.ceil-mode.size"]
-OPTIONS: dict[type[spec.Layer], list[str]] = {
+_OPTIONS: dict[type[spec.Layer], list[str]] = {
     spec.MaxPool: ["pool.max.padding-never-wins", *_SIZES],
     spec.MinPool: ["pool.min.padding-never-wins", *_SIZES],
     spec.AveragePool: [
@@ -75,6 +77,7 @@ OPTIONS: dict[type[spec.Layer], list[str]] = {
     spec.Flatten: ["flatten.inner-axis"],
     spec.Dense: ["dense.without-bias"],
 }
+OPTIONS = {kind: ids for kind, ids in every(_OPTIONS).items() if designed.has_options(kind)}
 
 
 @by_kind_and_dtype(OPTIONS)

@@ -14,8 +14,10 @@ import pytest
 from cnnformance.adapters.backend import Array, Unsupported, Weights
 from cnnformance.conformance import digits, judge, models
 from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import by_kind
+from cnnformance.conformance.per_type import PerType
 from cnnformance.reference import bounds, model_shapes
 from cnnformance.spec import layers as spec
 
@@ -128,26 +130,46 @@ def _blamed(
     return failure
 
 
-def _seconds(kind: Any, spatial: spec.Shape, channels: int) -> tuple[spec.Layer, ...]:
-    """Return layers of this kind for the maps, or the features, that a first one returned."""
-    padded: dict[str, Any] = {"window": (3, 2), "stride": (2, 1), "padding": ((1, 1), (1, 0))}
-    bordered: dict[str, Any] = {"window": (3, 3), "padding": ((1, 1), (1, 1))}
-    if issubclass(kind, spec.Conv):
-        joined: dict[str, Any] = {"in_channels": channels, "out_channels": 3}
-        each = {**joined, "out_channels": channels, "groups": channels}
-        dilated = kind((3, 2), padding=((2, 2), (1, 1)), dilation=(2, 2), **joined)
-        return kind((1, 2), **joined), kind(**padded, **joined), dilated, kind(**bordered, **each)
-    if issubclass(kind, spec.Dense):
-        return kind(channels, 3), kind(channels, channels)
-    if issubclass(kind, spec.Adaptive):
-        return (kind(output=(2, 3)),)
-    if issubclass(kind, spec.Pool):
-        plain = kind(window=(2, 1)), kind(window=(2, 2), stride=(1, 1))
-        average = issubclass(kind, spec.AveragePool)
-        counted: dict[str, Any] = {"count_include_pad": True} if average else {}
-        ceiled = kind((3, 2), stride=(2, 3), ceil_mode=True)
-        return *plain, kind(**padded), kind(**bordered, **counted), ceiled
-    return (kind(rank=len(spatial)) if issubclass(kind, spec.Global) else kind(),)
+@PerType
+def seconds(kind: type[Any], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
+    """Return layers of a type for the maps, or the features, that a first one returned."""
+    del count
+    return (one_window(kind, spatial),)
+
+
+@seconds.register(spec.Adaptive)
+def _adaptive(kind: type[spec.Adaptive], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
+    del spatial, count
+    return (kind(output=(2, 3)),)
+
+
+@seconds.register(spec.Dense)
+def _dense(kind: type[spec.Dense], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
+    del spatial
+    return kind(count, 3), kind(count, count)
+
+
+_PADDED: dict[str, Any] = {"window": (3, 2), "stride": (2, 1), "padding": ((1, 1), (1, 0))}
+_BORDERED: dict[str, Any] = {"window": (3, 3), "padding": ((1, 1), (1, 1))}
+
+
+@seconds.register(spec.Conv)
+def _conv(kind: type[spec.Conv], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
+    del spatial
+    joined: dict[str, Any] = {"in_channels": count, "out_channels": 3}
+    each = {**joined, "out_channels": count, "groups": count}
+    dilated = kind((3, 2), padding=((2, 2), (1, 1)), dilation=(2, 2), **joined)
+    return kind((1, 2), **joined), kind(**_PADDED, **joined), dilated, kind(**_BORDERED, **each)
+
+
+@seconds.register(spec.Pool)
+def _pool(kind: type[spec.Pool], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
+    del spatial, count
+    plain = kind(window=(2, 1)), kind(window=(2, 2), stride=(1, 1))
+    counts = "count_include_pad" in kind.__dataclass_fields__
+    counted: dict[str, Any] = {"count_include_pad": True} if counts else {}
+    ceiled = kind((3, 2), stride=(2, 3), ceil_mode=True)
+    return *plain, kind(**_PADDED), kind(**_BORDERED, **counted), ceiled
 
 
 FIRST: tuple[Model, ...] = (
@@ -171,7 +193,7 @@ FIRST: tuple[Model, ...] = (
 """Layers that another may follow, for maps of 8 by 6 cells and 2 channels."""
 
 
-@by_kind({k: ["pipeline.order"] for k in spec.TYPES.values() if k is not spec.StochasticPool})
+@by_kind({kind: ["pipeline.order"] for kind in spec.family("not drawn")})
 def test_after_each_layer(ask: Ask, kind: type[spec.Layer]) -> None:
     """A layer reads what the layer before it returned, whichever layer that is."""
     rng = np.random.default_rng(ask.seed)
@@ -179,11 +201,11 @@ def test_after_each_layer(ask: Ask, kind: type[spec.Layer]) -> None:
     for first in FIRST:
         shape = (2, 2) if isinstance(first[0], spec.Dense) else (2, 8, 6, 2)
         (_, *spatial, channels) = model_shapes(first, shape)[-1]
-        if not spatial and not issubclass(kind, spec.Dense | spec.ReLU):
+        if not spatial and not (kind.elementwise or issubclass(kind, spec.Dense)):
             continue
         if spatial and issubclass(kind, spec.Dense):
             continue
-        for second in ask.part(_seconds(kind, tuple(spatial), channels)):
+        for second in ask.part(seconds(kind, tuple(spatial), channels)):
             layers = (*first, second)
             weights = models.drawn_weights(rng, layers, integer=True)
             x = rng.integers(-8, 9, shape)

@@ -10,7 +10,7 @@ axes: an axis of one) may also be answered with just that; which it is, is a tra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.instances import WINDOW, ordinary
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import by_kind, law, laws
 from cnnformance.conformance.models import Given, drawn_weights, given
@@ -29,7 +30,7 @@ from cnnformance.reference import ShapeError, bounds, fast, forward, output_shap
 from cnnformance.spec import clauses
 from cnnformance.spec import layers as spec
 
-WINDOW, STRIDE, SPATIAL = (2, 3, 2), (1, 2, 1), (6, 5, 4)
+SPATIAL = (6, 5, 4)
 RANKS = (1, 2, 3)
 
 
@@ -38,18 +39,6 @@ class Wrong(Given):
     """A case to be refused, and what is wrong with it."""
 
     why: str = ""
-
-
-def plain(kind: type[spec.Layer], rank: int = 2) -> spec.Layer:
-    """Return an ordinary layer of a kind, with nothing to refuse."""
-    if issubclass(kind, spec.Dense):
-        return kind(4, 3)
-    if issubclass(kind, spec.Adaptive):
-        return kind((2, 1, 3)[:rank])
-    if issubclass(kind, spec.Flatten):
-        return kind()
-    channels = {"in_channels": 4, "out_channels": 6} if issubclass(kind, spec.Conv) else {}
-    return kind(window=WINDOW[:rank], stride=STRIDE[:rank], **channels)  # type: ignore[call-arg] # windowed
 
 
 def shape_for(layer: spec.Layer) -> spec.Shape:
@@ -91,7 +80,7 @@ def along(sizes: spec.Shape, value: int) -> Iterator[spec.Shape]:
 def _field(field: str, values: tuple[int, ...]) -> Callable[[type[spec.Layer]], Iterator[Wrong]]:
     def found(kind: type[spec.Layer]) -> Iterator[Wrong]:
         for rank in RANKS:
-            layer = plain(kind, rank)
+            layer = ordinary(kind, rank)
             for value in values:
                 for sizes in along(getattr(layer, field), value):
                     yield wrong(f"{field} {sizes}", broken(layer, **{field: sizes}), of=layer)
@@ -103,24 +92,24 @@ def _negative_padding(kind: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
         none = ((0, 0),) * (rank - 1)
         for pads in (((-1, 0), *none), (*none, (0, -1)), ((-1, -1),) * rank):
-            yield wrong(f"padding {pads}", broken(plain(kind, rank), padding=pads))
+            yield wrong(f"padding {pads}", broken(ordinary(kind, rank), padding=pads))
 
 
 def _padding_of_a_window(kind: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
         window = WINDOW[:rank]
         for pads in (tuple((w, w) for w in window), tuple((0, w + 1) for w in window)):
-            yield wrong(f"padding {pads}", broken(plain(kind, rank), padding=pads))
+            yield wrong(f"padding {pads}", broken(ordinary(kind, rank), padding=pads))
 
 
 def _order(kind: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
-        yield wrong("order p = 0", broken(plain(kind, rank), p=0))
+        yield wrong("order p = 0", broken(ordinary(kind, rank), p=0))
 
 
 def _more_axes(kind: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
-        layer = plain(kind, rank)
+        layer = ordinary(kind, rank)
         batch, *spatial, channels = shape_for(layer)
         for more in ((3,), (2, 3)):
             shape = (batch, *spatial, *more, channels)
@@ -129,7 +118,7 @@ def _more_axes(kind: type[spec.Layer]) -> Iterator[Wrong]:
 
 def _fewer_axes(kind: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
-        layer = plain(kind, rank)
+        layer = ordinary(kind, rank)
         _, *spatial, channels = shape_for(layer)
         yield wrong(f"an input of {rank} axes", layer, (*spatial[1:], channels))
 
@@ -137,7 +126,7 @@ def _fewer_axes(kind: type[spec.Layer]) -> Iterator[Wrong]:
 def _channels(kind: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
         for groups in (1, 2):
-            layer = broken(plain(kind, rank), groups=groups)
+            layer = broken(ordinary(kind, rank), groups=groups)
             *most, channels = shape_for(layer)
             for other in (1, channels - 1, channels + 1, 2 * channels - 1):
                 yield wrong(f"{other} input channels", layer, (*most, other))
@@ -146,15 +135,15 @@ def _channels(kind: type[spec.Layer]) -> Iterator[Wrong]:
 def _features(kind: type[spec.Layer]) -> Iterator[Wrong]:
     for batch in ((2,), (1,), (4,), (2, 3)):
         for features in (1, 3, 5, 8):
-            yield wrong(f"{features} input features", plain(kind), (*batch, features))
+            yield wrong(f"{features} input features", ordinary(kind), (*batch, features))
     for joined in ((2, 2), (4, 1), (2, 1, 2)):
-        yield wrong(f"an input with features {joined}", plain(kind), (3, *joined))
+        yield wrong(f"an input with features {joined}", ordinary(kind), (3, *joined))
     yield wrong("no bias, 3 input features", kind(4, 2, bias=False), (2, 3))  # type: ignore[call-arg] # dense
 
 
 def _groups(kind: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
-        layer = plain(kind, rank)
+        layer = ordinary(kind, rank)
         window = WINDOW[:rank]
         for groups, inputs, outputs in ((3, 4, 6), (4, 4, 6), (2, 4, 5), (2, 3, 4)):
             changed = broken(layer, groups=groups, in_channels=inputs, out_channels=outputs)
@@ -167,12 +156,12 @@ def _groups(kind: type[spec.Layer]) -> Iterator[Wrong]:
 def _weights(kind: type[spec.Layer]) -> Iterator[Wrong]:
     if issubclass(kind, spec.Dense):
         for shape in ((3, 5), (3, 3), (4, 3), (2, 4), (4, 4)):
-            yield wrong(f"a weight of shape {shape}", plain(kind), weight=shape)
+            yield wrong(f"a weight of shape {shape}", ordinary(kind), weight=shape)
         for size in (2, 4, 6):
-            yield wrong(f"a bias of shape {(size,)}", plain(kind), bias=(size,))
+            yield wrong(f"a bias of shape {(size,)}", ordinary(kind), bias=(size,))
         return
     for rank in RANKS:
-        layer = plain(kind, rank)
+        layer = ordinary(kind, rank)
         for channels in ((5, 6), (3, 6), (6, 4), (4, 5), (6,)):
             kernel = (*WINDOW[:rank], *channels)
             yield wrong(f"a weight of shape {kernel}", layer, weight=kernel)
@@ -182,7 +171,7 @@ def _weights(kind: type[spec.Layer]) -> Iterator[Wrong]:
 
 def _output(kind: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
-        layer = plain(kind, rank)
+        layer = ordinary(kind, rank)
         for output in along(layer.output, -1):  # type: ignore[attr-defined] # adaptive
             yield wrong(f"output sizes {output}", broken(layer, output=output))
 
@@ -200,16 +189,17 @@ def _from_the_end(kind: type[spec.Layer]) -> Iterator[Wrong]:
         yield wrong(f"no axis after the first {len(shape)}", layer, shape)
 
 
-POOLS: tuple[type[spec.Layer], ...] = (spec.MaxPool, spec.AveragePool, spec.MinPool, spec.LpPool)
-WINDOWED = (*POOLS, spec.Conv)
-ADAPTIVE: tuple[type[spec.Layer], ...] = (spec.AdaptiveAveragePool, spec.AdaptiveMaxPool)
+POOLS = spec.family("poolings with padding")
+WINDOWED = spec.family("windowed")
+DRAWN = [kind for kind in spec.TYPES.values() if kind.draws]
+ADAPTIVE = [kind for kind in spec.TYPES.values() if issubclass(kind, spec.Adaptive)]
 
 Rule = Callable[[type[spec.Layer]], Iterator[Wrong]]
 
-RULES: Mapping[str, tuple[tuple[type[spec.Layer], ...], Rule]] = {
-    "window": ((*POOLS, spec.StochasticPool), _field("window", (0, -1))),
+RULES: Mapping[str, tuple[Sequence[type[spec.Layer]], Rule]] = {
+    "window": ((*POOLS, *DRAWN), _field("window", (0, -1))),
     "stride": (WINDOWED, _field("stride", (0, -1))),
-    "stride-zero": ((spec.StochasticPool,), _field("stride", (0,))),
+    "stride-zero": (DRAWN, _field("stride", (0,))),
     "dilation": (WINDOWED, _field("dilation", (0, -1))),
     "negative-padding": (WINDOWED, _negative_padding),
     "padding-of-a-window": (POOLS, _padding_of_a_window),
@@ -279,7 +269,7 @@ def _refused(ask: Ask, kind: type[spec.Layer], rule: str, cases: Any) -> None:
 
     def question(case: Case) -> None:
         assert isinstance(case, Wrong)
-        layer = plain(kind, getattr(case.layer, "rank", 2))
+        layer = ordinary(kind, getattr(case.layer, "rank", 2))
         usual = Case(layer, shape_for(layer), regimes=("positive",))
         if usual not in healthy:
             healthy[usual] = usable(usual)
@@ -470,7 +460,7 @@ def test_mixed_dtypes(ask: Ask, kind: type[spec.Layer]) -> None:
             error = error + fast.normwise(case.layer, x, case.weights)
         return bounds.Bound(value, error, np.ones(value.shape, np.bool_))
 
-    usual = wrong("", plain(kind))
+    usual = wrong("", ordinary(kind))
     ask.sweep(
         (
             given(
@@ -501,7 +491,7 @@ def test_without_batch(ask: Ask, kind: type[spec.Layer]) -> None:
         where = f"{kind.__name__}, {case.x.ndim} axes"
         ask.trait("input without batch", value, where, f"{case.layer}, input {case.shape}")
 
-    layers = [plain(kind, rank) for rank in RANKS]
+    layers = [ordinary(kind, rank) for rank in RANKS]
     ones = {"window": (2, 1, 1), "stride": (1, 1, 1)}
     layers += [
         layer.replace(**{name: sizes[: len(layer.window)] for name, sizes in ones.items()})  # type: ignore[attr-defined] # windowed

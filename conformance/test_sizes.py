@@ -8,8 +8,10 @@ from typing import Any
 
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.instances import channels
 from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype
 from cnnformance.conformance.large import large
+from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.test_output import FORMULAS
 from cnnformance.spec import layers as spec
 
@@ -41,84 +43,125 @@ Role = tuple[spec.Layer, spec.Shape]
 """A layer and its input, in which one size has a role: channels, a window, an axis, the batch."""
 
 
-def _roles(kind: type[spec.Layer], n: int, rows: int) -> Iterator[Role]:
+def _square(n: int) -> int:
+    """Return the side of a square map: the size itself, unless it is large."""
+    return n if n <= 33 else 2
+
+
+@PerType
+def roles(kind: type[Any], n: int, rows: int) -> Iterator[Role]:
     """Yield a layer with the size n in each role."""
-    square = n if n <= 33 else 2
-    if issubclass(kind, spec.Dense):
-        yield kind(n, 3), (rows, n)
-        yield kind(5, n), (rows, 5)
-        yield kind(square, square), (rows, square)
-        yield kind(3, 2), (n, 3)
-    elif issubclass(kind, spec.ReLU | spec.Flatten):
-        yield kind(), (rows, n, 1)
-        yield kind(), (rows, square, square, 3)
-        yield kind(), (n, 2, 2)
-    elif issubclass(kind, spec.Conv):
-        some = min(n, 4097)
-        yield kind((3,)), (rows, n + 2, 1)
-        yield kind((some,)), (rows, some + 1, 1)
-        channels: dict[str, Any] = {"in_channels": 2, "out_channels": 2}
-        yield kind((2, 3), **channels), (rows, square + 1, square + 2, 2)
-        yield kind((2,), **{**channels, "in_channels": some}), (rows, 3, some)
-        yield kind((2,), **{**channels, "out_channels": some}), (rows, 3, 2)
-        yield kind((2, 2), out_channels=2), (n, 2, 3, 1)
-    elif issubclass(kind, spec.Global):
-        yield kind(1), (rows, n, 1)
-        yield kind(), (rows, square, 3, 1)
-        yield kind(), (rows, 3, square, 1)
-        yield kind(), (rows, 2, 2, n)
-        yield kind(), (n, 2, 2, 1)
-    elif issubclass(kind, spec.Adaptive):
-        yield kind((1,)), (rows, n, 1)
-        yield kind((3, 2)), (rows, square, square, 2)
-        yield kind((2, 1)), (rows, 2, 2, n)
-    elif issubclass(kind, spec.Windowed):
-        yield kind((2,)), (rows, n + 1, 1)
-        yield kind((3,), (1,)), (rows, n + 2, 1)
-        yield kind((n,)), (rows, 2 * n if n < 5000 else n, 1)
-        yield kind((2, 2)), (rows, square + 1, 5, 1)
-        yield kind((2, 2)), (rows, 5, square + 1, 1)
-        yield kind((min(n, 33), 3), (1, 1)), (rows, min(n, 33) + 1, 4, 1)
-        yield kind((3, min(n, 33)), (2, 1)), (rows, 5, min(n, 33) + 1, 1)
-        yield kind((2, 2)), (rows, 2, 3, n)
-        yield kind((2, 2)), (n, 2, 2, 1)
-        yield kind((2, 1, 2)), (rows, 2, min(n, 65), 3, 1)
+    square = _square(n)
+    yield kind(), (rows, n, 1)
+    yield kind(), (rows, square, square, 3)
+    yield kind(), (n, 2, 2)
 
 
-def _other_roles(kind: type[spec.Layer], n: int, rows: int) -> Iterator[Role]:
+@roles.register(spec.Dense)
+def _dense(kind: type[spec.Dense], n: int, rows: int) -> Iterator[Role]:
+    square = _square(n)
+    yield kind(n, 3), (rows, n)
+    yield kind(5, n), (rows, 5)
+    yield kind(square, square), (rows, square)
+    yield kind(3, 2), (n, 3)
+
+
+@roles.register(spec.Conv)
+def _conv(kind: type[spec.Conv], n: int, rows: int) -> Iterator[Role]:
+    some, square = min(n, 4097), _square(n)
+    yield kind((3,)), (rows, n + 2, 1)
+    yield kind((some,)), (rows, some + 1, 1)
+    yield kind((2, 3), in_channels=2, out_channels=2), (rows, square + 1, square + 2, 2)
+    yield kind((2,), in_channels=some, out_channels=2), (rows, 3, some)
+    yield kind((2,), in_channels=2, out_channels=some), (rows, 3, 2)
+    yield kind((2, 2), out_channels=2), (n, 2, 3, 1)
+
+
+@roles.register(spec.Global)
+def _global(kind: type[spec.Global], n: int, rows: int) -> Iterator[Role]:
+    square = _square(n)
+    yield kind(1), (rows, n, 1)
+    yield kind(), (rows, square, 3, 1)
+    yield kind(), (rows, 3, square, 1)
+    yield kind(), (rows, 2, 2, n)
+    yield kind(), (n, 2, 2, 1)
+
+
+@roles.register(spec.Adaptive)
+def _adaptive(kind: type[spec.Adaptive], n: int, rows: int) -> Iterator[Role]:
+    yield kind((1,)), (rows, n, 1)
+    yield kind((3, 2)), (rows, _square(n), _square(n), 2)
+    yield kind((2, 1)), (rows, 2, 2, n)
+
+
+@roles.register(spec.Windowed)
+def _windowed(kind: type[spec.Windowed], n: int, rows: int) -> Iterator[Role]:
+    square = _square(n)
+    yield kind((2,)), (rows, n + 1, 1)
+    yield kind((3,), (1,)), (rows, n + 2, 1)
+    yield kind((n,)), (rows, 2 * n if n < 5000 else n, 1)
+    yield kind((2, 2)), (rows, square + 1, 5, 1)
+    yield kind((2, 2)), (rows, 5, square + 1, 1)
+    yield kind((min(n, 33), 3), (1, 1)), (rows, min(n, 33) + 1, 4, 1)
+    yield kind((3, min(n, 33)), (2, 1)), (rows, 5, min(n, 33) + 1, 1)
+    yield kind((2, 2)), (rows, 2, 3, n)
+    yield kind((2, 2)), (n, 2, 2, 1)
+    yield kind((2, 1, 2)), (rows, 2, min(n, 65), 3, 1)
+
+
+@PerType
+def other_roles(kind: type[Any], n: int, rows: int) -> Iterator[Role]:
     """Yield layers of other ranks, and grouped ones, with the size n in each role."""
-    if issubclass(kind, spec.Conv):
-        for rank in (3, 2, 1):
-            window, spatial = (2,) * rank, (2, 3, 2)[:rank]
-            each: dict[str, Any] = {"in_channels": n, "out_channels": n, "groups": n}
-            halves: dict[str, Any] = {"in_channels": 2 * n, "out_channels": 4, "groups": 2}
-            yield kind(window, out_channels=n), (rows, *spatial, 1)
-            yield kind(window, **each), (rows, *spatial, n)
-            yield kind(window, **halves), (rows, *spatial, 2 * n)
-            yield kind(window, in_channels=n), (rows, *spatial, n)
-    if issubclass(kind, spec.Global):
-        yield kind(1), (rows, 2, n)
-        yield kind(3), (rows, 2, 1, 2, n)
-        yield kind(3), (n, 2, 1, 2, 1)
-    elif issubclass(kind, spec.Adaptive):
-        yield kind((2,)), (rows, 3, n)
-        yield kind((2, 1, 1)), (rows, 3, 2, 2, n)
-        yield kind((2, 1, 2)), (rows, 3, n, 2, 1)
-        yield kind((n,)), (rows, 3, 1)
-    elif issubclass(kind, spec.Windowed):
-        count = 2 if issubclass(kind, spec.Conv) else 1
-        plain: dict[str, Any] = {"in_channels": 2, "out_channels": 2} if count > 1 else {}
-        for rank in (3, 2, 1):
-            ones, pair = (1,) * rank, (2,) * rank
-            for axis in range(rank):
-                line, around = ones[:axis], ones[axis + 1 :]
-                yield kind((*line, n, *around), ones, **plain), (rows, *line, n + 1, *around, count)
-                spatial = (*pair[:axis], n + 1, *pair[axis + 1 :])
-                yield kind(pair, ones, **plain), (rows, *spatial, count)
-            yield kind(pair, **plain), (n, *pair, count)
-        if not plain:
-            yield kind((2, 2, 2)), (rows, 2, 3, 2, n)
-            yield kind((2,)), (rows, 3, n)
+    del kind, n, rows
+    yield from ()
+
+
+@other_roles.register(spec.Global)
+def _other_global(kind: type[spec.Global], n: int, rows: int) -> Iterator[Role]:
+    yield kind(1), (rows, 2, n)
+    yield kind(3), (rows, 2, 1, 2, n)
+    yield kind(3), (n, 2, 1, 2, 1)
+
+
+@other_roles.register(spec.Adaptive)
+def _other_adaptive(kind: type[spec.Adaptive], n: int, rows: int) -> Iterator[Role]:
+    yield kind((2,)), (rows, 3, n)
+    yield kind((2, 1, 1)), (rows, 3, 2, 2, n)
+    yield kind((2, 1, 2)), (rows, 3, n, 2, 1)
+    yield kind((n,)), (rows, 3, 1)
+
+
+@other_roles.register(spec.Windowed)
+def _other_windowed(kind: type[spec.Windowed], n: int, rows: int) -> Iterator[Role]:
+    yield from _along_each_axis(kind, n, rows)
+    yield kind((2, 2, 2)), (rows, 2, 3, 2, n)
+    yield kind((2,)), (rows, 3, n)
+
+
+@other_roles.register(spec.Conv)
+def _other_conv(kind: type[spec.Conv], n: int, rows: int) -> Iterator[Role]:
+    for rank in (3, 2, 1):
+        window, spatial = (2,) * rank, (2, 3, 2)[:rank]
+        halves = kind(window, in_channels=2 * n, out_channels=4, groups=2)
+        yield kind(window, out_channels=n), (rows, *spatial, 1)
+        yield kind(window, in_channels=n, out_channels=n, groups=n), (rows, *spatial, n)
+        yield halves, (rows, *spatial, 2 * n)
+        yield kind(window, in_channels=n), (rows, *spatial, n)
+    yield from _along_each_axis(kind, n, rows)
+
+
+def _along_each_axis(kind: type[spec.Windowed], n: int, rows: int) -> Iterator[Role]:
+    """Yield windows and maps that are long along one axis of each rank, and many samples."""
+    two = channels(kind, 2, 2)
+    count = two.get("in_channels", 1)
+    for rank in (3, 2, 1):
+        ones, pair = (1,) * rank, (2,) * rank
+        for axis in range(rank):
+            line, around = ones[:axis], ones[axis + 1 :]
+            yield kind((*line, n, *around), ones, **two), (rows, *line, n + 1, *around, count)
+            spatial = (*pair[:axis], n + 1, *pair[axis + 1 :])
+            yield kind(pair, ones, **two), (rows, *spatial, count)
+        yield kind(pair, **two), (n, *pair, count)
 
 
 def sized(kind: type[spec.Layer], largest: int) -> Iterator[Case]:
@@ -128,17 +171,17 @@ def sized(kind: type[spec.Layer], largest: int) -> Iterator[Case]:
     too: it is past 128, and leaves a rest over of any vector or block.
     """
     regimes: tuple[str, ...] = _ENDS if kind.exact else _SUMS
-    if issubclass(kind, spec.StochasticPool):  # composed everywhere, one call per cell
+    if kind.draws:  # composed everywhere, one call per cell
         regimes, largest = ("positive", "rising"), min(largest, 256)
-    elif issubclass(kind, spec.ReLU | spec.Flatten):
+    elif kind.exact and not kind.takes_images:
         regimes = ("normal", "integer")
-    rows = 2 if issubclass(kind, spec.StochasticPool) else 3
+    rows = 2 if kind.draws else 3
     sizes = (131,) if largest < 1024 else (131, 5, 18, 33, 64, 260)
-    roles = (
-        *(role for n in ladder(largest) for role in _roles(kind, n, rows)),
-        *(role for n in sizes for role in _other_roles(kind, n, rows)),
+    climbing = (
+        *(role for n in ladder(largest) for role in roles(kind, n, rows)),
+        *(role for n in sizes for role in other_roles(kind, n, rows)),
     )
-    for layer, shape in dict.fromkeys(roles):
+    for layer, shape in dict.fromkeys(climbing):
         yield Case(layer, shape, regimes=regimes)
 
 

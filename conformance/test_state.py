@@ -12,10 +12,12 @@ import numpy as np
 from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.instances import channels, one_window
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import by_kind, law, laws, one_window
+from cnnformance.conformance.kinds import by_kind, law, laws
 from cnnformance.conformance.memories import MEMORIES, laid_out
 from cnnformance.conformance.models import given
+from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.test_gradients import repeated
 from cnnformance.conformance.usual import usual
@@ -64,6 +66,23 @@ def test_weight_memory(ask: Ask, kind: type[spec.Layer]) -> None:
     ask.sweep(laid_out(kind, 13 if ask.profile.name == "quick" else None), question)
 
 
+@PerType
+def long_sum(kind: type[Any]) -> Case:
+    """Return a case of so many terms that a kernel may share them out among threads."""
+    return Case(one_window(kind, (65, 64)), (4, 65, 64, 5), regimes=("normal",))
+
+
+@long_sum.register(spec.Dense)
+def _long_dense(kind: type[spec.Dense]) -> Case:
+    return Case(kind(4097, 5), (4, 4097), regimes=("normal",))
+
+
+@long_sum.register(spec.Conv)
+def _long_convolution(kind: type[spec.Conv]) -> Case:
+    layer = kind(window=(5, 5), in_channels=65, out_channels=5)
+    return Case(layer, (2, 9, 8, 65), regimes=("normal",))
+
+
 @law("pure")
 def test_pure(ask: Ask, kind: type[spec.Layer]) -> None:
     """A call leaves its input and earlier results alone, and an equal call gives equal bits.
@@ -83,7 +102,7 @@ def test_pure(ask: Ask, kind: type[spec.Layer]) -> None:
         if not np.array_equal(twice.first, twice.again, equal_nan=True):
             deterministic = ask.subject.info.deterministic
             problems += ["an equal call gave another result"] if deterministic else []
-        if twice.aliases_input and not isinstance(case.layer, spec.Flatten):
+        if twice.aliases_input and not case.layer.reshapes:
             problems.append("the result is a view of the input")
         if twice.aliases_output and case.x.size:
             problems.append("two results share memory")
@@ -91,19 +110,9 @@ def test_pure(ask: Ask, kind: type[spec.Layer]) -> None:
             raise Failure("impure", "; ".join(problems))
 
     ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 4))
-    ask.sweep([_long_sum(kind)], question)
+    ask.sweep([long_sum(kind)], question)
     if ask.subject.info.deterministic:
         ask.sweep(designed.plain(kind), partial(repeated, ask))
-
-
-def _long_sum(kind: type[spec.Layer]) -> Case:
-    """Return a case of so many terms that a kernel may share them out among threads."""
-    if issubclass(kind, spec.Dense):
-        return Case(kind(4097, 5), (4, 4097), regimes=("normal",))
-    if issubclass(kind, spec.Conv):
-        layer = kind(window=(5, 5), in_channels=65, out_channels=5)
-        return Case(layer, (2, 9, 8, 65), regimes=("normal",))
-    return Case(one_window(kind, (65, 64)), (4, 65, 64, 5), regimes=("normal",))
 
 
 @law("batch-independent")
@@ -113,7 +122,7 @@ def test_state_between_shapes(ask: Ask, kind: type[spec.Layer]) -> None:
 
     def question(case: Case) -> None:
         ask.output(case)
-        if len(case.shape) > 2 and not isinstance(case.layer, spec.Conv | spec.Dense):
+        if len(case.shape) > 2 and not case.layer.has_weights:
             grown = (case.shape[0], *(n + 1 for n in case.shape[1:-1]), case.shape[-1])
             ask.output(case.with_(shape=grown))
         ask.output(case.with_(seed=case.seed + 1))
@@ -129,8 +138,7 @@ def _twins(kind: type[spec.Layer]) -> Iterator[Case]:
     if not issubclass(kind, spec.Pool | spec.Conv):
         return
     fields: dict[str, Any] = {"window": (2, 2), "stride": (3, 3), "padding": ((1, 1), (1, 1))}
-    if issubclass(kind, spec.Conv):
-        fields |= {"in_channels": 2, "out_channels": 2}
+    fields |= channels(kind, 2, 2)
     changes: tuple[dict[str, Any], ...] = (
         {},
         {"window": (3, 2)},

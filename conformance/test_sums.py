@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from cnnformance.conformance import judge, regimes
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.kinds import HALVES, by_kind_and_dtype, laws
+from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.test_gradients import differentiated, shown
 from cnnformance.conformance.test_output import FORMULAS
 from cnnformance.reference import bounds, output_shape
@@ -25,7 +27,6 @@ from cnnformance.reference.terms import divides_exactly
 from cnnformance.spec import layers as spec
 
 SUMS = {kind: ids for kind, ids in FORMULAS.items() if not kind.exact}
-MEANS = (spec.AveragePool, spec.GlobalAveragePool, spec.AdaptiveAveragePool)
 FEW, MANY = (8, 72, 320, 2304), (2, 8, 24, 72, 130, 320, 1032, 2304, 4104)
 """Numbers of terms: below and past those at which halves stop counting, and between blocks."""
 ORDINARY = ("normal", "negative", "sparse", "onehot")
@@ -56,28 +57,56 @@ def _convolutions(n: int) -> Iterator[Sized]:
     yield spec.Conv(_folded(n), in_channels=2, out_channels=2, groups=2), (*_folded(n), 2)
 
 
-def sized(kind: type[spec.Layer], n: int) -> Iterator[Sized]:
-    """Yield layers of a kind whose outputs have about n terms, and an input without its batch."""
-    if issubclass(kind, spec.Conv):
-        yield from _convolutions(n)
-    elif issubclass(kind, spec.Dense):
-        yield kind(n, 5), (n,)
-        yield kind(n, 8, bias=False), (n,)
-    elif issubclass(kind, spec.Global):
-        yield kind(rank=1), (n, 1)
-        yield kind(), (*_folded(n), 1)
-    elif issubclass(kind, spec.Adaptive):
-        yield kind(output=(1,)), (n, 1)
-        yield kind(output=(2, 1)), (2 * _folded(n)[0], _folded(n)[1], 1)
-    elif issubclass(kind, spec.StochasticPool):
-        if n <= 256:  # composed everywhere, one call for each cell
-            yield kind(window=(n,)), (n, 1)
-    else:
-        assert issubclass(kind, spec.Pool)
-        norms = issubclass(kind, spec.LpPool)
+@PerType
+def sized(kind: type[Any], n: int) -> Iterator[Sized]:
+    """Yield layers of a kind whose outputs have about n terms, and an input without its batch.
+
+    None of those whose outputs have one term each.
+    """
+    del kind, n
+    yield from ()
+
+
+@sized.register(spec.Conv)
+def _sized_convolutions(kind: type[spec.Conv], n: int) -> Iterator[Sized]:
+    del kind
+    yield from _convolutions(n)
+
+
+@sized.register(spec.Dense)
+def _sized_dense(kind: type[spec.Dense], n: int) -> Iterator[Sized]:
+    yield kind(n, 5), (n,)
+    yield kind(n, 8, bias=False), (n,)
+
+
+@sized.register(spec.Global)
+def _sized_maps(kind: type[spec.Global], n: int) -> Iterator[Sized]:
+    yield kind(rank=1), (n, 1)
+    yield kind(), (*_folded(n), 1)
+
+
+@sized.register(spec.Adaptive)
+def _sized_adaptive(kind: type[spec.Adaptive], n: int) -> Iterator[Sized]:
+    yield kind(output=(1,)), (n, 1)
+    yield kind(output=(2, 1)), (2 * _folded(n)[0], _folded(n)[1], 1)
+
+
+@sized.register(spec.StochasticPool)
+def _sized_evaluations(kind: type[spec.StochasticPool], n: int) -> Iterator[Sized]:
+    if n <= 256:  # composed everywhere, one call for each cell
         yield kind(window=(n,)), (n, 1)
-        folded = kind(window=_folded(n))
-        yield folded.replace(p=3) if norms else folded, (*_folded(n), 1)
+
+
+@sized.register(spec.Pool)
+def _sized_windows(kind: type[spec.Pool], n: int) -> Iterator[Sized]:
+    yield kind(window=(n,)), (n, 1)
+    yield kind(window=_folded(n)), (*_folded(n), 1)
+
+
+@sized.register(spec.LpPool)
+def _sized_norms(kind: type[spec.LpPool], n: int) -> Iterator[Sized]:
+    yield kind(window=(n,)), (n, 1)
+    yield kind(window=_folded(n), p=3), (*_folded(n), 1)
 
 
 def _some(chosen: list[Sized], first: int, count: int) -> Iterator[Sized]:
@@ -98,10 +127,10 @@ def samples(layer: spec.Layer, shape: spec.Shape, dtype: str) -> int:
         most = limit // 6
     elif divides_exactly(layer, (1, *shape)):
         most = limit // 3
-    elif isinstance(layer, spec.StochasticPool):
+    elif layer.draws:
         most = 2
     elif dtype in HALVES:
-        most = 4 if isinstance(layer, spec.LpPool) else 8
+        most = 8 if layer.linear else 4
     else:
         most = 512
     return min(600, -(-math.prod(shape) // most))
@@ -115,14 +144,14 @@ def sums(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Case]:
     larger than the one that meets a single value, no algorithm may round it more than once.
     """
     grows = (("negative", "negative"), ("onehot", "units")) if kind.has_weights else ()
-    ones = 2 if issubclass(kind, spec.LpPool) else 1  # norms of either order
+    ones = 1 if kind.linear or kind.draws else 2  # norms of either order
     for place, n in enumerate(FEW if few else MANY):
         chosen = list(sized(kind, n))
-        exact = kind in MEANS and sized(kind, 1 << (n - 1).bit_length())
+        exact = kind.averages and sized(kind, 1 << (n - 1).bit_length())
         for layer, shape in _some(list(exact or chosen), place, ones if few else len(chosen)):
             yield Case(layer, (samples(layer, shape, dtype), *shape), dtype, ("block",), "units")
         for layer, shape in _some(chosen, 2 * place, 2 if few else len(chosen)):
-            if isinstance(layer, spec.StochasticPool):
+            if layer.draws:
                 yield Case(layer, (1, *shape), dtype, ("positive",))
                 continue
             yield Case(layer, (len(ORDINARY), *shape), dtype, ORDINARY, "normal")
@@ -160,51 +189,76 @@ class Backward(Case):
             made = regimes.fill(rng, turned, self.dtype, (self.upstream,), 1, weighted=False)
             return made.T.reshape(shape)
         made = regimes.fill(rng, shape, self.dtype, (self.upstream,), 1, weighted=False)
-        if isinstance(self.layer, spec.Global | spec.Adaptive):  # shares stay far above underflow
+        if few_read(type(self.layer)):  # shares stay far above underflow
             made *= made.dtype.type(2**10)
         return made
 
 
-def _over_outputs(kind: type[spec.Layer], n: int) -> Iterator[Sized]:
+def few_read(kind: type[spec.Layer]) -> bool:
+    """Whether few windows read a cell, however many cells they have: poolings of whole maps."""
+    return issubclass(kind, spec.Global | spec.Adaptive)
+
+
+@PerType
+def over_outputs(kind: type[Any], n: int) -> Iterator[Sized]:
     """Yield layers whose inputs are read by about n terms, and an input without its batch."""
-    if issubclass(kind, spec.Dense):
-        yield kind(3, n), (3,)
-    elif issubclass(kind, spec.Conv):
-        outs = max(8, n // 72 * 8)
-        yield spec.Conv((3, 3), in_channels=8, out_channels=outs), (5, 5, 8)
-        yield spec.Conv((1, 1), in_channels=2, out_channels=n), (2, 1, 2)
-        if n <= 400:  # the windows that read one cell hold the square of their number
-            yield spec.Conv((n,), in_channels=1, out_channels=1), (n + n // 2, 1)
-    elif issubclass(kind, spec.LpPool | spec.Global | spec.Adaptive):
+    yield from sized(kind, n)
+
+
+@over_outputs.register(spec.Dense)
+def _neurons(kind: type[spec.Dense], n: int) -> Iterator[Sized]:
+    yield kind(3, n), (3,)
+
+
+@over_outputs.register(spec.Conv)
+def _kernels(kind: type[spec.Conv], n: int) -> Iterator[Sized]:
+    outs = max(8, n // 72 * 8)
+    yield kind((3, 3), in_channels=8, out_channels=outs), (5, 5, 8)
+    yield kind((1, 1), in_channels=2, out_channels=n), (2, 1, 2)
+    if n <= 400:  # the windows that read one cell hold the square of their number
+        yield kind((n,), in_channels=1, out_channels=1), (n + n // 2, 1)
+
+
+@over_outputs.register(spec.Pool)
+def _overlapping(kind: type[spec.Pool], n: int) -> Iterator[Sized]:
+    if not kind.linear:
         yield from sized(kind, n)
     elif n <= 400:  # likewise
-        assert issubclass(kind, spec.Pool)
         yield kind(window=(n,), stride=(1,)), (2 * n, 1)
         yield kind(window=_folded(n), stride=(1, 1)), (*(2 * side - 1 for side in _folded(n)), 1)
 
 
-def _over_samples(kind: type[spec.Layer], n: int, parts: int) -> Iterator[Sized]:
+@PerType
+def over_samples(kind: type[Any], n: int, parts: int) -> Iterator[Sized]:
     """Yield layers whose weights are used at about n places, and an input with its batch."""
+    del kind, n, parts
+    yield from ()
+
+
+@over_samples.register(spec.Dense)
+def _rows(kind: type[spec.Dense], n: int, parts: int) -> Iterator[Sized]:
+    yield kind(3, max(2, parts)), (n, 3)
+
+
+@over_samples.register(spec.Conv)
+def _places(kind: type[spec.Conv], n: int, parts: int) -> Iterator[Sized]:
     parts = max(2, parts)
-    if issubclass(kind, spec.Dense):
-        yield kind(3, parts), (n, 3)
-    elif issubclass(kind, spec.Conv):
-        outs = 8 * -(-parts // 8)
-        yield spec.Conv((3,), in_channels=2, out_channels=outs), (1, n + 2, 2)
-        yield spec.Conv((3, 3), in_channels=8, out_channels=outs), (-(-n // 4), 4, 4, 8)
-        yield spec.Conv((1, 1), in_channels=1, out_channels=parts), (n, 1, 1, 1)
+    outs = 8 * -(-parts // 8)
+    yield kind((3,), in_channels=2, out_channels=outs), (1, n + 2, 2)
+    yield kind((3, 3), in_channels=8, out_channels=outs), (-(-n // 4), 4, 4, 8)
+    yield kind((1, 1), in_channels=1, out_channels=parts), (n, 1, 1, 1)
 
 
 def backward(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Backward]:
     """Yield the cases of the backward pass by the number of terms of a gradient."""
     for place, n in enumerate(FEW if few else MANY[:-2]):
         parts = -(-n // (2 ** bounds.format_of(dtype).bits // 6 if kind.has_weights else 8))
-        if issubclass(kind, spec.Global | spec.Adaptive):  # few windows read a cell
+        if few_read(kind):
             parts = 2
-        chosen = list(_over_outputs(kind, n))
-        count = 2 if kind is spec.Conv else 1  # one at least that no fast algorithm exists for
+        chosen = list(over_outputs(kind, n))
+        count = 2 if issubclass(kind, spec.Conv) else 1  # one of a kernel of one cell
         for layer, shape in _some(chosen, place + 1, count if few else len(chosen)):
-            if isinstance(layer, spec.LpPool):
+            if not layer.linear:
                 yield Backward(layer, (2, *shape), dtype, ("normal",))
                 yield Backward(layer, (2, *shape), dtype, ("onehot",))
                 continue
@@ -214,7 +268,7 @@ def backward(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Backw
             yield Backward(layer, (parts, *shape), dtype, ("units",), "units", upstream="block")
             yield Backward(layer, (2, *shape), dtype, ("normal",), "normal")
             yield Backward(layer, (2, *shape), dtype, ("normal",), "sparse", upstream="onehot")
-        chosen = list(_over_samples(kind, n, parts))
+        chosen = list(over_samples(kind, n, parts))
         for layer, shape in _some(chosen, place, 1 if few else len(chosen)):
             whole = ("units",), "units"
             yield Backward(layer, shape, dtype, *whole, upstream="block", by_channel=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cnnformance.conformance import edges
+from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.sized import Sized, first, interleaved, spread
 from cnnformance.conformance.strategies import every_window_reads
 from cnnformance.spec import layers as spec
@@ -256,44 +257,77 @@ ADAPTIVE: tuple[Sized, ...] = (
 )
 
 
-def few_windows(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
+@PerType
+def few_windows(kind: type[Any], every: int = 1) -> tuple[Sized, ...]:
     """Return the first one in ``every`` of the layers with few windows along an axis."""
-    windowed = issubclass(kind, spec.Pool | spec.Conv)
-    return first(tuple(edges.narrow(kind)), every) if windowed else ()
+    del kind, every
+    return ()
 
 
-def families(kind: type[spec.Layer], every: int = 1) -> list[tuple[Sized, ...]]:
-    """Return the first one in ``every`` of each other family; none for layers without options.
+@few_windows.register(spec.Pool, spec.Conv)
+def _few(kind: type[spec.Windowed], every: int = 1) -> tuple[Sized, ...]:
+    return first(tuple(edges.narrow(kind)), every)
 
-    Each family is in an order in which a prefix covers as much as it can.
+
+Families = list[tuple[Sized, ...]]
+
+
+@PerType
+def all_families(kind: type[Any]) -> Families:
+    """Return the families of other layers; none for layers without options.
+
+    Each is in an order in which a prefix covers as much as it can.
     """
-    found: list[tuple[Sized, ...]] = []
-    if issubclass(kind, spec.Conv):
-        found = [
-            tuple(edges.long_groups()),
-            tuple(edges.grouped()),
-            tuple(edges.single(kind)),
-            tuple(edges.borders(kind)),
-            tuple(_kernels(2)),
-            spread(_grouped_convolutions()),
-            spread(_tiled_convolutions()),
-            spread(_dense_convolutions()),
-        ]
-    elif issubclass(kind, spec.Dense):
-        found = [spread(DENSE)]
-    elif issubclass(kind, spec.Global):
-        found = [GLOBAL]
-    elif issubclass(kind, spec.Adaptive):
-        found = [spread(ADAPTIVE)]
-    elif issubclass(kind, spec.Pool):
-        found = [
-            tuple(edges.single(kind)),
-            tuple(edges.borders(kind)),
-            tuple(_windows(kind, 2)),
-            spread(_pools()),
-            spread(_whole()),
-        ]
-    return [first(family, every) for family in found]
+    del kind
+    return []
+
+
+@all_families.register(spec.Conv)
+def _of_convolutions(kind: type[spec.Conv]) -> Families:
+    return [
+        tuple(edges.long_groups()),
+        tuple(edges.grouped()),
+        tuple(edges.single(kind)),
+        tuple(edges.borders(kind)),
+        tuple(_kernels(2)),
+        spread(_grouped_convolutions()),
+        spread(_tiled_convolutions()),
+        spread(_dense_convolutions()),
+    ]
+
+
+@all_families.register(spec.Pool)
+def _of_pools(kind: type[spec.Pool]) -> Families:
+    return [
+        tuple(edges.single(kind)),
+        tuple(edges.borders(kind)),
+        tuple(_windows(kind, 2)),
+        spread(_pools()),
+        spread(_whole()),
+    ]
+
+
+@all_families.register(spec.Dense)
+def _of_dense(kind: type[spec.Dense]) -> Families:
+    del kind
+    return [spread(DENSE)]
+
+
+@all_families.register(spec.Global)
+def _of_global(kind: type[spec.Global]) -> Families:
+    del kind
+    return [GLOBAL]
+
+
+@all_families.register(spec.Adaptive)
+def _of_adaptive(kind: type[spec.Adaptive]) -> Families:
+    del kind
+    return [spread(ADAPTIVE)]
+
+
+def families(kind: type[spec.Layer], every: int = 1) -> Families:
+    """Return the first one in ``every`` of each family of layers that networks have."""
+    return [first(family, every) for family in all_families(kind)]
 
 
 def usual(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
@@ -301,11 +335,23 @@ def usual(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
     return (*few_windows(kind, every), *interleaved(*families(kind, every)))
 
 
-def of_other_ranks(kind: type[spec.Layer], every: int = 1) -> list[tuple[Sized, ...]]:
+@PerType
+def _other_ranks(kind: type[Any]) -> Families:
+    del kind
+    return []
+
+
+@_other_ranks.register(spec.Conv)
+def _other_convolutions(kind: type[spec.Conv]) -> Families:
+    del kind
+    return [tuple(_kernels(1)), tuple(_kernels(3))]
+
+
+@_other_ranks.register(spec.Pool)
+def _other_pools(kind: type[spec.Pool]) -> Families:
+    return [tuple(_windows(kind, 1)), tuple(_windows(kind, 3))]
+
+
+def of_other_ranks(kind: type[spec.Layer], every: int = 1) -> Families:
     """Return likewise the layers by design of one and of three dimensions."""
-    found: list[tuple[Sized, ...]] = []
-    if issubclass(kind, spec.Conv):
-        found = [tuple(_kernels(1)), tuple(_kernels(3))]
-    elif issubclass(kind, spec.Pool):
-        found = [tuple(_windows(kind, 1)), tuple(_windows(kind, 3))]
-    return [first(family, every) for family in found]
+    return [first(family, every) for family in _other_ranks(kind)]

@@ -62,6 +62,8 @@ class Layer:
     """Whether its outputs are sums of its inputs, each times a weight or a share."""
     averages: ClassVar[bool] = False
     """Whether it divides a sum by the number of terms."""
+    reshapes: ClassVar[bool] = False
+    """Whether it keeps all its values, in another shape."""
     elementwise: ClassVar[bool] = False
     """Whether it acts on each element alone, and keeps the shape."""
     takes_images: ClassVar[bool] = False
@@ -383,6 +385,8 @@ class Flatten(Layer):
 
     start: int = 1
     exact: ClassVar[bool] = True
+    linear: ClassVar[bool] = True
+    reshapes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse to flatten the batch."""

@@ -1,0 +1,52 @@
+"""What the suite knows of layer types: functions and tables, by type or by base class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import singledispatch, update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from cnnformance.spec import layers as spec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Kind = TypeVar("Kind", bound=spec.Layer)
+
+Function = Callable[Concatenate[type[Kind], P], T]
+"""An implementation: its first argument is the type."""
+
+
+class PerType(Generic[P, T]):
+    """A generic function of a layer type, as ``functools.singledispatch`` is of an instance.
+
+    The implementation of the nearest base class that has one is called, with the type first.
+    """
+
+    def __init__(self, default: Callable[Concatenate[type[Any], P], T]) -> None:
+        """Take the implementation of every type that has none of its own."""
+        self._found = singledispatch(default)
+        update_wrapper(self, default)
+
+    def register(
+        self, *kinds: type[Kind]
+    ) -> Callable[[Function[Kind, P, T]], Function[Kind, P, T]]:
+        """Return a decorator that makes a function the implementation of these types."""
+
+        def registered(function: Function[Kind, P, T]) -> Function[Kind, P, T]:
+            for kind in kinds:
+                self._found.register(kind, function)
+            return function
+
+        return registered
+
+    def __call__(self, kind: type[spec.Layer], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the implementation of a type."""
+        return self._found.dispatch(kind)(kind, *args, **kwargs)
+
+
+def of_type(table: Mapping[type[spec.Layer], T], kind: type[spec.Layer]) -> T:
+    """Return what a table holds for the nearest base class of a type. Raises ``KeyError``: none."""
+    for base in kind.__mro__:
+        if base in table:
+            return table[base]
+    raise KeyError(kind.__name__)
