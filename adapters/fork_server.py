@@ -56,6 +56,7 @@ def _serve(options: Mapping[str, Any]) -> None:
     if options["device"] == "cpu":  # a forked child cannot use CUDA that its parent initialised
         with contextlib.suppress(Exception):  # raised again, and reported, in the child
             find(options["target"])
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it cannot wait for a child
     imported = children(os.getpid())  # what the import started serves every child
     while True:
         asked, descriptors, _, _ = socket.recv_fds(control, 1, 1)
@@ -86,7 +87,7 @@ def _child(
 ) -> None:
     control.close()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    faulthandler.enable()
+    faulthandler.enable(2)  # the import may have put something else in the place of sys.stderr
     _limit_memory(memory)
     serve(link, make)
 

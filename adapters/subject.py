@@ -6,6 +6,7 @@ value or as one of the misfortunes below, and the next request finds a working p
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,7 +86,8 @@ class Info:
 class _InProcess:
     """The backend in this process: for debuggers. A crash here is a crash of the run."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, memory: float) -> None:
+        self._largest = int(memory * 2**30) or sys.maxsize
         self._server = Server(find(target.path)(mode=target.mode, device=target.device))
         self.hello = wire.decoded(wire.encoded(self._server.describe()))
 
@@ -103,6 +105,8 @@ class _InProcess:
                 what = f"{type(error).__name__}: {error}".rstrip(": ")
                 said = f"raised {what}, which ends a process of its own"
                 raise Crashed(said, told(error)["traceback"]) from error
+        if (size := sum(a.nbytes for a in results)) > self._largest:
+            raise AdapterBroke(f"an answer with arrays of {size} bytes")
         return wire.decoded(wire.encoded(answer)), [np.array(a) for a in results]
 
     def close(self) -> None:
@@ -192,7 +196,7 @@ class Subject:
             self._channel = Link(self.link)
         elif self._channel is None:
             try:
-                self._channel = _InProcess(self.target)
+                self._channel = _InProcess(self.target, self.memory)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
@@ -256,11 +260,13 @@ class Subject:
         weight_memory: str = "contiguous",
         *,
         force: bool = False,
+        fault: str = "",
     ) -> Result:
         """Run a model of one or more layers on ``x``, whose memory is laid out as ``memory``.
 
         ``weight_memory`` is that of the weights, as ``memory.arranged`` names both. With ``force``
-        the framework is asked although the adapter's ``supports`` declines the dtype.
+        the framework is asked although the adapter's ``supports`` declines the dtype; ``fault``
+        names one of ``faults.FAULTS``, or a dtype, that is put on the framework's result.
         """
         answer, (y,) = self._ask(
             "run",
@@ -272,6 +278,7 @@ class Subject:
             memory=memory,
             weight_memory=weight_memory,
             force=force,
+            fault=fault,
         )
         return Result(y, answer["composed"], answer["modified"], answer["seconds"])
 
@@ -340,7 +347,7 @@ class Subject:
         ``arrays`` are the input, and of ``gradients`` the upstream gradient too; they, and the
         ``shape`` that ``output_shape`` is asked for, are in the backend's layout.
         """
-        more = {"call": call, "memory": memory, "shape": list(shape)}
+        more: dict[str, Any] = {"call": call, "memory": memory, "shape": list(shape)}
         return str(self._ask("script", [layer], arrays, **more)[0]["script"])
 
     def seed(self, seed: int) -> None:

@@ -510,7 +510,8 @@ class _Recorder:
         self.config = config
         stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S-%f")[:-3]
         default = Path.cwd() / records.FOLDER / stamp / records.FILE
-        self.path = Path(config.getoption("--record") or default)
+        self.named = config.getoption("--record") or default
+        self.path = Path(self.named).absolute()
         self.start = time.monotonic()
         self.writer: records.Writer | None = None
         self.recorded = 0
@@ -523,15 +524,15 @@ class _Recorder:
     def _open(self) -> None:
         try:
             if self.path.exists() and not self.path.is_file():
-                said = f"--record {self.path}: this is no file; name one that can be written"
+                said = f"--record {self.named}: this is no file; name one that can be written"
                 raise _unusable(said)
             if self.path.exists() and not records.is_record(self.path):
-                said = f"--record {self.path}: this is no record; name a new file, or an older one"
+                said = f"--record {self.named}: this is no record; name a new file, or an older one"
                 raise _unusable(said)
             self.path.unlink(missing_ok=True)
             self.writer = records.Writer(self.path)
         except OSError as error:
-            said = f"--record {self.path}: {error.strerror}; name a file that can be written"
+            said = f"--record {self.named}: {error.strerror}; name a file that can be written"
             raise _unusable(said) from error
         self._write(
             records.Header(

@@ -218,6 +218,14 @@ def test_an_answer_larger_than_the_memory_limit_is_none(start: Start) -> None:
     assert flattens(subject)
 
 
+@pytest.mark.parametrize("in_process", [False, True], ids=["worker", "in-process"])
+def test_an_array_that_no_memory_holds_is_no_answer(in_process: bool, start: Start) -> None:
+    subject = start(misbehaving.Repeats, in_process=in_process, memory=0.5)
+    with pytest.raises((AdapterBroke, Refused), match=r"4\.00 TiB|arrays of 4398046511104 bytes"):
+        subject.run([POOL], [{}], IMAGE)
+    assert flattens(subject)
+
+
 def test_a_hello_that_is_none_is_told(start: Start) -> None:
     with pytest.raises(AdapterBroke, match="no message when it started: it has no version"):
         start(misbehaving.SendsGarbageAtStart).start()
@@ -279,6 +287,32 @@ def test_a_subject_that_hangs_in_every_second_start_is_given_up(
         with pytest.raises(AdapterBroke, match="gave no answer in 0 s while it started"):
             flattens(subject)
     assert Path("starts").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        "sys.stderr = sys.stdout = None",
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "os.closerange(0, 3)",
+        "os.chdir('/')",
+        "os.unlink(__file__)",
+    ],
+)
+def test_what_an_import_does_to_its_process_costs_nothing(
+    does: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(misbehaving.__file__).resolve().parents[1]))
+    text = f"import os, signal, sys\nfrom corpus.misbehaving import Aborts\n{does}\n"
+    (tmp_path / "mine.py").write_text(text)
+    subject = Subject(Target("mine", f"{tmp_path}/mine.py:Aborts"))
+    try:
+        for _ in range(2):
+            with pytest.raises(Crashed, match="the process died by SIGABRT"):
+                subject.run([POOL], [{}], IMAGE)
+            assert flattens(subject)
+    finally:
+        subject.close()
 
 
 # Time

@@ -572,6 +572,23 @@ def test_a_path_that_is_no_unicode_needs_one_process(where: str, tmp_path: Path)
     assert line.endswith("several processes (-n): rename it, or ask with -n 0")
 
 
+MOVES = SHORTCUT.replace(
+    "            return lambda", "            os.chdir('/')\n            return lambda"
+).replace("\nfrom", "\nimport os\nfrom", 1)
+
+
+@pytest.mark.parametrize("options", [(), ("--in-process",)], ids=["worker", "in-process"])
+def test_a_backend_that_changes_the_working_directory_moves_no_record(
+    options: Sequence[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(MOVES, encoding="utf-8")
+    chosen = ("--backend=mine.py:Mine", "-k", "test_output.py and ReLU-float32", *options)
+    done, found = ask(tmp_path, CONFORMANCE, *chosen)
+    assert not found.partial
+    assert "cannot be read again" not in done.stdout
+    assert f"verdicts: {tmp_path}/verdicts.jsonl" in done.stdout
+
+
 DIES = """\
 import os
 from cnnformance.adapters.numpy import NumPy

@@ -133,6 +133,13 @@ def sockets() -> Iterator[int]:
                 yield descriptor
 
 
+class Repeats(Misbehaving):
+    """Returns one number as 2**40 of them."""
+
+    def harm(self, x: Array) -> Any:
+        return np.broadcast_to(np.float32(1), (1 << 20, 1 << 20))
+
+
 class SendsGarbageAtStart(Misbehaving):
     """Sends what is no hello."""
 
@@ -250,6 +257,13 @@ class LeavesAtStart(Misbehaving):
 
     def version(self) -> str:
         raise SystemExit("said")
+
+
+class Aborts(Misbehaving):
+    """Dies in a max pooling."""
+
+    def harm(self, x: Array) -> Any:
+        os.abort()
 
 
 class KillsItsParent(Misbehaving):
