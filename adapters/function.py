@@ -73,8 +73,9 @@ class Function(Backend):
     def _weighted(self, layer: Layer) -> bool:
         return layer.has_weights if self.takes_weights is None else self.takes_weights
 
-    def script(self, layer: Layer) -> str:
+    def script(self, layer: Layer, x: Array) -> str:
         """Return the call of the function, imported from where it stands if it can be."""
+        del x
         more = ", weights" if self._weighted(layer) else ""
         lines = [
             *_imported(self.function),

@@ -1,4 +1,4 @@
-"""The command line: ``cnnformance backends | report | diff | clauses``."""
+"""The command line: ``cnnformance backends | try | new-backend | report | diff | clauses``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from cnnformance.reports.printable import printable
 
 _EXITS = """\
 exit status: 0 when the answer could be given, whatever it says; 2 when the input is unusable.
-A report on failures is still a report: `pytest conformance` is what fails."""
+A report on failures is still a report: `pytest conformance` is what fails. `try` exits with 1
+where the adapter needs work."""
 
 _OURS = frozenset({"cnnformance", "numpy", "ml_dtypes"})
 """What every adapter may import besides its framework."""
@@ -166,6 +167,29 @@ def _diff(options: argparse.Namespace) -> str:
     return diff.text(diff.compare(first, second, between), options.format)
 
 
+def _try(options: argparse.Namespace) -> tuple[str, int]:
+    from cnnformance import trial  # noqa: PLC0415 - as above
+    from cnnformance.adapters.misfortunes import Unknown  # noqa: PLC0415 - as above
+
+    try:
+        tried = trial.attempt(options.subject)
+    except Unknown as error:
+        raise ValueError(str(error)) from error
+    return tried.text(), int(not tried.fine)
+
+
+def _new_backend(options: argparse.Namespace) -> str:
+    from cnnformance import new_backend  # noqa: PLC0415 - as above
+
+    file, name = new_backend.write(options.name, options.output)
+    options.output = None  # it is written, and what follows is for the screen
+    return (
+        f"{file} holds the backend {name}. Try it:\n\n"
+        f"    cnnformance try {file}:{name}\n"
+        f"    pytest --pyargs cnnformance.conformance --backend {file}:{name} --profile quick\n"
+    )
+
+
 def _clauses(_: argparse.Namespace) -> str:
     from cnnformance.spec import clauses  # noqa: PLC0415 - as above
 
@@ -186,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(
-        name: str, answer: Callable[[argparse.Namespace], str], purpose: str
+        name: str, answer: Callable[[argparse.Namespace], str | tuple[str, int]], purpose: str
     ) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=purpose, description=purpose, epilog=_EXITS)
         made.set_defaults(answer=answer, output=None)
@@ -194,6 +218,11 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     command("backends", _backends, "List the backends, and what is installed.")
+    tried = command("try", _try, "Try an adapter in seconds, each layer once in each dtype.")
+    tried.add_argument("subject", metavar="SUBJECT", help="as of --backend: my_backend.py:Mine")
+    fresh = command("new-backend", _new_backend, "Write the first file of a backend, which runs.")
+    fresh.add_argument("name", metavar="NAME", help="of the framework, such as my-engine")
+    fresh.set_defaults(output=None)
     command("clauses", _clauses, "List the clauses of the specification.")
 
     a_run = f"a {records.FILE} or a folder that holds one"
@@ -232,13 +261,15 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: the words after the program's name; those of the process by default.
 
     Returns:
-        0 when the answer could be given, 2 when the input is unusable: a run that is absent or
+        0 when the answer could be given (of ``try``: that the adapter is fine, and else 1), 2 when
+        the input is unusable: a run that is absent or
         malformed, a malformed specification, a file that cannot be written. One line on stderr
         says what and why.
     """
     options = _parser().parse_args(arguments)
     try:
-        text = options.answer(options)
+        answer = options.answer(options)
+        text, status = (answer, 0) if isinstance(answer, str) else answer
         if options.output:
             _spare_record(options)
             Path(options.output).write_text(text, encoding="utf-8", errors="replace")
@@ -249,11 +280,12 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 0
     except (ValueError, OSError) as error:  # RecordError, SpecError, and files
         message = " ".join(printable(str(error)).split())
         sys.stderr.write(f"cnnformance: {message}\n")
         return 2
-    return 0
+    return status
 
 
 if __name__ == "__main__":

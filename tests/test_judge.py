@@ -171,6 +171,17 @@ def test_equality_holds_for_nan_and_lets_subnormals_vanish() -> None:
         assert caught.value.index == (place,)
 
 
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, 1.5])
+@pytest.mark.parametrize("error", [0.0, 0.25])
+def test_no_number_is_no_whole_number(wrong: float, error: float) -> None:
+    """Without an allowance, too: whole numbers have none."""
+    one = np.ones(1)
+    allowed = bounds.Bound(one, np.full(1, error), np.ones(1, np.bool_))
+    assert judge.within(one, allowed, one.dtype) == 0
+    with pytest.raises(judge.Failure):
+        judge.within(np.full(1, wrong), allowed, one.dtype)
+
+
 def test_within_tells_the_worst_of_what_is_judged() -> None:
     allowed = bounds.Bound(
         np.array([1.0, 2.0, np.inf]), np.array([0.5, 0.5, 0.0]), np.array([True, True, True])
