@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from mutation import ROOT, put
+
+from cnnformance.adapters.registry import Target
+from cnnformance.adapters.subject import Subject
+from cnnformance.conformance.asking import PROFILES, Ask
+from cnnformance.conformance.test_modes import test_modes_agree as agree
+from cnnformance.spec.layers import ReLU
 
 
 class Modes:
@@ -37,3 +45,53 @@ def test_a_mode_that_chooses_alike_is_not_told() -> None:
 def test_a_subject_in_its_default_mode_is_not_compared_with_itself() -> None:
     with pytest.raises(RuntimeError, match="nothing was asked"):
         put(MODAL, "quick", 0, [Modes()])
+
+
+FALLS = """\
+import os, time
+from pathlib import Path
+from cnnformance.adapters.numpy import NumPy
+
+
+class Falls(NumPy):
+    modes = ("fast",)
+
+    def build(self, layer, weights):
+        if self.mode == Path("who").read_text():
+            return self.fall
+        return super().build(layer, weights)
+
+    def fall(self, x):
+        with Path("fallen").open("a") as file:
+            file.write(".")
+        os.abort() if Path("crashes").exists() else time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("how", ["hang", "crash"])
+def test_the_default_mode_that_falls_is_no_fault_of_another(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "falls.py").write_text(FALLS)
+    (tmp_path / "who").write_text("")
+    if how == "crash":
+        (tmp_path / "crashes").touch()
+    fast = Subject(Target("fast", "falls.py:Falls", "fast"), seconds=1.0)
+    plain = Subject(Target("plain", "falls.py:Falls"), seconds=1.0)
+    made = Ask(fast, PROFILES["quick"])
+    try:
+        agree(made, plain, ReLU)
+        assert not made.failures
+        assert "plain is not there to compare with: " in made.stopped + made.declined
+        fallen = len((tmp_path / "fallen").read_text())
+        assert fallen == 1 if how == "hang" else fallen > 1
+
+        (tmp_path / "who").write_text("fast")
+        fast.restart()  # it keeps what it has built
+        made = Ask(fast, PROFILES["quick"])
+        agree(made, plain, ReLU)
+        assert {failure.effect for failure in made.failures} == {how}
+    finally:
+        fast.close()
+        plain.close()
