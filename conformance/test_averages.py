@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from cnnformance.adapters.backend import Array
@@ -14,7 +16,7 @@ from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype, law, laws
 from cnnformance.conformance.laws import alike, answer, few, holds, require
 from cnnformance.conformance.regimes import is_integer
 from cnnformance.conformance.strategies import cases
-from cnnformance.conformance.variants import padded, unit_cells, windowed
+from cnnformance.conformance.variants import counting_padding, padded, unit_cells, windowed
 from cnnformance.reference import windows
 from cnnformance.reference.bounds import format_of
 from cnnformance.spec import layers as spec
@@ -110,8 +112,8 @@ def test_counted_padding_is_zeros(ask: Ask, kind: type[spec.Pool]) -> None:
 
 
 def _counted(case: Case) -> Case:
-    counts = {"count_include_pad": True} if isinstance(case.layer, spec.AveragePool) else {}
-    return case.with_(layer=windowed(case).replace(ceil_mode=False, **counts))
+    layer = windowed(counting_padding(case, counts=True))
+    return case.with_(layer=layer.replace(ceil_mode=False))
 
 
 def constants(dtype: str) -> Array:
@@ -137,13 +139,10 @@ def test_constant_window(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
 
     few(ask, cases(kind, dtype, regimes=("integer",)), question, 12)
     if issubclass(kind, spec.Pool):  # padding is none of the values
-        drawn = cases(kind, dtype, plain=False, regimes=("integer",)).map(_uncounted)
+        drawn = cases(kind, dtype, plain=False, regimes=("integer",)).map(
+            partial(counting_padding, counts=False)
+        )
         ask.explore(drawn, question, max(2, ask.profile.examples // 12))
-
-
-def _uncounted(case: Case) -> Case:
-    counts = {"count_include_pad": False} if isinstance(case.layer, spec.AveragePool) else {}
-    return case.with_(layer=windowed(case).replace(**counts))
 
 
 @law("mean-of-many-trait")

@@ -23,6 +23,7 @@ from cnnformance.conformance.kinds import law
 from cnnformance.conformance.large import large
 from cnnformance.conformance.memories import laid_out
 from cnnformance.conformance.strategies import cases
+from cnnformance.conformance.variants import counting_padding
 from cnnformance.reference import bounds, fast, forward, maximal, output_shape, scatter, windows
 from cnnformance.reference.gradient_bounds import gradient_bounds
 from cnnformance.spec import layers as spec
@@ -230,14 +231,9 @@ def test_gradient_mass(ask: Ask, kind: type[spec.Layer]) -> None:
 
     count = max(6, ask.profile.examples // 6)
     ask.explore(cases(kind), question, count)
-    ask.explore(cases(kind, plain=False).map(_uncounted), question, count)
-
-
-def _uncounted(case: Case) -> Case:
-    """Return the case with padding that takes no share of a mean."""
-    if isinstance(case.layer, spec.AveragePool):
-        return case.with_(layer=case.layer.replace(count_include_pad=False))
-    return case
+    ask.explore(
+        cases(kind, plain=False).map(partial(counting_padding, counts=False)), question, count
+    )
 
 
 def _tied(case: Case) -> Iterator[tuple[Array, bool]]:

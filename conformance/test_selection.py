@@ -26,7 +26,7 @@ def test_selects_from_window(ask: Ask, kind: type[spec.Layer]) -> None:
 
     def question(case: Case) -> None:
         layer = case.layer
-        if isinstance(layer, spec.StochasticPool):
+        if layer.draws:
             layer = layer.replace(training=True)
         x = case.x + case.x.dtype.type(0)  # the sign of a zero is a trait of its own,
         x[np.abs(x) < bounds.format_of(case.dtype).tiny] = 0  # and so is what is subnormal
@@ -61,7 +61,7 @@ def test_ignores_weaker(ask: Ask, kind: type[spec.MaxPool]) -> None:
 @law("padding-never-wins")
 def test_padding_never_wins(ask: Ask, kind: type[spec.Pool]) -> None:
     """Padding is not among the values: explicit infinities of the losing sign change nothing."""
-    sign = 1 if issubclass(kind, spec.MinPool) else -1
+    sign = 1 if kind.least else -1
 
     def question(case: Case) -> None:
         layer, x = windowed(case), sign * np.abs(case.x)

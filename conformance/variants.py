@@ -47,6 +47,14 @@ def padded(layer: spec.Windowed, x: Array, fill: float) -> tuple[spec.Windowed, 
     return layer.replace(padding=()), np.pad(x, pads, constant_values=fill)
 
 
+def counting_padding(case: Case, counts: bool) -> Case:
+    """Return the case with padding counted in the means, or not, of a layer with that option."""
+    layer = windowed(case)
+    if not hasattr(layer, "count_include_pad"):
+        return case
+    return case.with_(layer=layer.replace(count_include_pad=counts))
+
+
 def longer(case: Case) -> Case:
     """Return the case with one stride more of input along each axis."""
     sizes = zip(case.shape[1:-1], windowed(case).stride, strict=True)

@@ -224,11 +224,13 @@ class Operands:
 
 
 @singledispatch
-def rounding_error(_layer: spec.Layer, of: Operands, inner: Format, roundings: Array) -> Array:
+def rounding_error(layer: spec.Layer, of: Operands, inner: Format, roundings: Array) -> Array:
     """Return the error of a layer by the format of its sums, short of the last rounding.
 
-    That of a sum of products, unless another is registered for the layer's type.
+    That of a sum of products, for a linear layer; others register theirs.
     """
+    if not layer.linear:
+        raise NotImplementedError(f"{type(layer).__name__} has no bound of its rounding")
     error = (growth(roundings, inner.unit) + growth(roundings, DOUBLE)) * of.sums.size
     return np.asarray(error + _lost(of.x, of.weights, of.sums.count, inner))
 

@@ -14,7 +14,8 @@ from cnnformance.reference.bounds import (
     largest_partial,
     rounding_error,
 )
-from cnnformance.reference.forward import compute, forward
+from cnnformance.reference.carried import carried
+from cnnformance.reference.forward import Weights, compute, forward
 from cnnformance.reference.gradient_bounds import exponents, meets
 from cnnformance.reference.gradients import Gradients, differentiate
 from cnnformance.reference.scaling import normalised
@@ -130,3 +131,9 @@ def norm_exponents(layer: LpPool, x: Array) -> float:
     norms = np.asarray(forward(layer, x))
     finite = norms[np.isfinite(norms) & (norms > 0)]
     return (layer.p - 1) * float(np.abs(np.log(finite)).max(initial=0.0))
+
+
+@carried.register
+def carried_through_a_norm(layer: LpPool, _weights: Weights, error: Array) -> Array:
+    """Return the norm of the errors, by the triangle inequality."""
+    return forward(layer, error)

@@ -14,7 +14,6 @@ from cnnformance.reference.bounds import (
     largest_partial,
     rounding_error,
 )
-from cnnformance.reference.carried import carried
 from cnnformance.reference.forward import Weights, compute, forward
 from cnnformance.reference.gradient_bounds import gradient_sizes, meets
 from cnnformance.reference.gradients import Gradients, differentiate
@@ -112,9 +111,3 @@ def weighted_gradient_sizes(
         shares = np.nan_to_num(upstream / values.sum(axis=-2), posinf=0.0, neginf=0.0)
     parts = 2 * values + forward(layer, x)[..., None, :]
     return {"input": scatter(layer, x.shape, parts * shares[..., None, :])}
-
-
-@carried.register
-def carried_through_a_draw(layer: StochasticPool, _weights: Weights, _error: Array) -> Array:
-    """Raise ``TypeError``: no rule carries an error through it."""
-    raise TypeError(f"{layer}: no rule carries an error through it")

@@ -7,11 +7,64 @@ of layers.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
+
+from cnnformance.spec.layer import (
+    TYPES,
+    Layer,
+    LayerError,
+    Model,
+    Shape,
+    Shapes,
+    from_json,
+    need,
+    positive,
+    positives,
+    register,
+    registered,
+    takes_images,
+    to_json,
+    weight_shapes,
+)
+
+__all__ = [
+    "FAMILIES",
+    "SAME",
+    "TYPES",
+    "Adaptive",
+    "AdaptiveAveragePool",
+    "AdaptiveMaxPool",
+    "AveragePool",
+    "Conv",
+    "Dense",
+    "Flatten",
+    "Global",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "Layer",
+    "LayerError",
+    "LpPool",
+    "MaxPool",
+    "MinPool",
+    "Model",
+    "Padding",
+    "Pads",
+    "Pool",
+    "ReLU",
+    "Shape",
+    "Shapes",
+    "StochasticPool",
+    "Windowed",
+    "family",
+    "from_json",
+    "register",
+    "registered",
+    "takes_images",
+    "to_json",
+    "weight_shapes",
+]
 
 Pads = tuple[tuple[int, int], ...]
 """Explicit padding: (before, after) for each spatial axis."""
@@ -19,101 +72,7 @@ Pads = tuple[tuple[int, int], ...]
 Padding = str | Pads
 """``"same"`` (extra cell after), ``"same_lower"`` (extra cell before), or explicit pads."""
 
-Shape = tuple[int, ...]
-Shapes = dict[str, Shape]
-
 SAME = ("same", "same_lower")
-
-
-class LayerError(ValueError):
-    """A layer description that no framework could honour; the message names field and value."""
-
-
-def _need(layer: Layer, field: str, holds: bool, rule: str) -> None:
-    if not holds:
-        name, value = type(layer).__name__, getattr(layer, field)
-        message = f"{name}.{field} = {value!r}: {rule}"
-        raise LayerError(message)
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _positives(value: object, rank: int) -> bool:
-    return isinstance(value, tuple) and len(value) == rank and all(_positive(v) for v in value)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Base of all layers: what is common to a description of any of them.
-
-    The class variables are what is general about a layer type. All that is asked of layers in
-    general follows from them, and from the base class.
-    """
-
-    exact: ClassVar[bool] = False
-    """Whether it rounds nothing, as what selects or reshapes; else its outputs are sums."""
-    compares: ClassVar[bool] = False
-    """Whether it chooses between values by comparing them."""
-    least: ClassVar[bool] = False
-    """Whether it chooses the least of its values, and not the largest."""
-    linear: ClassVar[bool] = False
-    """Whether its outputs are sums of its inputs, each times a weight or a share."""
-    averages: ClassVar[bool] = False
-    """Whether it divides a sum by the number of terms."""
-    reshapes: ClassVar[bool] = False
-    """Whether it keeps all its values, in another shape."""
-    elementwise: ClassVar[bool] = False
-    """Whether it acts on each element alone, and keeps the shape."""
-    takes_images: ClassVar[bool] = False
-    """Whether its input has spatial axes and channels."""
-    has_weights: ClassVar[bool] = False
-    """Whether it learns."""
-    draws: ClassVar[bool] = False
-    """Whether its training draws at random, from values that are not negative."""
-
-    def weight_shapes(self) -> Shapes:
-        """Return the canonical shape of each weight array, by name; empty without any."""
-        return {}
-
-    @classmethod
-    def unchecked(cls, **fields: Any) -> Self:
-        """Make a layer without validation, to ask whether a framework refuses it."""
-        layer = object.__new__(cls)
-        for field in dataclasses.fields(cls):
-            default = None if field.default is dataclasses.MISSING else field.default
-            object.__setattr__(layer, field.name, fields.get(field.name, default))
-        return layer
-
-    def replace(self, **changes: Any) -> Self:
-        """Return a validated copy with some fields changed."""
-        return dataclasses.replace(self, **changes)
-
-
-TYPES: dict[str, type[Layer]] = {}
-"""Every concrete layer type by its name: those that are registered."""
-
-Kind = TypeVar("Kind", bound=type[Layer])
-
-
-def register(kind: Kind) -> Kind:
-    """Make a layer type one of ``TYPES``, and so one that is asked."""
-    TYPES[kind.__name__] = kind
-    return kind
-
-
-@contextmanager
-def registered(*kinds: type[Layer]) -> Iterator[None]:
-    """Have these layer types among ``TYPES`` inside the context."""
-    before = dict(TYPES)
-    try:
-        for kind in kinds:
-            register(kind)
-        yield
-    finally:
-        TYPES.clear()
-        TYPES.update(before)
 
 
 @dataclass(frozen=True)
@@ -167,19 +126,19 @@ class Windowed(Layer):
     def __post_init__(self) -> None:
         """Fill the defaults and refuse what has no meaning."""
         window_holds = isinstance(self.window, tuple) and 1 <= len(self.window) <= 3
-        _need(self, "window", window_holds, "needs a tuple of 1, 2 or 3 sizes")
-        _need(self, "window", _positives(self.window, self.rank), "sizes are positive integers")
+        need(self, "window", window_holds, "needs a tuple of 1, 2 or 3 sizes")
+        need(self, "window", positives(self.window, self.rank), "sizes are positive integers")
         self._fill_defaults()
         for field in ("stride", "dilation"):
-            holds = _positives(getattr(self, field), self.rank)
-            _need(self, field, holds, f"needs {self.rank} positive integers, one per axis")
+            holds = positives(getattr(self, field), self.rank)
+            need(self, field, holds, f"needs {self.rank} positive integers, one per axis")
         if isinstance(self.padding, str):
-            _need(self, "padding", self.padding in SAME, f"the words are 'valid', {SAME}")
+            need(self, "padding", self.padding in SAME, f"the words are 'valid', {SAME}")
         else:
             pads_hold = len(self.padding) == self.rank and all(
                 len(pair) == 2 and min(pair) >= 0 for pair in self.padding
             )
-            _need(self, "padding", pads_hold, f"needs {self.rank} pairs (before, after), each >= 0")
+            need(self, "padding", pads_hold, f"needs {self.rank} pairs (before, after), each >= 0")
 
 
 @dataclass(frozen=True)
@@ -197,7 +156,7 @@ class Pool(Windowed):
         super().__post_init__()
         if not isinstance(self.padding, str):
             inside = all(max(pair) < e for pair, e in zip(self.padding, self.extent, strict=True))
-            _need(self, "padding", inside, "each side is smaller than the (dilated) window")
+            need(self, "padding", inside, "each side is smaller than the (dilated) window")
 
 
 @register
@@ -244,7 +203,7 @@ class LpPool(Pool):
     def __post_init__(self) -> None:
         """Refuse an order below 1."""
         super().__post_init__()
-        _need(self, "p", _positive(self.p), "the order of the norm is a positive integer")
+        need(self, "p", positive(self.p), "the order of the norm is a positive integer")
 
 
 @register
@@ -270,7 +229,7 @@ class Global(Layer):
 
     def __post_init__(self) -> None:
         """Refuse a rank other than 1, 2 or 3."""
-        _need(self, "rank", self.rank in (1, 2, 3), "the number of spatial axes is 1, 2 or 3")
+        need(self, "rank", self.rank in (1, 2, 3), "the number of spatial axes is 1, 2 or 3")
 
 
 @register
@@ -310,8 +269,8 @@ class Adaptive(Layer):
     def __post_init__(self) -> None:
         """Refuse an output without 1, 2 or 3 positive sizes."""
         holds = isinstance(self.output, tuple) and 1 <= len(self.output) <= 3
-        _need(self, "output", holds, "needs a tuple of 1, 2 or 3 sizes")
-        _need(self, "output", _positives(self.output, self.rank), "sizes are positive integers")
+        need(self, "output", holds, "needs a tuple of 1, 2 or 3 sizes")
+        need(self, "output", positives(self.output, self.rank), "sizes are positive integers")
 
 
 @register
@@ -362,10 +321,10 @@ class Conv(Windowed):
         """Refuse channels that the groups do not divide."""
         super().__post_init__()
         for field in ("in_channels", "out_channels", "groups"):
-            _need(self, field, _positive(getattr(self, field)), "needs a positive integer")
+            need(self, field, positive(getattr(self, field)), "needs a positive integer")
         for field in ("in_channels", "out_channels"):
             divides = getattr(self, field) % self.groups == 0
-            _need(self, field, divides, f"is not divisible by groups = {self.groups}")
+            need(self, field, divides, f"is not divisible by groups = {self.groups}")
 
 
 @register
@@ -390,7 +349,7 @@ class Flatten(Layer):
 
     def __post_init__(self) -> None:
         """Refuse to flatten the batch."""
-        _need(self, "start", _positive(self.start), "the first joined axis is 1 or later")
+        need(self, "start", positive(self.start), "the first joined axis is 1 or later")
 
 
 @register
@@ -417,10 +376,8 @@ class Dense(Layer):
         """Refuse negative sizes; zero features or units are allowed."""
         for field in ("in_features", "out_features"):
             value = getattr(self, field)
-            _need(self, field, isinstance(value, int) and value >= 0, "needs an integer >= 0")
+            need(self, field, isinstance(value, int) and value >= 0, "needs an integer >= 0")
 
-
-Model = Sequence[Layer]
 
 FAMILIES: Mapping[str, Callable[[type[Layer]], bool]] = {
     "every layer": lambda _: True,
@@ -438,54 +395,3 @@ FAMILIES: Mapping[str, Callable[[type[Layer]], bool]] = {
 def family(name: str) -> list[type[Layer]]:
     """Return the registered layer types of a family, in order. Raises ``KeyError``: no family."""
     return [kind for kind in TYPES.values() if FAMILIES[name](kind)]
-
-
-def takes_images(model: Model) -> bool:
-    """Whether the input of a model is read as images, with spatial axes and channels.
-
-    The first layer says so that is not element-wise.
-    """
-    first = next((layer for layer in model if not layer.elementwise), None)
-    return first is not None and first.takes_images
-
-
-def weight_shapes(layer: Layer) -> Shapes:
-    """Return the canonical shape of each weight array of a layer, by name; empty without any."""
-    return layer.weight_shapes()
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(v) for v in value] if isinstance(value, tuple) else value
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
-
-
-def to_json(layer: Layer) -> dict[str, Any]:
-    """Return a layer as plain JSON data, ``{"type": NAME, FIELD: VALUE, ...}``."""
-    fields = {f.name: _plain(getattr(layer, f.name)) for f in dataclasses.fields(layer)}
-    return {"type": type(layer).__name__, **fields}
-
-
-def from_json(data: Mapping[str, Any], *, checked: bool = True) -> Layer:
-    """Return the layer that ``to_json`` described.
-
-    Raises:
-        LayerError: the type or a field is unknown, or (if ``checked``) a value has no meaning.
-    """
-    fields = {key: _frozen(value) for key, value in data.items() if key != "type"}
-    kind = TYPES.get(data.get("type", ""))
-    if kind is None:
-        message = f"layer type {data.get('type')!r} is unknown; known are {', '.join(TYPES)}"
-        raise LayerError(message)
-    if unknown := fields.keys() - {f.name for f in dataclasses.fields(kind)}:
-        message = f"{kind.__name__} has no field {', '.join(sorted(unknown))}"
-        raise LayerError(message)
-    if not checked:
-        return kind.unchecked(**fields)
-    try:
-        return kind(**fields)
-    except TypeError as error:
-        message = f"{kind.__name__}: {error}"
-        raise LayerError(message) from error
