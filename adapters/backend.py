@@ -119,19 +119,34 @@ class Backend(ABC):
         """
         raise Unsupported(f"{type(self).__name__} has no gradients")
 
-    def script(self, layer: Layer) -> str:
+    def script(self, layer: Layer, x: Array) -> str:
         """Return Python source in the framework's own calls that computes the layer.
 
         It reads ``x`` (a NumPy array in the backend's ``layout``) and ``weights`` (a dict of
-        arrays as in ``build``), and sets ``y`` to a NumPy array; ``numpy`` is imported as ``np``.
-        It imports the framework, and nothing of ours.
+        arrays as in ``build``), and sets ``y`` to a NumPy array; ``numpy`` is imported as ``np``,
+        and of arrays of bfloat16 ``ml_dtypes``. It imports the framework, prints its version, and
+        needs nothing of ours. It is for this ``x``: it may depend on its shape, dtype and memory.
         """
         raise Unsupported(f"{type(self).__name__} writes no scripts")
 
-    def gradient_script(self, layer: Layer) -> str:
+    def gradient_script(self, layer: Layer, x: Array, upstream: Array) -> str:
         """Return Python source in the framework's own calls that computes ``gradients``.
 
         As ``script``, but it also reads ``upstream`` (a NumPy array in the backend's ``layout``),
         and sets ``gradients`` to what the method of that name returns.
         """
         raise Unsupported(f"{type(self).__name__} writes no scripts of gradients")
+
+    def count_script(self, layer: Layer) -> str:
+        """Return Python source in the framework's own calls that sets ``count`` likewise.
+
+        That is what ``parameters`` returns.
+        """
+        raise Unsupported(f"{type(self).__name__} writes no scripts of counts")
+
+    def shape_script(self, layer: Layer, shape: Shape) -> str:
+        """Return Python source in the framework's own calls that reads and sets ``shape`` likewise.
+
+        Of the input it is ``shape``, and then what ``output_shape`` returns.
+        """
+        raise Unsupported(f"{type(self).__name__} writes no scripts of shapes")

@@ -1,7 +1,7 @@
 """JAX: ``jax.lax``, ``jax.numpy`` and ``jax.nn``, of which its layer libraries are made.
 
-JAX has functions and no layers. Those below take the fields of a layer by name, and name nothing
-of ours: a script shows them as they are run.
+JAX has functions and no layers. Those below take the fields of a layer by name; a script shows the
+calls of JAX that they make.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jax import lax
 
 from cnnformance.adapters.backend import Array, Backend, Composed, Unsupported, Weights
 from cnnformance.spec import layers
-from cnnformance.spec.layers import Layer, Shape, weight_shapes
+from cnnformance.spec.layers import Layer, Shape, Windowed, weight_shapes
 
 # Without it, 64-bit arrays are cast down to 32 bits. Setting it starts no backend.
 jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]  # JAX has no type for it
@@ -169,23 +169,17 @@ FUNCTIONS: Mapping[type[Layer], Callable[..., Any]] = {
 }
 
 IMPORTS = """\
-from __future__ import annotations
-
-import itertools
-import math
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+print("JAX", jax.__version__)
 jax.config.update("jax_enable_x64", True)
-Shape = tuple[int, ...]
 """
 
 PULL = """\
 def forward(held):
-    return {call}
+    return layer({call})
 
 
 held = {{name: jnp.array(array) for name, array in {{"input": x, **weights}}.items()}}
@@ -193,6 +187,79 @@ y, pull = jax.vjp(forward, held)
 (found,) = pull(jnp.array(upstream))
 gradients = {{name: np.asarray(found[name]) for name in held}}
 """
+
+
+def window_of(layer: Windowed) -> dict[str, Any]:
+    """Return the fields that ``pads`` takes."""
+    fields: dict[str, Any] = {"ceil_mode": False, **vars(layer)}
+    return {name: fields[name] for name in ("window", "stride", "dilation", "padding", "ceil_mode")}
+
+
+def reduced(x: str, operation: str, initial: str, layer: Windowed, padding: Any) -> str:
+    """Return the expression that ``reduce`` evaluates, for these pads."""
+    around = [(0, 0), *padding, (0, 0)]
+    dilated = f", window_dilation={(1, *layer.dilation, 1)}" if max(layer.dilation) > 1 else ""
+    window = f"{(1, *layer.window, 1)}, {(1, *layer.stride, 1)}, {around}{dilated}"
+    return f"lax.reduce_window({x}, {initial}, {operation}, {window})"
+
+
+def expression(layer: Layer, shape: Shape, dtype: str) -> str:  # noqa: C901, PLR0911, PLR0912 - a table
+    """Return what the layer's function evaluates for an ``x`` of this shape, in calls of JAX.
+
+    Raises:
+        Unsupported: it is more than an expression.
+    """
+    axes = tuple(range(1, getattr(layer, "rank", 0) + 1))
+    low, high = "-np.inf", "np.inf"
+    if "int" in dtype:
+        low, high = str(np.iinfo(dtype).min), str(np.iinfo(dtype).max)
+    if isinstance(layer, Windowed) and not isinstance(layer, layers.Conv):
+        given = window_of(layer)
+        padding = pads(shape[1:-1], **given)
+    match layer:
+        case layers.MaxPool():
+            return reduced("x", "lax.max", f"np.array({low}, x.dtype)", layer, padding)
+        case layers.MinPool():
+            return reduced("x", "lax.min", f"np.array({high}, x.dtype)", layer, padding)
+        case layers.AveragePool(count_include_pad=counts):
+            ones, within = f"np.ones({(1, *shape[1:-1], 1)}, np.float32)", padding
+            if counts:
+                counted = pads(shape[1:-1], **given | {"ceil_mode": False})
+                within = [(0, w - c) for (_, c), (_, w) in zip(counted, padding, strict=True)]
+                sizes = [n + sum(pair) for n, pair in zip(shape[1:-1], counted, strict=True)]
+                ones = f"np.ones({(1, *sizes, 1)}, np.float32)"
+            total = reduced("x", "lax.add", "np.array(0, x.dtype)", layer, padding)
+            cells = reduced(ones, "lax.add", "np.float32(0)", layer, within)
+            return f"({total}\n        / {cells}).astype(x.dtype)"
+        case layers.LpPool(p=2):
+            return (
+                f"jnp.sqrt({reduced('x * x', 'lax.add', 'np.array(0, x.dtype)', layer, padding)})"
+            )
+        case layers.LpPool(p=p):
+            power = f"jnp.abs(x) ** {p}"
+            total = reduced(power, "lax.add", "np.array(0, x.dtype)", layer, padding)
+            return f"{total} ** (1 / {p})"
+        case layers.GlobalAveragePool():
+            return f"jnp.mean(x, {axes})"
+        case layers.GlobalMaxPool():
+            return f"jnp.max(x, {axes})"
+        case layers.Conv(stride=stride, dilation=dilation, groups=groups, bias=bias):
+            names = "DHW"[-len(stride) :]
+            around = layer.padding.upper() if isinstance(layer.padding, str) else layer.padding
+            return (
+                f"lax.conv_general_dilated(x, weight, {stride}, {around!r},\n"
+                f"        rhs_dilation={dilation}, feature_group_count={groups},\n"
+                f"        dimension_numbers={(f'N{names}C', f'{names}IO', f'N{names}C')},\n"
+                f"        precision=lax.Precision.HIGHEST){' + bias' * bias}"
+            )
+        case layers.Dense(bias=bias):
+            return f"jnp.dot(x, weight.T, precision=lax.Precision.HIGHEST){' + bias' * bias}"
+        case layers.ReLU():
+            return "jax.nn.relu(x)"
+        case layers.Flatten(start=start) if start <= len(shape):
+            return f"jnp.reshape(x, {(*shape[:start], math.prod(shape[start:]))})"
+    raise Unsupported(f"{layer} is no single expression of JAX")
+
 
 NOTES = {
     average_pool: "lax.reduce_window of the values, over that of ones",
@@ -300,27 +367,29 @@ class Jax(Backend):
             raise Unsupported(str(error)) from error
         return {name: np.asarray(gradient) for name, gradient in pulled.items()}
 
-    def script(self, layer: Layer) -> str:
-        """Show the function that runs, and those that it calls."""
-        held = {name: f"jnp.array(weights[{name!r}])" for name in weight_shapes(layer)}
-        source, call = self._source(layer, "jnp.array(x)", held)
-        return f"{source}\n\ny = np.asarray({call})\n"
+    def script(self, layer: Layer, x: Array) -> str:
+        """Show the call of JAX that the layer's function makes."""
+        held = [f"jnp.array(weights[{name!r}])" for name in weight_shapes(layer)]
+        call = ", ".join(["jnp.array(x)", *held])
+        return f"{self._source(layer, x)}\ny = np.asarray(layer({call}))\n"
 
-    def gradient_script(self, layer: Layer) -> str:
-        """Show the function that runs, those that it calls, and how it is pulled back."""
-        held = {name: f"held[{name!r}]" for name in weight_shapes(layer)}
-        source, call = self._source(layer, 'held["input"]', held)
-        return f"{source}\n\n{PULL.format(call=call)}"
+    def gradient_script(self, layer: Layer, x: Array, upstream: Array) -> str:
+        """Show it likewise, and how it is pulled back."""
+        del upstream
+        names = ["input", *weight_shapes(layer)]
+        call = ", ".join(f"held[{name!r}]" for name in names)
+        return f"{self._source(layer, x)}\n\n{PULL.format(call=call)}"
 
-    def _source(self, layer: Layer, x: str, held: Mapping[str, str]) -> tuple[str, str]:
-        """Return the functions that are needed, and the call on these expressions."""
-        bound = function_of(layer)
-        pooling = "at" in inspect.signature(bound.func).parameters
-        shown = (pads, reduce, bound.func) if pooling else (bound.func,)
-        given = {name: repr(value) for name, value in bound.keywords.items()}
-        given |= held
-        if getattr(layer, "training", False):
-            given["key"] = "jax.random.key(0)"
-        arguments = ", ".join([x, *(f"{k}={v}" for k, v in given.items())])
-        source = "\n\n".join([IMPORTS, *(inspect.getsource(function) for function in shown)])
-        return source, f"{bound.func.__name__}({arguments})"
+    def shape_script(self, layer: Layer, shape: Shape) -> str:
+        """Show it likewise, and what ``jax.eval_shape`` says of it."""
+        sizes = ", ".join(["shape", *map(str, weight_shapes(layer).values())])
+        given = f"(jax.ShapeDtypeStruct(size, np.float32) for size in ({sizes},))"
+        source = self._source(layer, np.broadcast_to(np.float32(0), shape))
+        return f"{source}\nshape = jax.eval_shape(layer, *{given}).shape\n"
+
+    def _source(self, layer: Layer, x: Array) -> str:
+        """Return the imports, and the definition of ``layer``."""
+        names = ", ".join(["x", *weight_shapes(layer)])
+        decorated = "@jax.jit\n" if self.mode == "jit" else ""
+        value = expression(layer, x.shape, x.dtype.name)
+        return f"{IMPORTS}\n{decorated}def layer({names}):\n    return {value}\n"

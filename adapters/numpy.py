@@ -505,8 +505,9 @@ class NumPy(Backend):
             found = gradients(layer, wide, widen(x), widen(upstream))
         return {name: gradient.astype(x.dtype) for name, gradient in found.items()}
 
-    def script(self, layer: Layer) -> str:
+    def script(self, layer: Layer, x: Array) -> str:
         """Return the functions of this module that the layer needs, and their call."""
+        del x
         function = FORWARD[type(layer)]
         arguments = ["x", *(["weights"] if layer.has_weights else [])]
         arguments += [f"{name}={value!r}" for name, value in vars(layer).items()]
@@ -516,6 +517,8 @@ from functools import reduce
 from math import prod
 
 import numpy as np
+
+print("NumPy", np.__version__)
 """
         call = f"""with np.errstate(all="ignore"):
     y = {function.__name__}({", ".join(arguments)})

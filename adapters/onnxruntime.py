@@ -49,6 +49,16 @@ NOTES: Mapping[type[Layer], str] = {
 """The compositions."""
 
 
+IMPORTS = """\
+import onnx.parser
+import onnx.shape_inference
+import onnxruntime
+from onnx import numpy_helper
+
+print("ONNX Runtime", onnxruntime.__version__, "ONNX", onnx.__version__)
+"""
+
+
 def attributes(layer: Windowed, **more: int) -> str:
     """Return the attributes of ONNX's pooling and convolution, and more of an operator's own."""
     given: dict[str, Any] = {
@@ -221,29 +231,47 @@ class OnnxRuntime(Backend):
         (y,) = inferred.graph.output
         return tuple(size.dim_value for size in y.type.tensor_type.shape.dim)
 
-    def script(self, layer: Layer) -> str:
+    def script(self, layer: Layer, x: Array) -> str:
         """Return the model's text and a session."""
-        flat, deep = nodes(layer, 2), nodes(layer, 3)
-        chosen = repr(flat) if flat == deep else f"{flat!r} if x.ndim == 2 else {deep!r}"
-        level = "ORT_DISABLE_ALL" if self.mode == "disabled" else "ORT_ENABLE_ALL"
-        moved = "np.moveaxis(array, (-1, -2), (0, 1)) if array.ndim > 1 else array"
-        return f"""import onnx.parser
-import onnxruntime
-from onnx import numpy_helper
-
-nodes = {chosen}
-kind = {TYPES!r}.get(x.dtype.name, x.dtype.name)
-dims = ", ".join(f"d{{axis}}" for axis in range(x.ndim))
-model = onnx.parser.parse_model(
-    f'{HEADER} layer ({{kind}}[{{dims}}] x) => ({{kind}}[] y) {{{{ {{nodes}} }}}}'
-)
-for name, array in weights.items():
-    array = {moved if isinstance(layer, Conv) else "array"}
-    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
-options = onnxruntime.SessionOptions()
-options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.{level}
-session = onnxruntime.InferenceSession(
+        kind = TYPES.get(x.dtype.name, x.dtype.name)
+        dims = ", ".join(f"d{axis}" for axis in range(x.ndim))
+        held = ""
+        if layer.has_weights:
+            moved = "np.moveaxis(array, (-1, -2), (0, 1)) if array.ndim > 1 else array"
+            array = moved if isinstance(layer, Conv) else "array"
+            held = f"""for name, array in weights.items():
+    array = np.ascontiguousarray({array})
+    model.graph.initializer.append(numpy_helper.from_array(array, name))
+"""
+        level = "options.graph_optimization_level = "
+        level += "onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL\n"
+        return f"""{IMPORTS}
+model = onnx.parser.parse_model('''{HEADER}
+layer ({kind}[{dims}] x) => ({kind}[] y) {{
+  {nodes(layer, x.ndim)}
+}}''')
+{held}options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+{level if self.mode == "disabled" else ""}session = onnxruntime.InferenceSession(
     model.SerializeToString(), options, providers=[{self._provider!r}]
 )
 (y,) = session.run(None, {{"x": np.ascontiguousarray(x)}})
+"""
+
+    def shape_script(self, layer: Layer, shape: Shape) -> str:
+        """Return the model's text, and ONNX's shape inference."""
+        dims = ", ".join(map(str, shape))
+        sizes = {tensor.name: list(tensor.dims) for tensor in dims_of(layer)}
+        held = f"""for name, dims in {sizes}.items():
+    tensor = onnx.TensorProto(name=name, dims=dims, data_type=onnx.TensorProto.FLOAT)
+    model.graph.initializer.append(tensor)
+"""
+        return f"""{IMPORTS}
+model = onnx.parser.parse_model('''{HEADER}
+layer (float[{dims}] x) => (float[] y) {{
+  {nodes(layer, len(shape))}
+}}''')
+{held if sizes else ""}infer = onnx.shape_inference.infer_shapes
+(y,) = infer(model, strict_mode=True, data_prop=True).graph.output
+shape = tuple(size.dim_value for size in y.type.tensor_type.shape.dim)
 """

@@ -226,37 +226,40 @@ def input_shape(layer: Layer) -> tuple[int | None, ...]:
     return (None,) * (getattr(layer, "rank", 0) + 2)
 
 
-IMPORTS = """\
-from __future__ import annotations
-
-import itertools
-import math
+KERAS = """\
 import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
-
 import keras
 import tensorflow as tf
+
+print("TensorFlow", tf.__version__, "Keras", keras.__version__)
+"""
+
+FUNCTIONS = """\
+import tensorflow as tf
+
+print("TensorFlow", tf.__version__)
 """
 
 CONSTANTS = "weights = {name: tf.constant(array) for name, array in weights.items()}\n"
 
 TAPE = """\
-{constants}held = {held}
-given = tf.constant(x)
+t, held = tf.constant(x), {held}
 with tf.GradientTape() as tape:
-    tape.watch([given, *held])
-    y = run(given)
-found = tape.gradient(
-    y,
-    [given, *(held or tape.watched_variables())],
-    output_gradients=tf.constant(upstream),
-    unconnected_gradients=tf.UnconnectedGradients.ZERO,
-)
-gradients = {{name: g.numpy() for name, g in zip(["input", *weights], found, strict=True)}}
+    tape.watch([t, *held])
+    y = run(t)
+found = tape.gradient(y, [t, *(held or tape.watched_variables())], tf.constant(upstream), "zero")
+gradients = {{name: g.numpy() for name, g in zip(["input", *weights], found)}}
 """
 
 TURN = 'gradients["weight"] = gradients["weight"].T\n'
+
+TRACED = """\
+weights = {{name: tf.TensorSpec(size) for name, size in {sizes}.items()}}
+traced = tf.function(run, autograph=False).get_concrete_function(tf.TensorSpec(shape), weights)
+shape = tuple(traced.structured_outputs.shape)
+"""
 
 SELECTIONS = (MaxPool, GlobalMaxPool, AdaptiveMaxPool, ReLU, Flatten)
 """The layers that take integers, because their results are elements of the input or 0."""
@@ -433,33 +436,68 @@ class TensorFlow(Backend):
             arrays["weight"] = arrays["weight"].T
         return arrays
 
-    def script(self, layer: Layer) -> str:
+    def script(self, layer: Layer, x: Array) -> str:
         """Return the calls, one a line."""
-        return f"{self._source(layer)}\n\ny = run(tf.constant(x)).numpy()\n"
+        return f"{self._source(layer, x.dtype.name)}\ny = run(tf.constant(x)).numpy()\n"
 
-    def gradient_script(self, layer: Layer) -> str:
+    def gradient_script(self, layer: Layer, x: Array, upstream: Array) -> str:
         """Return the calls, one a line, and a tape."""
+        del upstream
         constants, held = (CONSTANTS, "list(weights.values())") if self.mode else ("", "[]")
-        tape = TAPE.format(constants=constants, held=held)
         turn = TURN if isinstance(layer, Dense) and not self.mode else ""
-        return f"{self._source(layer)}\n\n{tape}{turn}"
+        source = self._source(layer, x.dtype.name)
+        return f"{source}\n{constants}{TAPE.format(held=held)}{turn}"
 
-    def _source(self, layer: Layer) -> str:
+    def count_script(self, layer: Layer) -> str:
+        """Return the layers of Keras, built in a graph, and their counts."""
+        if self.mode:
+            raise Unsupported("the functions of TensorFlow hold no weights")
+        if isinstance(layer, StochasticPool):
+            raise Unsupported("Keras has no stochastic pooling to count")
+        lines = [KERAS, "count = 0", "with tf.Graph().as_default():"]
+        for name, keywords in self._calls(layer):
+            if name.startswith("keras."):
+                given = ", ".join(f"{key}={value!r}" for key, value in keywords.items())
+                lines += [f"    layer = {name}({given})", f"    layer.build({input_shape(layer)})"]
+                lines += ["    count += layer.count_params()"]
+        return "\n".join([*lines, ""])
+
+    def shape_script(self, layer: Layer, shape: Shape) -> str:
+        """Return the layers of Keras, and what they state; or the shape of the traced functions."""
+        del shape
+        if isinstance(layer, StochasticPool):
+            raise Unsupported("TensorFlow has no stochastic pooling to ask for a shape")
+        if self.mode:
+            run = self._source(layer, "float32", traced=False).replace("run(y)", "run(y, weights)")
+            return f"{run}\n{TRACED.format(sizes=dict(weight_shapes(layer)))}"
+        lines = [KERAS]
+        for name, keywords in self._calls(layer):
+            if name.startswith("keras."):
+                given = ", ".join(f"{key}={value!r}" for key, value in keywords.items())
+                lines.append(f"shape = tuple({name}({given}).compute_output_shape(shape))")
+        return "\n".join([*lines, ""])
+
+    def _source(self, layer: Layer, dtype: str, *, traced: bool = True) -> str:
         """Return the definition of ``run``, and what it needs."""
-        lines, functions = [], []
+        lines, functions, made = [], [], []
         for name, keywords in self._calls(layer):
             given = "".join(f", {key}={value!r}" for key, value in keywords.items())
             if not name.startswith("keras."):
-                functions += [inspect.getsource(NAMES[name])] if name in NAMES else []
+                if name in NAMES:
+                    functions += ["import itertools\nimport math\nfrom typing import Any\n"]
+                    functions += ["Shape = tuple\n", inspect.getsource(NAMES[name])]
                 lines.append(f"y = {name}(y{given})")
                 continue
-            lines.append(f"layer = {name}(dtype=x.dtype.name{given})")
+            own = f"layer{len(lines) or ''}"
+            made.append(f"{own} = {name}(dtype={dtype!r}{given})")
             if "use_bias" in keywords:
                 turned = ".T" if isinstance(layer, Dense) else ""
-                lines.append(f"layer.build({input_shape(layer)})")
-                lines.append(f"layer.set_weights([w{turned} for w in weights.values()])")
-            lines.append("y = layer(y)")
-        graph = {"function": "@tf.function\n", "xla": "@tf.function(jit_compile=True)\n"}
-        body = indent("\n".join([*lines, "return y"]), "    ")
-        run = f"{graph.get(self.mode, '')}def run(y):\n{body}\n"
-        return "\n\n".join([IMPORTS, *functions, run])
+                made.append(f"{own}.build({input_shape(layer)})")
+                made.append(f"{own}.set_weights([w{turned} for w in weights.values()])")
+            lines.append(f"y = {own}(y)")
+        options = {"function": "", "xla": ", jit_compile=True"}
+        graph = f"@tf.function(autograph=False{options.get(self.mode, '')})\n"
+        graph = graph if traced and self.mode in options else ""
+        body = indent("\n".join([*lines[:-1], f"return {lines[-1].removeprefix('y = ')}"]), "    ")
+        imports = FUNCTIONS if self.mode else KERAS
+        return "\n".join([imports, *functions, *made, f"{graph}def run(y):\n{body}\n"])

@@ -30,6 +30,7 @@ from cnnformance.spec.layers import (
     Shape,
     StochasticPool,
     Windowed,
+    weight_shapes,
 )
 
 
@@ -247,30 +248,46 @@ def module(layer: Layer) -> nn.Module:
 
 
 IMPORTS = """\
-from __future__ import annotations
-
-from typing import Any
-
-import numpy as np
 import torch
 from torch import nn
 
+print("PyTorch", torch.__version__)
 torch.set_num_threads(1)
 """
 
-LOAD = """\
-held = {{name: {held} for name, array in weights.items()}}
-model[-1].load_state_dict(held, assign=True)"""
-
 BACKWARD = """\
-held = {{"input": {x}.requires_grad_()}}
-held |= {{name.rpartition(".")[2]: weight for name, weight in model.named_parameters()}}
-found = torch.autograd.grad(model(held["input"]), list(held.values()), {upstream})
-gradients = {{
-    name: canonical(name, to_array(gradient))
-    for name, gradient in zip(held, found, strict=True)
-}}
+t = {x}.requires_grad_()
+found = torch.autograd.grad(run(t), [t, *model.parameters()], {upstream})
+names = ["input", *(name.rpartition(".")[2] for name, _ in model.named_parameters())]
+gradients = {{name: {array} for name, g in zip(names, found)}}
 """
+
+
+def tensor_of(name: str, array: Array) -> str:
+    """Return the expression that makes the array of this name a tensor, as ``to_tensor`` does."""
+    if not array.flags.writeable or min(array.strides, default=0) < 0:
+        name = f"{name}.copy()"
+    if array.dtype.name == "bfloat16":
+        return f"torch.from_numpy({name}.view(np.int16)).view(torch.bfloat16)"
+    return f"torch.from_numpy({name})"
+
+
+def array_of(name: str, dtype: str) -> str:
+    """Return the expression that makes the tensor of this name an array, as ``to_array`` does."""
+    if dtype == "bfloat16":
+        return f"{name}.view(torch.int16).numpy().view(ml_dtypes.bfloat16)"
+    return f"{name}.numpy()"
+
+
+def shown(step: Step, spatial: Shape, dtype: str) -> str:
+    """Return a step as PyTorch's own module; one that pads, for maps of these sizes."""
+    if step.kind is not Pad:
+        return str(step)
+    made = Pad(*step.args)
+    flat = tuple(cells for pair in reversed(made.pairs(spatial)) for cells in pair)
+    lowest: Any = "-torch.inf" if "float" in dtype else np.iinfo(dtype).min
+    return f"nn.ConstantPad{len(spatial)}d({flat}, {lowest if made.lowest else 0})"
+
 
 FLOATS = ("float32", "float64", "float16", "bfloat16")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8")
@@ -373,29 +390,82 @@ class Torch(Backend):
             for name, gradient in zip(held, found, strict=True)
         }
 
-    def script(self, layer: Layer) -> str:
-        """Return the layer's modules, with what of this file they need."""
-        return self._script(layer, "with torch.no_grad():\n    y = to_array(model({x}))\n", [])
+    def script(self, layer: Layer, x: Array) -> str:
+        """Return the layer's modules and their call."""
+        y = f"run({self._tensor('x', x)})"
+        array = array_of(y if self.device == "cpu" else f"{y}.cpu()", x.dtype.name)
+        return self._script(layer, x, f"with torch.no_grad():\n    y = {array}\n")
 
-    def gradient_script(self, layer: Layer) -> str:
+    def gradient_script(self, layer: Layer, x: Array, upstream: Array) -> str:
         """Return the layer's modules, and their backward pass."""
-        return self._script(layer, BACKWARD, [canonical])
+        backward = BACKWARD.format(
+            x=self._tensor("x", x),
+            upstream=self._tensor("upstream", upstream),
+            array=array_of("g" if self.device == "cpu" else "g.cpu()", x.dtype.name),
+        )
+        if isinstance(layer, Conv):
+            moved = 'np.moveaxis(gradients["weight"], (0, 1), (-1, -2))'
+            backward += f'gradients["weight"] = {moved}\n'
+        return self._script(layer, x, backward)
 
-    def _script(self, layer: Layer, call: str, own: list[Any]) -> str:
+    def count_script(self, layer: Layer) -> str:
+        """Return the layer's module, and the sum of the sizes of its parameters."""
+        made = ", ".join(str(step) for step in steps(layer) if not step.ours)
+        count = "count = sum(parameter.numel() for parameter in model.parameters())\n"
+        return f'{IMPORTS}with torch.device("meta"):\n    model = nn.Sequential({made})\n{count}'
+
+    def shape_script(self, layer: Layer, shape: Shape) -> str:
+        """Return the layer's module, and its call on a tensor without memory."""
+        made = ", ".join(shown(step, shape[2:], "float32") for step in self._native(layer))
+        call = 'shape = tuple(model(torch.empty(shape, device="meta")).shape)\n'
+        return f'{IMPORTS}with torch.device("meta"):\n    model = nn.Sequential({made})\n{call}'
+
+    def _native(self, layer: Layer) -> list[Step]:
+        """Return the steps of a layer, if each of them can be shown as a module of PyTorch."""
         called = steps(layer)
-        kinds = dict.fromkeys(kind for step in called for kind in reversed(step.kind.__mro__))
-        own = [to_tensor, to_array, stored, *own]
-        own += [kind for kind in kinds if kind.__module__ == __name__]
-        made = "".join(f"    {step},\n" for step in called)
-        lines = [f"model = nn.Sequential(\n{made})"]
-        tensor = f"to_tensor(x).to({self.device!r})"
-        if self.mode == "channels_last":
-            own.append(channels_last)
-            tensor = f"channels_last({tensor})"
-        if layer.has_weights:
-            held = tensor.replace("(x)", "(stored(name, array))")
-            lines.append(LOAD.format(held=held))
+        if any(step.ours and step.kind is not Pad for step in called):
+            raise Unsupported("PyTorch has no modules that could be shown alone")
+        return called
+
+    def _tensor(self, name: str, array: Array) -> str:
+        """Return the expression for ``from_numpy`` of the array of this name."""
+        tensor = tensor_of(name, array)
+        if self.device != "cpu":
+            tensor += f".to({self.device!r})"
+        if self.mode == "channels_last" and array.ndim in (4, 5):
+            suffix = "" if array.ndim == 4 else "_3d"
+            tensor += f".contiguous(memory_format=torch.channels_last{suffix})"
+        return tensor
+
+    def _script(self, layer: Layer, x: Array, call: str) -> str:
+        called, dtype = steps(layer), x.dtype.name
+        reversed_ = called[0].kind is Reverse
+        called = called[1:-1] if reversed_ else called
+        ours = dict.fromkeys(
+            kind
+            for step in called
+            if step.ours and step.kind is not Pad
+            for kind in reversed(step.kind.__mro__)
+            if kind.__module__ == __name__
+        )
+        lines = ["from typing import Any\n\n"] if ours else []
+        lines = [IMPORTS, *lines, *(inspect.getsource(kind) + "\n" for kind in ours)]
+        made = [str(s) if s.kind in ours else shown(s, x.shape[2:], dtype) for s in called]
+        whole = made[0] if len(made) == 1 else f"nn.Sequential({', '.join(made)})"
+        lines.append(f"model = {whole}")
+        last = "model" if len(made) == 1 else "model[-1]"
+        for name, size in weight_shapes(layer).items():
+            kernel = name == "weight" and isinstance(layer, Conv)
+            weight = f"weights[{name!r}]"
+            if kernel:
+                weight = f"np.moveaxis({weight}, (-1, -2), (0, 1)).copy()"
+            order = [len(size) - 1, len(size) - 2, *range(len(size) - 2)] if kernel else None
+            held = np.empty(size, x.dtype).transpose(order)
+            lines.append(f"{last}.{name} = nn.Parameter({self._tensor(weight, held.copy())})")
+        run = "lambda t: -model(-t)" if "float" in dtype else "lambda t: ~model(~t)"
+        run = run if reversed_ else "model"
         if self.mode == "compile":
-            lines.append("model = torch.compile(model, dynamic=False, fullgraph=True)")
-        lines.append(call.format(x=tensor, upstream=tensor.replace("(x)", "(upstream)")))
-        return "\n\n".join([IMPORTS, *map(inspect.getsource, own), "\n".join(lines)])
+            run = f"torch.compile({run}, dynamic=False, fullgraph=True)"
+        if run == "model":
+            return "\n".join([*lines, call.replace("run(", "model(")])
+        return "\n".join([*lines, f"run = {run}", call])

@@ -132,6 +132,7 @@ class Ask:
     _misfortunes: Counter[str] = field(default_factory=Counter)
     _asked: dict[Failure, Callable[[], object]] = field(default_factory=dict)
     _explored: int = 0
+    _lain: tuple[str, str] = ("contiguous", "contiguous")
 
     @property
     def planned(self) -> int:
@@ -193,6 +194,7 @@ class Ask:
         """
         model = (layers,) if isinstance(layers, spec.Layer) else tuple(layers)
         arrays = _listed(model, weights)
+        self._lain = memory, weight_memory
         call = lambda: self.subject.run(model, arrays, x, memory, weight_memory, force=force)  # noqa: E731 - a thunk
         result = self.asked(call, model, x, arrays)
         if result.composed and len(model) == 1:
@@ -437,6 +439,7 @@ class Ask:
             failure.case = failure.case or case
             failure.arrays = failure.arrays or {"x": case.x, **case.weights}
             failure.layers = failure.layers or (case.layer,)
+            failure.memory = failure.memory or (self._lain if failure.call == "forward" else None)
             # of a question within another, the outer one's
             self._asked[failure] = partial(question, case)
             self._misfortunes[failure.effect] += 1

@@ -50,7 +50,7 @@ class Failure(AssertionError):  # noqa: N818 - pytest's word
     not to equal ``expected`` within ``bound``: an expression of Python about ``{value}`` (the
     element at the index), ``{map}`` (all elements of its sample and channel), ``{result}`` (the
     whole answer), ``{x}`` (its input), and the other's ``{other_value}``, ``{other}`` and
-    ``{other_x}``.
+    ``{other_x}``. ``memory`` says how the input and the weights lay, if not as the case does.
     """
 
     effect: str
@@ -70,6 +70,7 @@ class Failure(AssertionError):  # noqa: N818 - pytest's word
     reason: Reason | Literal[""] = ""
     other: Other | None = None
     claim: str = ""
+    memory: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         """Make the message the exception's own, and give the reason."""
@@ -183,7 +184,7 @@ def within(actual: Array, allowed: bounds.Bound, dtype: np.dtype[Any]) -> float:
         special = ~np.isfinite(allowed.value)
         as_special = (got == allowed.value) | (np.isnan(got) & np.isnan(allowed.value))
         off = np.abs(got - allowed.value)
-        share = np.where(allowed.error > 0, off / allowed.error, np.where(off > 0, np.inf, 0.0))
+        share = np.where(allowed.error > 0, off / allowed.error, np.where(off == 0, 0.0, np.inf))
         share = np.where(special, np.where(as_special, 0.0, np.inf), share)
         share = np.where(np.isnan(share), np.inf, share)
         share = np.where(allowed.judged, share, 0.0)

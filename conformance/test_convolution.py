@@ -146,10 +146,9 @@ def test_no_channels(ask: Ask, kind: type[spec.Conv]) -> None:
     def question(case: Case) -> None:
         layer, value = windowed(case), "answered"
         shape = (*(n - 1 for n in case.shape[1:-1]), layer.out_channels)
-        weight = np.ones((*layer.window, layer.in_channels, layer.out_channels), np.float32)
-        bias = np.arange(layer.out_channels, dtype=np.float32) + 1
+        bias = case.weights["bias"]
         try:
-            y = ask.run_any(layer, case.x, {"weight": weight, "bias": bias})
+            y = ask.run_any(layer, case.x, case.weights)
         except Failure as failure:
             if failure.effect != "exception":
                 raise
@@ -161,7 +160,10 @@ def test_no_channels(ask: Ask, kind: type[spec.Conv]) -> None:
 
     def without(rank: int, inputs: int, outputs: int) -> Case:
         layer = kind.unchecked(window=(2,) * rank, in_channels=inputs, out_channels=outputs)
-        return given(layer, np.zeros((2, *(5, 4, 3)[:rank], inputs), np.float32))
+        weight = np.ones((*layer.window, inputs, outputs), np.float32)
+        bias = np.arange(outputs, dtype=np.float32) + 1
+        x = np.zeros((2, *(5, 4, 3)[:rank], inputs), np.float32)
+        return given(layer, x, weight=weight, bias=bias)
 
     ask.sweep([without(*one) for one in ((1, 0, 3), (2, 0, 1), (3, 0, 2))], question)
     ask.sweep([without(*one) for one in ((1, 2, 0), (2, 1, 0), (3, 3, 0))], question)

@@ -297,7 +297,7 @@ def heading(verdict: Verdict) -> str:
     return f"{verdict.verdict}{effect}: {verdict.subject}, {verdict.layer}, {verdict.question}"
 
 
-def _layer(fields: Mapping[str, Any]) -> str:
+def called(fields: Mapping[str, Any]) -> str:
     """Return a layer as its call, without what is absent: padding, dilation, options."""
 
     def absent(key: str, value: Any) -> bool:
@@ -327,7 +327,7 @@ def details(verdict: Verdict) -> list[Detail]:
     if (failure := verdict.failure) is None:
         return _told(told)
     case = failure.case or {}
-    told += [Detail("layer", _layer(layer)) for layer in case.get("layers", ())]
+    told += [Detail("layer", called(layer)) for layer in case.get("layers", ())]
     told.append(Detail("case", ", ".join(f"{k} {v}" for k, v in case.items() if k != "layers")))
     told += [Detail(name, arrays.text(array), block=True) for name, array in failure.arrays.items()]
     told += [

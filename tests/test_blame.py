@@ -47,7 +47,7 @@ class Batched(NumPy):
 
         return drop if isinstance(layer, MaxPool) else run
 
-    def script(self, layer):  # that of NumPy would show NumPy
+    def script(self, layer, x):  # that of NumPy would show NumPy
         raise Unsupported("one through the adapter")
 """
 

@@ -106,7 +106,7 @@ class Wrong(NumPy):
     def output_shape(self, layer, shape):
         return (*super().output_shape(layer, shape)[:-1], 77)
 
-    def script(self, layer):
+    def script(self, layer, x):
         return "y = x * (, x > 0)"
 """
 

@@ -170,7 +170,7 @@ class Sleeps(Misbehaving):
         time.sleep(float(self.mode))
         return x.copy()
 
-    def script(self, layer: Layer) -> str:
+    def script(self, layer: Layer, x: Array) -> str:
         time.sleep(float(self.mode))
         return "y = x"
 
@@ -338,7 +338,7 @@ class SpeaksToTheTerminal(Misbehaving):
             os.abort()
         raise RuntimeError(self.said)
 
-    def script(self, layer: Layer) -> str:
+    def script(self, layer: Layer, x: Array) -> str:
         return f"# {self.said}\n\ty = x"
 
 
