@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from cnnformance.adapters import function, wire
+from cnnformance.adapters import faults, function, wire
 from cnnformance.adapters.backend import Array, Backend, Composed, Layout, Unsupported
 from cnnformance.adapters.memory import arranged
 from cnnformance.spec import layers as spec
@@ -260,6 +260,8 @@ class Server:
         tensor = self.backend.from_numpy(x)
         for op in ops:
             tensor = op(tensor)
+        if fault := request.get("fault"):
+            tensor = faults.put(fault, self.backend, tensor)
         y = self._canonical(tensor, _gives_images(layers))
         seconds = time.perf_counter() - start
         header = {
@@ -344,10 +346,20 @@ class Server:
             raise AdapterError(f"gradients holds a {type(value).__name__}; it holds numpy.ndarray")
         return self._canonical_array(value, image)
 
-    def _script(self, request: wire.Header, _: list[Array]) -> Answer:
+    def _script(self, request: wire.Header, arrays: list[Array]) -> Answer:
+        """Have a script written, for arrays or a shape in the backend's own layout."""
         (layer,) = self._layers(request)
-        write = self.backend.gradient_script if request["gradients"] else self.backend.script
-        source = write(layer)
+        backend, memory = self.backend, request["memory"]
+        laid = [arranged(array, memory) for array in arrays]
+        match request["call"]:
+            case "parameters":
+                source = backend.count_script(layer)
+            case "output_shape":
+                source = backend.shape_script(layer, tuple(request["shape"]))
+            case "gradients":
+                source = backend.gradient_script(layer, *laid)
+            case _:
+                source = backend.script(layer, *laid)
         if not isinstance(source, str):
             raise AdapterError(f"script returned {type(source).__name__}; it returns Python source")
         if len(source) > _LONGEST_SCRIPT:

@@ -360,9 +360,9 @@ def test_a_script_that_hangs_says_nothing_of_its_layer(start: Start) -> None:
     subject.start()
     for _ in range(3):
         with pytest.raises(Hung):
-            subject.script(Flatten())
+            subject.script(Flatten(), [IMAGE])
     with pytest.raises(Stopped, match="script of Flatten hung 3 times"):
-        subject.script(Flatten())
+        subject.script(Flatten(), [IMAGE])
     assert flattens(subject)
 
 
@@ -674,7 +674,7 @@ def test_nothing_that_a_terminal_obeys_comes_through(start: Start, in_process: b
     said = "red text, clear, \ufffdturned, \ufffd and \nmore"
     assert refused.value.message == said
     assert "\x1b" not in refused.value.traceback
-    assert subject.script(POOL) == f"# {said}\n\ty = x"
+    assert subject.script(POOL, [IMAGE]) == f"# {said}\n\ty = x"
     if not in_process:
         with pytest.raises(Crashed) as crash:
             subject.run([MaxPool((2,))], [{}], IMAGE[0])
