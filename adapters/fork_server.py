@@ -51,11 +51,12 @@ def _serve(options: Mapping[str, Any]) -> None:
     sys.path.append(str(Path.cwd()))  # last: it may hold a file of a framework's name
 
     def make() -> Backend:
-        return find(options["target"])(mode=options["mode"], device=options["device"])
+        made = find(options["target"], options["mode"])
+        return made(mode=options["mode"], device=options["device"])
 
     if options["device"] == "cpu":  # a forked child cannot use CUDA that its parent initialised
         with contextlib.suppress(Exception):  # raised again, and reported, in the child
-            find(options["target"])
+            find(options["target"], options["mode"])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it cannot wait for a child
     imported = children(os.getpid())  # what the import started serves every child
     while True:

@@ -88,7 +88,8 @@ class _InProcess:
 
     def __init__(self, target: Target, memory: float) -> None:
         self._largest = int(memory * 2**30) or sys.maxsize
-        self._server = Server(find(target.path)(mode=target.mode, device=target.device))
+        made = find(target.path, target.mode)
+        self._server = Server(made(mode=target.mode, device=target.device))
         self.hello = wire.decoded(wire.encoded(self._server.describe()))
 
     def ask(

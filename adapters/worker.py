@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import operator
+import os
 import socket
 import sys
 import time
@@ -36,6 +37,9 @@ _LONGEST_SCRIPT = 200_000
 _MOST_AXES = 64
 """As many as NumPy's arrays have."""
 
+MODE = "CNNFORMANCE_MODE"
+"""For frameworks that read their environment when they are imported, such as Keras."""
+
 Answer = tuple[wire.Header, list[Array]]
 
 
@@ -48,16 +52,18 @@ class NoBackend(Exception):  # noqa: N818 - an answer
 
 
 @cache
-def find(target: str) -> type[Backend]:
+def find(target: str, mode: str = "") -> type[Backend]:
     """Return the backend class at ``package.module:Class`` or ``path/to/file.py:Class``.
 
-    Where a function is named, that is the backend made of it.
+    Where a function is named, that is the backend made of it. While the module is imported, the
+    environment variable ``MODE`` holds the mode that is asked for.
 
     Raises:
         NoBackend: there is no such module, file, class or function, it is not a ``Backend``, or its
             annotation names no layer type. What the module itself raises passes through.
     """
     place, _, name = target.rpartition(":")
+    os.environ[MODE] = mode
     if place.endswith(".py"):
         module = _loaded(Path(place).resolve())
     else:

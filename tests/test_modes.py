@@ -95,3 +95,31 @@ def test_the_default_mode_that_falls_is_no_fault_of_another(
     finally:
         fast.close()
         plain.close()
+
+
+SETTLED = """
+import os
+MODE_AT_IMPORT = os.environ["CNNFORMANCE_MODE"]  # as Keras reads KERAS_BACKEND
+from cnnformance.adapters.numpy import NumPy
+
+class Settled(NumPy):
+    modes = ("one", "other")
+
+    def version(self):
+        return f"{MODE_AT_IMPORT or 'none'} at import, {self.mode or 'none'} when made"
+"""
+
+
+@pytest.mark.parametrize("in_process", [False, True])
+@pytest.mark.parametrize("mode", ["", "one", "other"])
+def test_a_mode_is_known_when_the_framework_is_imported(
+    mode: str, in_process: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "settled.py").write_text(SETTLED)
+    path = f"{tmp_path / 'settled.py'}:Settled"
+    subject = Subject(Target(f"{path}:{mode}", path, mode), in_process=in_process)
+    try:
+        word = mode or "none"
+        assert subject.start().version == f"{word} at import, {word} when made"
+    finally:
+        subject.close()
