@@ -329,6 +329,7 @@ def _verdict(
         case None | Unsupported() | Stopped() | pytest.skip.Exception() | Cut():
             pass
         case Failure():
+            asked.count(error)
             if not asked.divergence(error):
                 failures.append(error)
         case AdapterBroke():

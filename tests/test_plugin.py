@@ -380,6 +380,27 @@ def test_a_wrong_shape_is_that_in_every_question(tmp_path: Path) -> None:
     assert {v.verdict for v in fallen} == {"fail"}
 
 
+def test_every_failure_counts_the_case_that_failed(tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(WRONG, encoding="utf-8")
+    chosen = "test_example or test_count or test_output or test_chain"
+    _, found = ask(tmp_path, CONFORMANCE, "--backend=wrong.py:Wrong", "-k", chosen)
+    failed = [v for v in found.verdicts if v.verdict == "fail"]
+    assert {v.question.partition("[")[0] for v in failed} >= {
+        "test_examples.py::test_example",
+        "test_parameters.py::test_count",
+        "test_output.py::test_output",
+    }
+    assert min(v.examples for v in failed) == 1
+
+
+def test_what_never_started_was_asked_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SHORTCUT + "\n\nraise OSError('no such library')\n")
+    chosen = "ReLU and (test_example or test_output or test_chain)"
+    _, found = ask(tmp_path, CONFORMANCE, "--backend=mine.py:Mine", "-k", chosen)
+    assert {v.verdict for v in found.verdicts} == {"error"}
+    assert {v.examples for v in found.verdicts} == {0}
+
+
 def test_what_is_unsupported_passes_no_question(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SHORTCUT, encoding="utf-8")
     _, found = ask(tmp_path, CONFORMANCE, "--backend=mine.py:Mine", "-k", "not ReLU")
