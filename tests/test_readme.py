@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import cnnformance
+from cnnformance.checking import Result
 from cnnformance.reports import records
 from cnnformance.reports.records import Run
 
@@ -22,6 +23,16 @@ def _example() -> str:
     found = re.search(r"<!-- my_backend.py -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert found
     return found[1]
+
+
+def test_the_checked_function_passes() -> None:
+    found = re.search(r"<!-- check -->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert found
+    names: dict[str, object] = {}
+    exec(found[1], names)  # noqa: S102 - our own words
+    result = names["result"]
+    assert isinstance(result, Result)
+    assert result.passed
 
 
 def _asked(folder: Path, source: str) -> Run:
