@@ -133,6 +133,16 @@ class Ask:
     _asked: dict[Failure, Callable[[], object]] = field(default_factory=dict)
     _explored: int = 0
     _lain: tuple[str, str] = ("contiguous", "contiguous")
+    _begun: int = 0
+
+    def __post_init__(self) -> None:
+        """Remember what had been put to the subject before this question."""
+        self._begun = self.subject.requests
+
+    def count(self, ending: Failure) -> None:
+        """Count the case whose failure ended the question, if it was put and is not counted yet."""
+        if ending not in self._asked and self.subject.requests > self._begun:
+            self.examples += 1
 
     @property
     def planned(self) -> int:
