@@ -636,6 +636,19 @@ def test_a_question_whose_process_dies_has_a_verdict(tmp_path: Path) -> None:
     assert fallen["ReLU"].message == "the process that asked the question died"
 
 
+@pytest.mark.parametrize("options", [(), ("--in-process",)], ids=["worker", "in-process"])
+def test_who_leaves_has_a_verdict_and_the_run_goes_on(
+    options: Sequence[str], tmp_path: Path
+) -> None:
+    leaves = DIES.replace("os._exit(3)", "raise SystemExit(3)")
+    (tmp_path / "leaves.py").write_text(leaves, encoding="utf-8")
+    chosen = ("-k", "test_output.py and (ReLU-float32 or Flatten-float32)", *options)
+    done, found = ask(tmp_path, CONFORMANCE, "--backend=leaves.py:Dies", *chosen)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    assert not found.partial
+    assert {v.layer: v.verdict for v in found.verdicts} == {"ReLU": "crash", "Flatten": "pass"}
+
+
 def test_of_two_verdicts_on_a_question_the_last_holds(tmp_path: Path) -> None:
     _, found = ask(tmp_path, CONFORMANCE, "--backend=numpy", "-k", SEVERAL)
     lines = found.path.read_text().splitlines(keepends=True)
