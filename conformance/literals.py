@@ -87,6 +87,11 @@ def written(name: str, array: Array) -> list[str]:
         return lines + [f"{name}[{_at(i)}] = {_listed(array[tuple(i)])}" for i in apart]
     if array.size <= LISTED and not signed:
         return [f"{name} = np.array({_listed(array)}, {dtype})"]
+    rows = array.reshape(len(array), -1)
+    if array.ndim > 1 and not _apart(rows, rows[:, :1]).any():
+        axes = (-1, *[1] * (array.ndim - 1))
+        spread = f"{name} = np.broadcast_to(each.reshape({axes}), {shape}).copy()"
+        return [*written("each", rows[:, 0]), spread]
     for source, make in RECIPES.items():
         if _bits(make(shape).astype(array.dtype)) == _bits(array):
             made = source.format(shape=shape, size=array.size)

@@ -272,12 +272,12 @@ def _value(result: str, index: Index | None, first: bool) -> str:
 def _claim(failure: Failure, shown: str, first: bool) -> str:
     """Return the expression that holds where the fault is mended; empty: none is known."""
     if failure.claim:
-        index, other = failure.index or (), failure.other
-        place = f"{index[0]}, {index[-1]}" if first else f"{index[0]}, ..., {index[-1]}"
+        index, other = failure.index, failure.other
+        place = (f"{index[0]}, {'' if first else '..., '}{index[-1]}") if index else "..."
         return failure.claim.format(
             result=shown,
             value=_value(shown, index, first) if index else shown,
-            map=f"{shown}[{place}]" if index else shown,
+            map=f"{shown}[{place}]",
             x="x",
             other="other",
             other_x="other_x",

@@ -157,6 +157,14 @@ def test_window_larger_than_input(ask: Ask, kind: type[spec.Layer]) -> None:
     ask.sweep(_too_small(kind), stated)
 
 
+def _stated_size(case: Case) -> str:
+    """Return the shape of the formula, as text; empty where it gives less than nothing."""
+    try:
+        return str(output_shape(case.layer, case.shape))
+    except ShapeError:
+        return ""
+
+
 def _empty_as_it_should(case: Case, shape: spec.Shape) -> bool:
     try:
         return shape == output_shape(case.layer, case.shape)
@@ -263,6 +271,8 @@ def _of_no_cells(case: Case, y: Array) -> None:
         return
     if not _empty_as_it_should(case, y.shape):
         message = f"a map of no cells {case.shape} gives an output of shape {y.shape}"
-        raise Failure("shape", message, actual=str(y.shape))
+        stated = _stated_size(case)
+        claim = "" if stated else "0 in {result}.shape"
+        raise Failure("shape", message, expected=stated, actual=str(y.shape), claim=claim)
     if y.size and not (layer.exact or layer.averages):
         judge.output(case, y)

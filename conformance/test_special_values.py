@@ -121,7 +121,8 @@ class Choices:
             ask.trait(name, value, place, str(call.layers[0]))
         if len(self.seen) > 1 and not varies:
             shown = "; ".join(f"{value} at {place}" for value, (place, _, _) in self.seen.items())
-            (_, other, others), *_, (_, call, own) = self.seen.values()
+            told = [seen for seen in self.seen.values() if seen[2]]
+            (_, other, others), *_, (_, call, own) = told if len(told) > 1 else self.seen.values()
             there = others.format(result="{other}", value="{other_value}", x="{other_x}")
             raise Failure(
                 "trait",

@@ -19,7 +19,6 @@ from cnnformance.reports.records import (
     KNOWN,
     VERDICT_OF,
     VERDICTS,
-    Failure,
     GradeName,
     Run,
     Trait,
@@ -236,11 +235,6 @@ class Finding:
         """Every clause that is concerned, once."""
         return tuple(dict.fromkeys(c for v in self.verdicts for c in v.clauses))
 
-    @property
-    def known(self) -> tuple[str, ...]:
-        """The ids of the recorded divergences seen again."""
-        return tuple(dict.fromkeys(k for v in self.verdicts for k in v.known))
-
 
 Fields = Mapping[str, Any]
 
@@ -370,35 +364,24 @@ def _hardly_asked(run: Run, chosen: Sequence[Verdict]) -> set[int]:
 
 
 def _parted(verdict: Verdict) -> list[Verdict]:
-    """Return a verdict as one for each failure that it holds.
-
-    A failing one holds failures that are not known; a known one those that were seen again, in the
-    order of their ids.
-    """
-
-    def part(failure: Failure, **changes: Any) -> Verdict:
-        layer, said = blamed(verdict.layer, failure), failure.message or verdict.message
-        changes |= {"layer": layer, "message": said, "failure": failure, "others": ()}
-        return replace(verdict, **changes)
-
-    failures = [failure for failure in (verdict.failure, *verdict.others) if failure]
-    if verdict.verdict not in KNOWN:
-        others = [
-            part(failure, known=(), verdict=VERDICT_OF.get(failure.effect, "fail"))
-            for failure in verdict.others
-        ]
-        return [replace(verdict, known=(), others=()), *others]
-    if len(failures) != len(verdict.known):
-        return [verdict]
-    return [part(f, known=(name,)) for name, f in zip(verdict.known, failures, strict=True)]
+    """Return a failing verdict as one for each failure that it holds and that is not known."""
+    others = [
+        replace(
+            verdict,
+            layer=blamed(verdict.layer, failure),
+            message=failure.message or verdict.message,
+            failure=failure,
+            others=(),
+            verdict=VERDICT_OF.get(failure.effect, "fail"),
+        )
+        for failure in verdict.others
+    ]
+    return [replace(verdict, others=()), *others]
 
 
-def findings(run: Run, verdicts: Collection[VerdictName] = FAILING) -> list[Finding]:
-    """Return the failing verdicts by cause, the worst first.
-
-    With ``verdicts=KNOWN``: the recorded divergences that were seen again.
-    """
-    chosen = [part for v in run.verdicts if v.verdict in verdicts for part in _parted(v)]
+def findings(run: Run) -> list[Finding]:
+    """Return the failing verdicts by cause, the worst first."""
+    chosen = [part for v in run.verdicts if v.verdict in FAILING for part in _parted(v)]
     holding = {id(v): _holding(_OPTIONS, v) for v in chosen}
     for verdict in _hardly_asked(run, chosen):
         holding[verdict] = {p for p in holding[verdict] if not p.startswith("dtype == ")}
@@ -406,17 +389,17 @@ def findings(run: Run, verdicts: Collection[VerdictName] = FAILING) -> list[Find
         holding[verdict].add(f"dtype == {dtype}")
     found = []
 
-    def key(v: Verdict) -> tuple[str, str, str, tuple[str, ...]]:
+    def key(v: Verdict) -> tuple[str, str, str]:
         effect = v.failure.effect if v.failure else v.verdict
         if effect == "adapter":  # such as a framework that did not start: the layer is no matter
-            return v.subject, v.message, effect, v.known
+            return v.subject, v.message, effect
         if effect == "accepted":  # each question breaks a rule of its own
-            return v.subject, v.question, effect, v.known
+            return v.subject, v.question, effect
         if effect == "trait":  # each test measures a trait of its own
-            return v.subject, v.question.partition("[")[0], effect, v.known
-        return v.subject, v.layer, effect, v.known
+            return v.subject, v.question.partition("[")[0], effect
+        return v.subject, v.layer, effect
 
-    for (subject, _, effect, _), same in _grouped(chosen, key).items():
+    for (subject, _, effect), same in _grouped(chosen, key).items():
         for cause in _split(same, holding):
             where = set.intersection(*(holding[id(v)] for v in cause))
             if len(cause) > 1:

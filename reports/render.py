@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from cnnformance.reports import matrix, page, tables
+from cnnformance.reports import divergences, matrix, page, tables
 from cnnformance.reports.printable import cleaned
-from cnnformance.reports.records import KNOWN, Run, encode
+from cnnformance.reports.records import Run, encode
 from cnnformance.reports.tables import Table
 
 _NARROWEST = 14
@@ -42,7 +42,7 @@ def _lines(title: str, lines: Sequence[str]) -> str:
 
 
 def _findings(run: Run) -> list[str]:
-    seen = [tables.sentence(f) for f in matrix.findings(run, KNOWN)]
+    seen = [tables.met(found) for found in divergences.seen(run)]
     found = [tables.sentence(f) for f in matrix.findings(run)]
     none = "No findings in what was recorded.\n" if run.partial else "No findings.\n"
     return [
@@ -119,9 +119,25 @@ def _finding(finding: matrix.Finding) -> Mapping[str, object]:
         "effect": finding.effect,
         "where": finding.where,
         "clauses": finding.clauses,
-        "known": finding.known,
         "questions": [v.question for v in finding.verdicts],
         "what": tables.happened(finding.shortest),
+    }
+
+
+def _known(found: divergences.Seen) -> Mapping[str, object]:
+    entry = found.entry
+    return {
+        "id": found.id,
+        "subject": found.subject,
+        "layers": found.layers,
+        "questions": [v.question for v in found.verdicts],
+        "says": found.says,
+        "class": entry.kind if entry else None,
+        "versions": entry.versions if entry else None,
+        "modes": entry.modes if entry else (),
+        "seen": entry.seen if entry else None,
+        "link": found.link,
+        "what": tables.happened(found.verdicts[0]),
     }
 
 
@@ -160,7 +176,7 @@ def _json(run: Run) -> str:
             for v in matrix.cut(run.verdicts)
         ],
         "findings": [_finding(f) for f in matrix.findings(run)],
-        "known": [_finding(f) for f in matrix.findings(run, KNOWN)],
+        "known": [_known(found) for found in divergences.seen(run)],
         "failures": tables.failures(run),
     }
     return json.dumps(encode(data), indent=1, allow_nan=False) + "\n"

@@ -9,7 +9,8 @@ from textwrap import shorten
 from typing import Any
 
 from cnnformance.reports import arrays, matrix
-from cnnformance.reports.records import FAILING, KNOWN, Run, Verdict, VerdictName
+from cnnformance.reports.divergences import Seen, seen
+from cnnformance.reports.records import Run, Verdict, VerdictName
 from cnnformance.spec.clauses import Clause, SpecError, load
 
 NOTHING = "-"
@@ -236,8 +237,6 @@ def sentence(finding: matrix.Finding) -> str:
     asked = f"{n} question{'s' if n > 1 else ''}"
     first, more = finding.clauses[:1], len(finding.clauses) - 1
     ids = "".join(first) + (f" and {more} more" if more > 0 else "")
-    if finding.known:
-        ids = f"known as {', '.join(finding.known)}"
     return (
         f"{finding.verdict}: {finding.subject} {finding.layer}, {finding.effect}{where} "
         f"({asked}; {ids}): "
@@ -245,9 +244,31 @@ def sentence(finding: matrix.Finding) -> str:
     )
 
 
-def findings(run: Run, verdicts: Collection[VerdictName] = FAILING) -> Table:
-    """Return the findings among some verdicts, one a row."""
-    title = "Findings" if verdicts == FAILING else "Known divergences, seen again"
+def met(divergence: Seen) -> str:
+    """Return in one line what a recorded divergence is, and how many questions met it."""
+    n = len(divergence.verdicts)
+    asked = f"{n} question{'s' if n > 1 else ''} of {', '.join(divergence.layers)}"
+    about = "; ".join(filter(None, [divergence.about, asked]))
+    said = f"known: {divergence.subject}, {divergence.id} ({about}): {divergence.says}"
+    return f"{said} {divergence.link}".rstrip()
+
+
+def divergences(run: Run) -> Table:
+    """Return the recorded divergences that were seen again, one a row."""
+    rows: list[list[Cell | str]] = []
+    for found in seen(run):
+        entry = found.entry
+        about = [entry.kind, entry.versions, entry.seen] if entry else [""] * 3
+        asked = [", ".join(found.layers), str(len(found.verdicts))]
+        rows.append(
+            [Cell(found.id, "known"), found.subject, *asked, found.says, *about, found.link]
+        )
+    head = ["known", "subject", "layers", "questions", "says", "class", "versions", "seen", "link"]
+    return _table("Known divergences, seen again", head, rows)
+
+
+def findings(run: Run) -> Table:
+    """Return the findings, one a row."""
     head = ["verdict", "subject", "layer", "effect", "where", "questions", "clauses", "what"]
     rows: list[list[Cell | str]] = [
         [
@@ -257,17 +278,17 @@ def findings(run: Run, verdicts: Collection[VerdictName] = FAILING) -> Table:
             f.effect,
             " and ".join(f.where),
             str(len(f.verdicts)),
-            ", ".join([*f.known, *f.clauses]),
+            ", ".join(f.clauses),
             happened(f.shortest),
         ]
-        for f in matrix.findings(run, verdicts)
+        for f in matrix.findings(run)
     ]
-    return _table(title, head, rows)
+    return _table("Findings", head, rows)
 
 
 def both(run: Run) -> list[Table]:
     """Return the findings, and apart from them the known divergences."""
-    return [findings(run), findings(run, KNOWN)]
+    return [findings(run), divergences(run)]
 
 
 def tables(run: Run, found: Sequence[Table] = ()) -> list[Table]:

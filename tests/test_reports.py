@@ -20,10 +20,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from cnnformance.reports import arrays, diff, matrix, records, render, tables
+from cnnformance.reports import arrays, diff, divergences, matrix, records, render, tables
 from cnnformance.reports.printable import cleaned, printable
 from cnnformance.reports.records import (
     Array,
+    Divergence,
     Failure,
     Footer,
     Header,
@@ -579,9 +580,8 @@ def test_effects_and_subjects_are_different_findings_and_known_ones_apart() -> N
         ("fail", "torch"),
         ("fail", "jax"),
     ]
-    (known,) = matrix.findings(made, records.KNOWN)
-    assert known.known == ("torch-nan",)
-    assert "known as torch-nan" in tables.sentence(known)
+    (known,) = divergences.seen(made)
+    assert known.id == "torch-nan"
 
 
 def test_each_torn_trait_is_a_finding() -> None:
@@ -595,25 +595,49 @@ def test_each_failure_of_a_verdict_is_a_finding_of_its_own_layer() -> None:
     wrong = failure(MaxPool((2, 2), ceil_mode=True), message="at (0, 0)")
     first = failed(message="the first", others=(wrong, crash), known=("torch-nan",))
     found = matrix.findings(run(first))
-    assert [(f.verdict, f.layer, tables.happened(f.shortest), f.known) for f in found] == [
-        ("crash", "Dense", "died", ()),
-        ("fail", "MaxPool", "the first", ()),
+    assert [(f.verdict, f.layer, tables.happened(f.shortest)) for f in found] == [
+        ("crash", "Dense", "died"),
+        ("fail", "MaxPool", "the first"),
     ]
     assert [len(f.verdicts) for f in found] == [1, 2]
     shown = tables.failures(run(first))
     assert [v.message for v in shown] == ["died", "the first", "at (0, 0)"]
 
 
-def test_each_divergence_of_a_verdict_is_a_finding() -> None:
-    both = failed(name="known", known=("a", "b"), message="a, b: one", others=(
-        failure(effect="crash", message="the other"),))  # fmt: skip
-    found = matrix.findings(run(both), records.KNOWN)
-    assert [(f.known, f.effect, tables.happened(f.shortest)) for f in found] == [
-        (("b",), "crash", "the other"),
-        (("a",), "value", "a, b: one"),
+ENTRY = Divergence(
+    id="torch.max-nan", kind="open", layers=("MaxPool",), effects=("trait",), when="True",
+    modes=("default",), versions=">=1,<3", says="It drops a NaN.",
+    link="https://example.org/1", seen="2026-01-02",
+)  # fmt: skip
+
+
+def test_a_divergence_is_told_once_with_all_that_is_recorded_of_it() -> None:
+    head = header(planned=3)
+    head = replace(head, subjects=(replace(head.subjects[0], divergences=(ENTRY,)),))
+    met = [
+        failed(name="known", question="q1", known=(ENTRY.id, "torch.other")),
+        replace(failed(name="known", question="q2", known=(ENTRY.id,)), layer="MinPool"),
+        failed(question="q3", known=(ENTRY.id,)),
     ]
-    (whole,) = matrix.findings(run(replace(both, others=())), records.KNOWN)
-    assert whole.known == ("a", "b")
+    made = run(*met, head=head)
+    first, other = divergences.seen(made)
+    assert (first.entry, len(first.verdicts)) == (ENTRY, 3)
+    assert (other.id, other.entry, other.says) == ("torch.other", None, other.verdicts[0].message)
+    line = (
+        "known: torch, torch.max-nan (open, versions >=1,<3, modes default, first seen 2026-01-02; "
+        "3 questions of MaxPool, MinPool): It drops a NaN. https://example.org/1"
+    )
+    assert render.summary(made).count("torch.max-nan") == 1
+    assert line in render.summary(made).splitlines()
+    assert line in render.render(made).splitlines()
+    for form in ("markdown", "html"):
+        shown = render.render(made, form)
+        for said in ("It drops a NaN.", "open", "2026-01-02", "https://example.org/1"):
+            assert said in shown
+    told = json.loads(render.render(made, "json"))["known"][0]
+    assert (told["id"], told["class"], told["seen"]) == (ENTRY.id, "open", "2026-01-02")
+    assert (told["link"], told["versions"], told["says"]) == (ENTRY.link, ">=1,<3", ENTRY.says)
+    assert told["questions"] == ["q1", "q2", "q3"]
 
 
 @pytest.mark.parametrize(
@@ -731,7 +755,7 @@ def test_the_json_is_strict_and_complete() -> None:
     assert len(data["failures"]) == len(records.FAILING)
     assert data["failures"][0]["failure"]["share"] == "inf"
     assert data["failures"][0]["failure"]["script"] == SCRIPT
-    assert [f["known"] for f in data["known"]] == [["torch-max-nan"]]
+    assert [found["id"] for found in data["known"]] == ["torch-max-nan"]
 
 
 class _Page(HTMLParser):
@@ -788,7 +812,9 @@ def test_the_summary_has_the_matrix_and_a_line_for_each_finding() -> None:
     assert any(line.startswith("MaxPool") for line in lines)
     finding = "crash: torch MaxPool, value where rank == 2 (4 questions; pool.max.formula)"
     assert sum(line.startswith(finding) for line in lines) == 1
-    assert any(line.startswith("known: torch MaxPool") for line in lines)
+    assert any(
+        line.startswith("known: torch, torch-max-nan (1 question of MaxPool)") for line in lines
+    )
     assert any("INCONSISTENT" in line for line in lines)
     assert "333 examples in 71.3 s" in lines[-1]
     assert "No findings." in render.summary(run(verdict()))
