@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import cnnformance
+from cnnformance import __main__ as front_door
 from cnnformance.__main__ import _attributes, _frameworks, main
 from cnnformance.adapters import registry
 from cnnformance.reports.records import Footer, Header, Subject, Verdict, Writer
@@ -120,6 +121,13 @@ def test_diff_compares_two_runs(folder: Path, capsys: pytest.CaptureFixture[str]
     assert "| new failure | torch | ReLU | q | pass | fail |" in text
     assert "torch: 0 new failures" in _says(capsys, "diff", ".", "--between", "torch", "torch")
     assert "no subject 'jax'" in _fails(capsys, "diff", ".", "--between", "torch", "jax")
+
+
+def test_no_answer_moves_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front_door, "_report", lambda _: "a\x1b[31m\x9b2Jb\n\u202ec\n")
+    assert _says(capsys, "report") == "ab\n\ufffdc\n"
 
 
 def test_clauses_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
