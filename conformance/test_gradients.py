@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,14 @@ from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.gradients import (
+    differentiated,
+    distinct,
+    few_enough,
+    judged,
+    law_broken,
+    upstream_of,
+)
 from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law
@@ -24,95 +31,11 @@ from cnnformance.conformance.large import large
 from cnnformance.conformance.memories import laid_out
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.variants import counting_padding
-from cnnformance.reference import bounds, fast, forward, maximal, output_shape, scatter, windows
+from cnnformance.reference import bounds, fast, maximal, output_shape, scatter, windows
 from cnnformance.reference.gradient_bounds import gradient_bounds
 from cnnformance.spec import layers as spec
 
 REGIMES = ("integer", "normal", "negative")
-
-
-def upstream_of(case: Case) -> Array:
-    """Return the upstream gradient of a case: drawn from its seed, in its output's shape.
-
-    In whole numbers, if the case is; one number throughout, as that of a sum is, for the memory
-    ``broadcast``.
-    """
-    shape = output_shape(case.layer, case.shape)
-    if case.memory == "broadcast":
-        return np.full(shape, 3, dtype_named(case.dtype))
-    rng = np.random.default_rng([case.seed, 2])
-    values = 4 * rng.standard_normal(shape)
-    whole = case.regimes == ("integer",)
-    return (np.rint(values) if whole else values).astype(dtype_named(case.dtype))
-
-
-def distinct(case: Case) -> Array:
-    """Return an input without zeros, and for a selection without ties (see ``_few_enough``)."""
-    rng = np.random.default_rng([case.seed, 3])
-    size = int(np.prod(case.shape))
-    signs = rng.choice([-1.0, 1.0], size)
-    if not (case.layer.exact or case.layer.linear):  # powers stay in range
-        values = rng.uniform(1, 3, size) * signs
-    else:
-        values = (rng.permutation(size) + 1.0) * signs
-    x: Array = values.reshape(case.shape).astype(dtype_named(case.dtype))
-    return x
-
-
-def _few_enough(case: Case) -> bool:
-    """Whether a format has enough integers to tell all cells of a selection apart."""
-    selects = case.layer.exact
-    return not selects or int(np.prod(case.shape)) < 2 ** bounds.format_of(case.dtype).bits
-
-
-def differentiated(ask: Ask, case: Case, x: Array, upstream: Array) -> Mapping[str, Array]:
-    """Return the subject's gradients, each of the shape of its operand.
-
-    All operands lie in the case's memory.
-
-    Raises:
-        Failure: as ``Ask.run``; it shows the operands.
-    """
-    layer, weights = case.layer, case.weights
-    memory = case.memory
-    call = lambda: ask.subject.gradients(layer, weights, x, upstream, memory)  # noqa: E731 - a thunk
-    with shown(layer, x, upstream, **weights):
-        found = ask.asked(call, [layer], what="gradients")
-        for name, operand in {"input": x, **weights}.items():
-            judge.real(found.arrays[name], f"the gradient for {name}")
-            judge.same_shape(found.arrays[name].shape, operand.shape, f"the gradient for {name}")
-        if found.modified:
-            said = "the backward pass changed its input, a weight or the upstream gradient"
-            raise Failure("impure", said)
-    return found.arrays
-
-
-@contextmanager
-def shown(layer: spec.Layer, x: Array, upstream: Array, **weights: Array) -> Iterator[None]:
-    """Give a failure the operands of the backward pass that shows it."""
-    try:
-        yield
-    except Failure as failure:
-        failure.arrays = {"x": x, **weights, "upstream": upstream}
-        failure.layers, failure.call = (layer,), "gradients"
-        raise
-
-
-def repeated(ask: Ask, case: Case) -> None:
-    """Require equal bits of equal backward passes, of a subject that does not say otherwise."""
-    x, upstream = _input(case), upstream_of(case)
-    first, again = (differentiated(ask, case, x, upstream) for _ in range(2))
-    for name, found in first.items():
-        if not np.array_equal(found, again[name], equal_nan=True):
-            said = f"an equal backward pass gave another gradient for {name}"
-            broken = _broken(said, case.layer, x, upstream, **case.weights)
-            raise dataclasses.replace(broken, effect="impure", reason="operand-changed")
-
-
-def _broken(said: str, layer: spec.Layer, x: Array, upstream: Array, **weights: Array) -> Failure:
-    """Return the failure of a law of the backward pass, in the gradient for the input."""
-    arrays = {"x": x, **weights, "upstream": upstream}
-    return Failure("law", said, arrays=arrays, layers=(layer,), call="gradients", operand="input")
 
 
 gradient = law(
@@ -124,7 +47,7 @@ gradient = law(
 @gradient
 def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
     """The gradients for input, weight and bias lie within their bounds of the reference's."""
-    question = partial(_judged, ask)
+    question = partial(judged, ask)
     ask.sweep(designed.plain(kind), question)
     regimes = (*REGIMES, "faint") if kind.elementwise else REGIMES
     ask.explore(cases(kind, regimes=regimes), question, _examples(ask))
@@ -141,7 +64,7 @@ def test_gradient_of_large(ask: Ask, kind: type[spec.Layer]) -> None:
     every = 2 * ask.profile.every  # a new shape costs most in the backward pass
     for dtype, share in (("float32", every), ("float64", 4 * every)):
         sized = itertools.islice(large(kind, dtype), 0, None, share)
-        ask.sweep(map(_whole, sized), partial(_judged, ask))
+        ask.sweep(map(_whole, sized), partial(judged, ask))
 
 
 def _whole(case: Case) -> Case:
@@ -152,11 +75,11 @@ def _whole(case: Case) -> Case:
 @gradient
 def test_gradient_of_options(ask: Ask, kind: type[spec.Layer]) -> None:
     """So they do with ceil mode, padding, dilation, groups, and in the other dtypes."""
-    question = partial(_judged, ask)
+    question = partial(judged, ask)
     ask.sweep(designed.options(kind, strides=((2, 3),), sizes=((7, 8),)), question)
     ask.explore(cases(kind, plain=False, regimes=REGIMES), question, _examples(ask))
     for dtype in ("float64", "float16", "bfloat16"):
-        drawn = cases(kind, dtype, plain=False, regimes=REGIMES).filter(_few_enough)
+        drawn = cases(kind, dtype, plain=False, regimes=REGIMES).filter(few_enough)
         ask.explore(drawn, question, _examples(ask) // 3)
 
 
@@ -164,7 +87,7 @@ def test_gradient_of_options(ask: Ask, kind: type[spec.Layer]) -> None:
 def test_gradient_in_other_memory(ask: Ask, kind: type[spec.Layer]) -> None:
     """So they do for operands that lie in memory in other ways; that of a sum is broadcast."""
     most = 9 if ask.profile.name == "quick" else None
-    ask.sweep(laid_out(kind, most), partial(_judged, ask))
+    ask.sweep(laid_out(kind, most), partial(judged, ask))
 
 
 def _examples(ask: Ask) -> int:
@@ -174,40 +97,11 @@ def _examples(ask: Ask) -> int:
 def _of_none(ask: Ask, case: Case) -> None:
     """Judge the gradients of an empty batch; no authority says that there are any."""
     try:
-        _judged(ask, case)
+        judged(ask, case)
     except Failure as failure:
         if failure.effect != "exception":
             raise
         raise Unsupported(failure.message) from None
-
-
-def _input(case: Case) -> Array:
-    """Return the input of a case without ties in a selection, and without the kink of ReLU.
-
-    Of a norm of order 2 or more, and of an evaluation, it has zeros, but no window of them alone:
-    there is a kink.
-    """
-    if case.layer.elementwise:
-        return np.where(case.x == 0, np.ones((), case.x.dtype), case.x)
-    if case.layer.linear and not case.layer.exact:
-        return case.x
-    x = distinct(case)
-    if case.layer.draws:
-        x = np.abs(x)
-    if case.layer.draws or getattr(case.layer, "p", 1) > 1:
-        some = np.random.default_rng([case.seed, 5]).random(x.shape) < 0.2
-        zeroed = np.where(some, np.zeros((), x.dtype), x)
-        if ((forward(case.layer, zeroed) == 0) == (forward(case.layer, x) == 0)).all():
-            return zeroed
-    return x
-
-
-def _judged(ask: Ask, case: Case) -> None:
-    layer, weights, x, upstream = case.layer, case.weights, _input(case), upstream_of(case)
-    found = differentiated(ask, case, x, upstream)
-    with shown(layer, x, upstream, **weights):
-        for evidence in judge.gradients(layer, x, weights, upstream, found):
-            ask.note(evidence)
 
 
 @law("gradient-mass")
@@ -225,7 +119,7 @@ def test_gradient_mass(ask: Ask, kind: type[spec.Layer]) -> None:
         most = float(allowed.error.sum()) + bounds.growth(found.size + upstream.size, 2**-53) * mass
         if not abs(total - mass) <= most:
             said = f"the gradients sum to {total!r}, the upstream gradient to {mass!r}"
-            broken = _broken(said, case.layer, x, upstream)
+            broken = law_broken(said, case.layer, x, upstream)
             claim = f"abs({{result}}.astype(float).sum() - {mass!r}) <= {most!r}"
             raise dataclasses.replace(broken, reason="mass-not-conserved", claim=claim)
 
@@ -272,7 +166,7 @@ def test_gradient_at_ties(ask: Ask, kind: type[spec.Layer]) -> None:
                     "at ties the gradient is no convex combination over the maximal cells: "
                     f"it sums to {total!r}, upstream {mass!r}"
                 )
-                broken = _broken(said, case.layer, x, upstream)
+                broken = law_broken(said, case.layer, x, upstream)
                 claim = f"abs({{result}}.astype(float).sum() - {mass!r}) <= {mass * (slack - 1)!r}"
                 index = tuple(int(i) for i in np.argwhere(~inside)[0]) if kept else None
                 if index:
@@ -311,7 +205,7 @@ def test_gradient_at_zero(ask: Ask, kind: type[spec.Layer]) -> None:
         inside = (values >= 0) & (values <= 1) | (norm & np.isnan(values))
         if len(values) > 1 or not inside.all():
             said = f"the gradient at zero is {values.tolist()}"
-            broken = _broken(said, case.layer, x, upstream)
+            broken = law_broken(said, case.layer, x, upstream)
             claim = "np.unique(np.nan_to_num({result})).size == 1 and 0 <= {result}.max() <= 1"
             raise dataclasses.replace(broken, effect="trait", reason="not-consistent", claim=claim)
 
@@ -331,7 +225,7 @@ def _beside_a_zero(ask: Ask, case: Case) -> None:
     zero = float(differentiated(ask, case, x, upstream)["input"].flat[0])
     if not abs(zero) <= 1 + bounds.growth(8, bounds.format_of("float32").unit):
         said = f"beside a zero of a window the gradient is {zero}, should be of -1 to 1"
-        raise _broken(said, case.layer, x, upstream)
+        raise law_broken(said, case.layer, x, upstream)
 
 
 @law("adjoint")
@@ -355,7 +249,7 @@ def test_adjoint(ask: Ask, kind: type[spec.Layer]) -> None:
         most += bounds.growth(g.size + v.size, 2.0**-53) * size  # of the two sums here
         if not abs(left - right) <= most:
             said = f"<layer(x), g> is {left!r}, <x, gradient(g)> is {right!r} (± {most:.3g})"
-            raise _broken(said, layer, x, upstream, **weights)
+            raise law_broken(said, layer, x, upstream, **weights)
 
     drawn = cases(kind, plain=False, regimes=("integer",)).map(_unbiased)
     ask.explore(drawn, question, max(6, ask.profile.examples // 6))
@@ -371,7 +265,7 @@ def _unbiased(case: Case) -> Case:
 @law("evaluation-gradient")
 def test_gradient_of_evaluation(ask: Ask, kind: type[spec.Layer]) -> None:
     """In evaluation the gradient is that of the formula, whose probabilities are no constants."""
-    question = partial(_judged, ask)
+    question = partial(judged, ask)
     ask.sweep(designed.plain(kind), question)
     for dtype in ("float32", "float64"):
         ask.explore(cases(kind, dtype, plain=False), question, max(6, ask.profile.examples // 6))
@@ -400,14 +294,14 @@ def test_gradient_of_a_draw(ask: Ask, kind: type[spec.Layer]) -> None:
     )
     if (drawn > 1).any() or lost.any() or wrong:
         said = "the gradient of a draw does not go to one cell that could be drawn"
-        raise _broken(said, layer, x, upstream)
+        raise law_broken(said, layer, x, upstream)
     largest, totals = cells.max(axis=-2), cells.sum(axis=-2)
     ties = (cells == largest[..., None, :]).sum(axis=-2)
     chance = np.divide(largest * ties, totals, out=np.ones_like(largest), where=totals > 0)
     reached = np.where(shares != 0, cells, 0).max(axis=-2)
     if float(np.log(chance).sum()) < math.log(1e-15) and (reached == largest).all():
         said = "the gradient of a draw goes to the largest cell of every window"
-        raise _broken(said, layer, x, upstream)
+        raise law_broken(said, layer, x, upstream)
     _overlapping_draws(ask, layer.replace(stride=(1, 1)), x + 1)
 
 
@@ -419,4 +313,4 @@ def _overlapping_draws(ask: Ask, layer: spec.Layer, x: Array) -> None:
     ask.examples += 1
     if found.sum() != upstream.sum() or (found % 2).any():
         said = f"the gradients of overlapping draws sum to {found.sum()}, not to {upstream.sum()}"
-        raise _broken(said, layer, x, upstream)
+        raise law_broken(said, layer, x, upstream)

@@ -14,11 +14,11 @@ from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.gradients import differentiated, distinct, shown, upstream_of
 from cnnformance.conformance.instances import channels
 from cnnformance.conformance.judge import Failure, Index
 from cnnformance.conformance.kinds import FLOATS, law
 from cnnformance.conformance.models import given
-from cnnformance.conformance.test_gradients import differentiated, distinct, shown, upstream_of
 from cnnformance.conformance.test_special_values import Choices, whole_windows
 from cnnformance.reference import bounds, gradients, maximal, output_shape, scatter, windows
 from cnnformance.reports.reasons import Reason

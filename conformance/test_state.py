@@ -12,6 +12,7 @@ import numpy as np
 from cnnformance.conformance import designed, judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.gradients import repeated
 from cnnformance.conformance.instances import channels, one_window
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import by_kind, law, laws
@@ -19,7 +20,6 @@ from cnnformance.conformance.memories import MEMORIES, laid_out
 from cnnformance.conformance.models import given
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.strategies import cases
-from cnnformance.conformance.test_gradients import repeated
 from cnnformance.conformance.usual import usual
 from cnnformance.reference import ShapeError, output_shape
 from cnnformance.spec import layers as spec

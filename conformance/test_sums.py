@@ -18,9 +18,9 @@ from cnnformance.adapters.backend import Array
 from cnnformance.conformance import judge, regimes
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.gradients import differentiated, shown
 from cnnformance.conformance.kinds import HALVES, by_kind_and_dtype, laws
 from cnnformance.conformance.per_type import PerType
-from cnnformance.conformance.test_gradients import differentiated, shown
 from cnnformance.conformance.test_output import FORMULAS
 from cnnformance.reference import bounds, output_shape
 from cnnformance.reference.terms import divides_exactly
