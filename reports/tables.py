@@ -10,6 +10,7 @@ from typing import Any
 
 from cnnformance.reports import arrays, matrix
 from cnnformance.reports.divergences import Seen, seen
+from cnnformance.reports.reasons import MEANINGS
 from cnnformance.reports.records import Run, Verdict, VerdictName
 from cnnformance.spec.clauses import Clause, SpecError, load
 
@@ -353,6 +354,7 @@ def details(verdict: Verdict) -> list[Detail]:
     told += [Detail(name, arrays.text(array), block=True) for name, array in failure.arrays.items()]
     told += [
         Detail("at", str(failure.index) if failure.index is not None else ""),
+        Detail("reason", MEANINGS[failure.reason] if failure.reason else ""),
         Detail("expected", failure.expected),
         Detail("actual", failure.actual),
         Detail("bound", failure.bound or ""),

@@ -1,0 +1,117 @@
+"""The first entry of a divergence, as TOML, made from a failure of a run for its author to edit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from cnnformance.adapters import registry
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.known import names_of
+from cnnformance.conformance.predicates import holds
+from cnnformance.reports import arrays, matrix, records
+from cnnformance.spec import layers as spec
+
+DEPARTURES = (
+    "ceil_mode", "overhangs", "count_include_pad", "stride != window", "padding == 'same'",
+    "padding == 'same_lower'", "spare", "max(dilation) > 1", "not fits", "groups > 1", "bias == 0",
+    "training", "batch == 0", "channels == 0", "0 in spatial", "has_nan", "has_inf",
+    "memory != 'contiguous'",
+)  # fmt: skip
+"""Predicates that tell a case from a plain one. A minimal case departs from it only as needed."""
+
+
+def rebuilt(failure: records.Failure) -> Failure:
+    """Return a recorded failure as it was raised, without what a record does not hold.
+
+    Raises:
+        ValueError: its layers or arrays are unreadable.
+    """
+    layers = (failure.case or {}).get("layers", ())
+    return Failure(
+        failure.effect,
+        failure.message,
+        index=failure.index,
+        expected=failure.expected,
+        actual=failure.actual,
+        bound=failure.bound or "",
+        arrays={name: arrays.unpack(array) for name, array in failure.arrays.items()},
+        layers=tuple(spec.from_json(layer, checked=False) for layer in layers),
+        call=failure.call or "forward",  # type: ignore[arg-type] # what a run writes
+        operand=failure.operand,
+        reason=failure.reason or "",
+    )
+
+
+def when(failure: Failure) -> str:
+    """Return a predicate that holds of a failure: its reason, and how it departs from a plain case.
+
+    It is a first guess: what the case shares with others by chance stands in it too.
+    """
+    names = names_of(failure)
+    parts = [f"reason == {failure.reason!r}"]
+    parts += [f"call == {failure.call!r}"] * (failure.call != "forward")
+    parts += [f"operand == {failure.operand!r}"] * bool(failure.operand)
+    parts += [f"dtype == {names['dtype']!r}"] * (names["dtype"] not in ("", "float32"))
+    return " and ".join([*parts, *(text for text in DEPARTURES if holds(text, names))])
+
+
+def entry(subject: str, version: str, day: str, verdict: records.Verdict) -> str:
+    """Return the TOML of a first entry for the failure of a verdict, seen on a day.
+
+    Raises:
+        ValueError: the failure cannot be read, or the subject means nothing.
+    """
+    assert verdict.failure
+    failure = rebuilt(verdict.failure)
+    failure.message = verdict.failure.message or verdict.message
+    layer = type(failure.layers[0]).__name__ if failure.layers else verdict.layer
+    name = Path(re.split(r"==|:|@", subject, maxsplit=1)[0]).stem
+    mode = registry.parse(subject).mode
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", layer).lower()
+    lines = [
+        "[[known]]",
+        f"id = {json.dumps(f'{name}.{words}-{failure.reason}')}  # which is never changed",
+        'class = "open"  # or "fault", or "documented"',
+        f"layers = {json.dumps([layer])}",
+        f"effects = {json.dumps([failure.effect])}",
+        f"when = {json.dumps(when(failure))}",
+        *([f"modes = {json.dumps([mode])}"] if mode else []),
+        f"versions = {json.dumps(_from(version))}",
+        f"says = {json.dumps(' '.join(failure.message.split())[:200])}  # in one sentence, why",
+        '# link = "where it can be read about"',
+        f"seen = {day}",
+    ]
+    return "\n".join(lines)
+
+
+def _from(version: str) -> str:
+    """Return the bounds of this version and later ones; none of one that PEP 440 does not know."""
+    try:
+        return f">={Version(version.partition(' ')[0].rstrip(',;')).public}"
+    except InvalidVersion:
+        return ""
+
+
+def entries(run: records.Run, question: str = "") -> Iterator[str]:
+    """Yield a first entry for the smallest case of each finding, or for one question.
+
+    Raises:
+        RecordError: the run has no failure, or none of this question.
+    """
+    versions = {subject.subject: subject.version for subject in run.header.subjects}
+    found = [finding.shortest for finding in matrix.findings(run)]
+    if question:
+        every = [verdict for finding in matrix.findings(run) for verdict in finding.verdicts]
+        found = [verdict for verdict in every if verdict.question == question][:1]
+    found = [verdict for verdict in found if verdict.failure]
+    if not found:
+        of = f" of {question}" if question else ""
+        raise records.RecordError(f"{run.path}: there is no failure{of} that could be recorded")
+    for verdict in found:
+        version = versions.get(verdict.subject, "")
+        yield entry(verdict.subject, version, run.header.started[:10], verdict)

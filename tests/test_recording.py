@@ -1,0 +1,70 @@
+"""A first entry of a divergence, made from a failure, explains that failure and is well-formed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnformance.__main__ import main
+from cnnformance.adapters.backend import Array
+from cnnformance.adapters.registry import Target
+from cnnformance.adapters.subject import Info, Subject
+from cnnformance.conformance import known, recording
+from cnnformance.reports import arrays, records
+from cnnformance.spec.layers import LpPool, to_json
+
+LAYER = LpPool((2, 2), (1, 1), "same", p=3)
+
+
+def failed(**changes: object) -> records.Verdict:
+    x = arrays.pack(recording_input())
+    case = {"layers": [to_json(LAYER)], "shape": [1, 3, 3, 1], "dtype": "float64"}
+    failure = records.Failure(
+        "value", case, {"x": x}, (0, 0, 0, 0), "3.0", "4.0", "1e-7", reason="beyond-bound",
+        call="forward", message='it says "no"',
+    )  # fmt: skip
+    made = {"message": 'it says "no"', "failure": failure, **changes}
+    return records.Verdict("torch:compile", "t.py::q[1]", "LpPool", (), "document", "float64",
+                           "fail", **made)  # type: ignore[arg-type] # fmt: skip # as the fields
+
+
+def recording_input() -> Array:
+    return np.arange(9.0).reshape(1, 3, 3, 1)
+
+
+def run(*verdicts: records.Verdict) -> records.Run:
+    subjects = (records.Subject("torch:compile", "2.13.0+cpu"),)
+    head = records.Header("2026-01-02T03:04:05Z", "0", "3", "2", "x", "quick", 0, 1, subjects)
+    footer = records.Footer("2026-01-02T03:05:05Z", 1.0, len(verdicts))
+    return records.Run(Path("v.jsonl"), head, verdicts, (), footer)
+
+
+def test_a_first_entry_explains_its_failure_and_no_plainer_one() -> None:
+    (text,) = recording.entries(run(failed()))
+    (entry,) = known.parse(text, "torch.toml")
+    assert entry.modes == ("compile",)
+    assert (entry.versions, entry.seen) == (">=2.13.0", "2026-01-02")
+    asked = Subject(Target("torch", "x:X", "compile"), info=Info("2.14.0"))
+    verdict = failed()
+    assert verdict.failure
+    failure = recording.rebuilt(verdict.failure)
+    explains = known.Known((entry,))
+    assert explains.match(asked, failure) == entry.id
+    failure.layers = (LAYER.replace(padding=()),)
+    assert not explains.match(asked, failure)
+
+
+def test_a_run_without_such_a_failure_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "verdicts.jsonl"
+    made = run(failed())
+    with records.Writer(path) as writer:
+        writer.write(made.header)
+        writer.write(made.verdicts[0])
+    assert main(["record-divergence", str(path), "--question", "t.py::q[1]"]) == 0
+    assert capsys.readouterr().out.startswith("[[known]]\nid = ")
+    assert main(["record-divergence", str(path), "--question", "t.py::q[2]"]) == 2
+    assert "there is no failure of t.py::q[2]" in capsys.readouterr().err
