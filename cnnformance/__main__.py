@@ -190,6 +190,12 @@ def _new_backend(options: argparse.Namespace) -> str:
     )
 
 
+def _record_divergence(options: argparse.Namespace) -> str:
+    from cnnformance.conformance import recording  # noqa: PLC0415 - as above
+
+    return "\n\n".join(recording.entries(_run(options.run), options.question)) + "\n"
+
+
 def _clauses(_: argparse.Namespace) -> str:
     from cnnformance.spec import clauses  # noqa: PLC0415 - as above
 
@@ -230,6 +236,11 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run", metavar="RUN", nargs="?", help=f"{a_run}; default: the newest")
     formats = ["table", "markdown", "json", "html"]
     report.add_argument("--format", choices=formats, default="table")
+
+    said = "Print the TOML of a first entry for the failures of a run, for you to edit."
+    recording = command("record-divergence", _record_divergence, said)
+    recording.add_argument("run", metavar="RUN", nargs="?", help=f"{a_run}; default: the newest")
+    recording.add_argument("--question", metavar="ID", default="", help="of this question alone")
 
     diff = command("diff", _diff, "Compare two runs, or two subjects.")
     diff.add_argument("first", metavar="RUN_A", help=a_run)
@@ -276,7 +287,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             if isinstance(sys.stdout, io.TextIOWrapper):  # a character it lacks is shown as "?"
                 sys.stdout.reconfigure(errors="replace")
-            sys.stdout.write(text)
+            sys.stdout.write(printable(text))
             sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
