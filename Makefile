@@ -40,6 +40,9 @@ mutation: .venv/dev ## the share of the faulty backends that the suite catches; 
 soundness: .venv/dev ## no correct backend may be flagged; EVERY likewise
 	$(BIN)/python tests/mutation.py --correct --profile $(PROFILE) --every $(EVERY) --jobs $(JOBS)
 
+scripts: .venv/frameworks .venv/dev ## the script of every recorded divergence, run alone, shows it; minutes
+	$(BIN)/python tests/scripts.py $(NAMES)
+
 report: .venv/frameworks ## the newest run, or RUN=folder
 	$(BIN)/cnnformance report $(RUN)
 

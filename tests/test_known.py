@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scripts
 
 from cnnformance.adapters import registry
 from cnnformance.adapters.registry import Target
@@ -241,3 +242,7 @@ def test_predicates(text: str, value: bool) -> None:
 def test_what_is_no_predicate_is_refused(text: str) -> None:
     with pytest.raises(PredicateError):
         holds(text, {"window": (2,)})
+
+
+def test_each_divergence_has_a_question_whose_script_shows_it() -> None:
+    assert set(scripts.table()) == scripts.recorded()  # `make scripts` runs them

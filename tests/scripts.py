@@ -1,0 +1,121 @@
+"""Run the script of every recorded divergence of the installed frameworks, alone: each shows it.
+
+A question that meets each is asked (``divergences.toml``), its script is taken from the record and
+run in an empty folder. It must end with status 1 and an ``AssertionError``, with the exception
+that it is about, or with the signal of a crash. Run as ``make scripts``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnnformance.adapters import registry
+from cnnformance.conformance.known import load_known
+from cnnformance.reports import records
+
+HERE = Path(__file__).parent
+LONGEST = 300
+"""Seconds that a script may take, with the import of its framework on a busy machine."""
+
+
+def table() -> dict[str, dict[str, str]]:
+    """Return of each divergence its question, its subject, and the profile that is asked."""
+    text = (HERE / "divergences.toml").read_text(encoding="utf-8")
+    plain = tomllib.loads(text)
+    return {
+        f"{name}.{rest}": {"subject": name, "profile": "quick", **entry}
+        for name, entries in plain.items()
+        for rest, entry in entries.items()
+    }
+
+
+def asked(entries: dict[str, dict[str, str]], folder: Path) -> Iterator[records.Run]:
+    """Ask the questions, those of a profile in one run."""
+    for profile in dict.fromkeys(entry["profile"] for entry in entries.values()):
+        chosen = [entry for entry in entries.values() if entry["profile"] == profile]
+        nodes = dict.fromkeys(map(_node, chosen))
+        subjects = dict.fromkeys(entry["subject"] for entry in chosen)
+        record = folder / f"{profile}.jsonl"
+        words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *nodes]
+        words += [f"--backend={subject}" for subject in subjects]
+        words += [f"--profile={profile}", f"--record={record}"]
+        subprocess.run(words, cwd=HERE.parent, capture_output=True, check=False)  # noqa: S603 - our own words
+        yield records.read(record)
+
+
+def _node(entry: dict[str, str]) -> str:
+    test, _, parameters = entry["question"].partition("[")
+    rest = f"-{parameters}" if parameters else "]"
+    return f"conformance/{test}[{entry['subject']}{rest}"
+
+
+def failure_of(name: str, entry: dict[str, str], runs: list[records.Run]) -> records.Failure | None:
+    """Return the failure that met a divergence, if one did."""
+    for verdict in (v for run in runs for v in run.verdicts if v.verdict == "known"):
+        if (verdict.subject, verdict.question) == (entry["subject"], entry["question"]):
+            failures = [f for f in (verdict.failure, *verdict.others) if f]
+            found = dict(zip(verdict.known, failures, strict=False))
+            if name in found:
+                return found[name]
+    return None
+
+
+def shown(failure: records.Failure) -> str:
+    """Return why the script of a failure does not show it; empty where it does."""
+    if not failure.script:
+        return "there is no script"
+    with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, "-c", failure.script]
+        done = subprocess.run(  # noqa: S603 - a script of ours is the claim
+            words, cwd=folder, capture_output=True, text=True, timeout=LONGEST, check=False
+        )
+    if failure.effect == "crash":
+        return "" if done.returncode < 0 else f"it ended with {done.returncode}, and no signal"
+    if done.returncode != 1:
+        return f"it ended with {done.returncode}"
+    if failure.effect == "exception":
+        said = failure.message.removeprefix("raised ").partition(":")[0]
+        return "" if said in done.stderr else f"it raised no {said}"
+    last = [line for line in done.stderr.splitlines() if line.startswith("AssertionError")]
+    return "" if last else f"it raised no AssertionError: {done.stderr.strip()[-200:]}"
+
+
+def main() -> int:
+    """Return 0 if the script of every divergence shows it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="frameworks or ids; default: all installed")
+    names = parser.parse_args().names
+    installed = registry.installed()
+    entries = {
+        name: entry
+        for name, entry in table().items()
+        if name.partition(".")[0] in installed
+        and (not names or name in names or name.partition(".")[0] in names)
+    }
+    wrong = 0
+    with tempfile.TemporaryDirectory() as folder:
+        runs = list(asked(entries, Path(folder)))
+    for name, entry in entries.items():
+        failure = failure_of(name, entry, runs)
+        why = shown(failure) if failure else f"{entry['question']} did not meet it"
+        lines = (failure.script or "").count("\n") if failure else 0
+        sys.stdout.write(f"{'WRONG' if why else 'shown'}  {name}: {why or f'{lines} lines'}\n")
+        sys.stdout.flush()
+        wrong += bool(why)
+    sys.stdout.write(f"{len(entries) - wrong} of {len(entries)} scripts show their divergence\n")
+    return int(bool(wrong))
+
+
+def recorded() -> set[str]:
+    """Return the ids of all divergences recorded beside the adapters of this project."""
+    return {d.id for name in registry.registered() for d in load_known(name).divergences}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
