@@ -11,7 +11,7 @@ import math
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import util
 from pathlib import Path
@@ -129,6 +129,15 @@ class Problem:
         return f"{wrapped}\n{remedy}" if self.remedy else wrapped
 
 
+def _joined(problems: Sequence[Problem]) -> Iterator[Problem]:
+    """Yield each problem once, with all the layers that have it."""
+    found: dict[Problem, dict[str, None]] = {}
+    for problem in problems:
+        found.setdefault(replace(problem, layer=""), {})[problem.layer] = None
+    for problem, layers in found.items():
+        yield replace(problem, layer=", ".join(filter(None, layers)))
+
+
 @dataclass
 class Trial:
     """What came of an adapter.
@@ -163,9 +172,9 @@ class Trial:
             ("Worth a look", self.hints),
         ]
         for title, problems in titles:
-            unique = list(dict.fromkeys(map(str, problems)))
-            if unique:
-                listed = [f"{number}. {text}" for number, text in enumerate(unique, start=1)]
+            if problems:
+                joined = map(str, _joined(problems))
+                listed = [f"{number}. {text}" for number, text in enumerate(joined, start=1)]
                 parts.append("\n".join([title, "", *listed]))
         if self.cells:
             parts.append(self._table())
@@ -483,9 +492,10 @@ class _Whole:
             remedy = "return a layer for one type at least; `raise Unsupported` stands last"
             self.trial.contract.append(Problem("", "build", said, remedy))
             return
+        right = any("ok" in row.values() for row in cells.values())
         for dtype in self.subject.info.dtypes:
             words = {row.get(dtype, "no") for row in cells.values()}
-            if "ok" not in words:
+            if "ok" not in words and right:
                 said = f"{dtype} is claimed, and no layer gives a right answer in it"
                 remedy = "leave it out of dtypes, if the framework does not take it"
                 declined = words == {"no"}  # which supports, or a mode, may be right to do
