@@ -40,7 +40,11 @@ def script(subject: Subject, failure: Failure) -> str | None:
     """
     failure = _simpler(subject, failure)
     names = " then ".join(called(spec.to_json(layer)) for layer in failure.layers)
-    head = [f"# {subject.name} {subject.info.version}: {names}", f"# {_told(failure.message)}"]
+    message = failure.message
+    if failure.index is not None:  # as the printed array has it
+        place = _native(failure.index, first=_first_in_result(subject, failure))
+        message = message.replace(f"at {failure.index}", f"at {place}")
+    head = [f"# {subject.name} {subject.info.version}: {names}", f"# {_told(message)}"]
     own = Other(failure.layers, failure.arrays, failure.call, failure.index)
     try:
         lines = _body(subject, failure, own)
@@ -74,7 +78,8 @@ def _body(subject: Subject, failure: Failure, own: Other) -> list[str]:
     if failure.effect == "accepted":
         return _to_be_refused(calls)
     shown = _result(own, failure.operand)
-    return [*calls, f"print({shown})", *_claimed(failure, shown, subject)]
+    both = f"other, {shown}, sep='\\n'" if failure.other and failure.claim else shown
+    return [*calls, f"print({both})", *_claimed(failure, shown, subject)]
 
 
 def _memories(failure: Failure) -> tuple[str, str]:
@@ -114,6 +119,20 @@ def _first(subject: Subject, layers: Sequence[spec.Layer]) -> bool:
     return spec.takes_images(layers) and subject.info.layout == "channels_first"
 
 
+def _first_in_result(subject: Subject, failure: Failure) -> bool:
+    """Whether the channels come first in what the call of a failure returns."""
+    if failure.call in ("forward", "output_shape") and any(
+        isinstance(layer, spec.Flatten | spec.Dense) for layer in failure.layers
+    ):
+        return False
+    return _first(subject, failure.layers) and failure.operand in ("", "input")
+
+
+def _native(index: Index, *, first: bool) -> Index:
+    """Return an index, or a shape, in the subject's layout."""
+    return (index[0], index[-1], *index[1:-1]) if first and len(index) >= 3 else index
+
+
 def _call(subject: Subject, call: Other, memories: tuple[str, str]) -> list[str]:
     """Return the lines that make the arrays and the calls; none without an input."""
     layers, first = call.layers, _first(subject, call.layers)
@@ -121,8 +140,7 @@ def _call(subject: Subject, call: Other, memories: tuple[str, str]) -> list[str]
         return _parameters(subject, layers)
     if call.call == "output_shape":
         shape = tuple(int(n) for n in call.arrays["shape"]) if "shape" in call.arrays else ()
-        if first and len(shape) >= 3:
-            shape = (shape[0], shape[-1], *shape[1:-1])
+        shape = _native(shape, first=first)
         return [f"shape = {shape}", *_stated(subject, layers, shape)] if shape else []
     if "x" not in call.arrays or not layers:
         return []
@@ -241,12 +259,7 @@ def _stated(subject: Subject, layers: Sequence[spec.Layer], shape: spec.Shape) -
 
 def _claimed(failure: Failure, shown: str, subject: Subject) -> list[str]:
     """Return what must hold, as an assertion; a comment where nothing can be asserted."""
-    first = _first(subject, failure.layers)
-    if failure.call in ("forward", "output_shape"):
-        first = first and not any(
-            isinstance(layer, spec.Flatten | spec.Dense) for layer in failure.layers
-        )
-    first = first and failure.operand in ("", "input")
+    first = _first_in_result(subject, failure)
     match failure.effect:
         case "crash":
             return ["# the process ends before this line"]
@@ -257,16 +270,16 @@ def _claimed(failure: Failure, shown: str, subject: Subject) -> list[str]:
     claim = _claim(failure, shown, first)
     if not claim:
         return [f"# should be: {_told(failure.expected)}"] if failure.expected else []
-    return [f"assert {claim}, {_value(shown, failure.index, first)}"]
+    told = {"y": "y.shape", "shape": "shape", "count": "count"}.get(shown, "")
+    told = told if failure.index is None else _value(shown, failure.index, first)
+    return [f"assert {claim}, {told}" if told else f"assert {claim}"]
 
 
 def _value(result: str, index: Index | None, first: bool) -> str:
     """Return the expression of the element at an index, in the layout of the result."""
     if index is None:
-        return f"{result}.shape" if result == "y" else result
-    if first and len(index) >= 3:
-        index = (index[0], index[-1], *index[1:-1])
-    return f"{result}[{', '.join(map(str, index))}]"
+        return result
+    return f"{result}[{', '.join(map(str, _native(index, first=first)))}]"
 
 
 def _claim(failure: Failure, shown: str, first: bool) -> str:
@@ -302,8 +315,7 @@ def _of_shape(failure: Failure, shown: str, first: bool) -> str:
         return ""
     if failure.call == "gradients":
         return "all(gradients[n].shape == a.shape for n, a in {'input': x, **weights}.items())"
-    if first and len(shape) >= 3:
-        shape = (shape[0], shape[-1], *shape[1:-1])
+    shape = _native(shape, first=first)
     return f"shape == {shape}" if failure.call == "output_shape" else f"{shown}.shape == {shape}"
 
 
@@ -349,7 +361,7 @@ def _made(make: object, array: Array, *, first: bool) -> Array:
     """Return a canonical array of this shape and dtype, made in the layout of the subject."""
     assert callable(make)
     if first and array.ndim >= 3:
-        native = make((array.shape[0], array.shape[-1], *array.shape[1:-1]))
+        native = make(_native(array.shape, first=True))
         return np.ascontiguousarray(np.moveaxis(native, 1, -1)).astype(array.dtype)
     made: Array = make(array.shape).astype(array.dtype)
     return made

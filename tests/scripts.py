@@ -13,6 +13,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from cnnformance.adapters import registry
@@ -60,6 +61,7 @@ def failure_of(name: str, entry: dict[str, str], runs: list[records.Run]) -> rec
     for verdict in (v for run in runs for v in run.verdicts if v.verdict == "known"):
         if (verdict.subject, verdict.question) == (entry["subject"], entry["question"]):
             failures = [f for f in (verdict.failure, *verdict.others) if f]
+            failures = [replace(f, message=f.message or verdict.message) for f in failures]
             found = dict(zip(verdict.known, failures, strict=False))
             if name in found:
                 return found[name]
@@ -80,8 +82,8 @@ def shown(failure: records.Failure) -> str:
     if done.returncode != 1:
         return f"it ended with {done.returncode}"
     if failure.effect == "exception":
-        said = failure.message.removeprefix("raised ").partition(":")[0]
-        return "" if said in done.stderr else f"it raised no {said}"
+        said = failure.message.partition("raised ")[2].partition(":")[0]
+        return "" if said and said in done.stderr else f"it raised no {said}"
     last = [line for line in done.stderr.splitlines() if line.startswith("AssertionError")]
     return "" if last else f"it raised no AssertionError: {done.stderr.strip()[-200:]}"
 

@@ -85,5 +85,7 @@ def test_the_script_of_a_torn_trait_shows_it(tmp_path: Path) -> None:
     assert verdict.failure
     assert verdict.failure.script
     words = [sys.executable, "-c", verdict.failure.script]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S603 - as above
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)  # noqa: S603 - as above
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("AssertionError")
     assert {"nan", "1."} <= set(done.stdout.replace("[", " ").replace("]", " ").split())
