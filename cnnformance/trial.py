@@ -7,22 +7,19 @@ explain them. At last faults are put behind the adapter, which it must pass on.
 from __future__ import annotations
 
 import ast
-import math
-import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import util
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
-from tabulate import tabulate
 
-from cnnformance import traps
+from cnnformance import traps, trial_scripts
 from cnnformance.adapters import registry
-from cnnformance.adapters.backend import Array, Unsupported
+from cnnformance.adapters.backend import Array, Layout, Unsupported
 from cnnformance.adapters.faults import FAULTS
 from cnnformance.adapters.subject import (
     AdapterBroke,
@@ -35,11 +32,12 @@ from cnnformance.adapters.subject import (
 )
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.kinds import FLOATS, INTEGERS, dtypes
-from cnnformance.conformance.models import Given, given
+from cnnformance.conformance.kinds import dtypes
+from cnnformance.conformance.models import Given
 from cnnformance.reference import output_shape, parameter_count
-from cnnformance.reports.printable import printable
 from cnnformance.spec import layers as spec
+from cnnformance.trial_cases import case_of, cases_of
+from cnnformance.trial_report import Problem, Script, Trial
 
 T = TypeVar("T")
 
@@ -51,158 +49,8 @@ _HUGE = spec.Dense(400_000, 300_000)
 """A layer whose weights no machine allocates: 480 GB."""
 _LARGE = spec.Dense(20_000, 5_000)
 """One whose weights most machines do, in seconds: 400 MB."""
-_COLUMNS = (*FLOATS, *INTEGERS, "options", "calls", "shape", "count", "gradient", "script")
 _OURS = ("cnnformance.reference", "cnnformance.conformance")
 """What an adapter may not import: it would answer with what it is compared with."""
-
-CASES: Mapping[type[spec.Layer], Sequence[tuple[spec.Layer, spec.Shape]]] = {
-    spec.AveragePool: [
-        (spec.AveragePool((2, 3), (1, 2)), (2, 5, 6, 3)),
-        (spec.AveragePool((3, 3), (2, 2), ((1, 1), (1, 1))), (2, 5, 6, 3)),
-        (
-            spec.AveragePool((3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=True),
-            (2, 5, 6, 3),
-        ),
-    ],
-    spec.StochasticPool: [(spec.StochasticPool((2, 2)), (2, 4, 6, 3))],
-    spec.GlobalAveragePool: [(spec.GlobalAveragePool(2), (2, 4, 5, 3))],
-    spec.GlobalMaxPool: [(spec.GlobalMaxPool(2), (2, 4, 5, 3))],
-    spec.AdaptiveAveragePool: [(spec.AdaptiveAveragePool((2, 3)), (2, 5, 6, 3))],
-    spec.AdaptiveMaxPool: [(spec.AdaptiveMaxPool((2, 3)), (2, 5, 6, 3))],
-    spec.Conv: [
-        (spec.Conv((3, 2), in_channels=4, out_channels=4), (2, 4, 4, 4)),
-        (spec.Conv((3, 3), (2, 1), in_channels=4, out_channels=4, bias=False), (2, 4, 4, 4)),
-        (spec.Conv((2, 2), in_channels=4, out_channels=6, groups=2), (2, 4, 5, 4)),
-        (spec.Conv((2,), in_channels=3, out_channels=2, padding=((1, 1),)), (2, 6, 3)),
-    ],
-    spec.ReLU: [(spec.ReLU(), (2, 4, 5, 3))],
-    spec.Flatten: [(spec.Flatten(), (2, 4, 3))],
-    spec.Dense: [(spec.Dense(4, 4), (3, 4)), (spec.Dense(5, 3, bias=False), (2, 5))],
-}
-"""The layers of each type, the plainest first, and the shapes of their inputs.
-
-Sizes differ along all axes, but where a mistake would be refused before it gives an answer.
-"""
-
-
-def _cases(kind: type[spec.Layer]) -> Sequence[tuple[spec.Layer, spec.Shape]]:
-    """Return the layers of a type; of any pooling, with and without its options."""
-    if kind in CASES:
-        return CASES[kind]
-    if issubclass(kind, spec.Windowed):
-        padded = kind((3, 3), (2, 2), ((1, 1), (1, 1)))
-        return [(kind((2, 3), (1, 2)), (2, 5, 6, 3)), (padded, (2, 5, 6, 3))]
-    return [(kind(), (2, 4, 5, 3))]
-
-
-def case_of(layer: spec.Layer, shape: spec.Shape, dtype: str) -> Given:
-    """Return a case of distinct whole numbers, none of them 0, that every dtype holds."""
-    rng = np.random.default_rng(0)
-    count = math.prod(shape)
-    positive = isinstance(layer, spec.StochasticPool) or dtype.startswith("u")
-    values = np.arange(1, count + 1)
-    if not positive:
-        values -= count // 2 + (values <= count // 2)
-    x = rng.permutation(values).reshape(shape).astype(dtype_named(dtype))
-    held = spec.weight_shapes(layer)
-    weights = {n: (rng.integers(1, 9, s) * rng.choice([-1, 1], s)) for n, s in held.items()}
-    return given(layer, x, **{n: w.astype(dtype_named(dtype)) for n, w in weights.items()})
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong: of which layer and method, what, and what to do about it."""
-
-    layer: str
-    method: str
-    said: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        """Return it as a paragraph."""
-        head = ", ".join(filter(None, [self.layer, self.method]))
-        text = f"{head}: {' '.join(printable(self.said).split())}"
-        text = text if len(text) < 600 else f"{text[:600]} ..."
-        wrapped = textwrap.fill(text, 98, subsequent_indent="    ")
-        remedy = textwrap.fill(f"-> {self.remedy}", 98, initial_indent="    ",
-                               subsequent_indent="       ")  # fmt: skip
-        return f"{wrapped}\n{remedy}" if self.remedy else wrapped
-
-
-def _joined(problems: Sequence[Problem]) -> Iterator[Problem]:
-    """Yield each problem once, with all the layers that have it."""
-    found: dict[Problem, dict[str, None]] = {}
-    for problem in problems:
-        found.setdefault(replace(problem, layer=""), {})[problem.layer] = None
-    for problem, layers in found.items():
-        yield replace(problem, layer=", ".join(filter(None, layers)))
-
-
-@dataclass
-class Trial:
-    """What came of an adapter.
-
-    ``contract`` are breaches of it, ``wrong`` answers that are not right, ``hints`` neither.
-    ``cells`` has a word for each layer and column; ``faults`` are those that were put, and
-    ``hidden`` those of them that the adapter did not pass on.
-    """
-
-    name: str
-    version: str = ""
-    contract: list[Problem] = field(default_factory=list)
-    wrong: list[Problem] = field(default_factory=list)
-    hints: list[Problem] = field(default_factory=list)
-    reasons: dict[str, list[str]] = field(default_factory=dict)
-    cells: dict[str, dict[str, str]] = field(default_factory=dict)
-    faults: int = 0
-    hidden: list[Problem] = field(default_factory=list)
-
-    @property
-    def fine(self) -> bool:
-        """Whether nothing is wrong, and the adapter was seen to pass faults on."""
-        return not (self.contract or self.wrong or self.hidden) and self.faults > 0
-
-    def text(self) -> str:
-        """Return the report: what breaks the contract first."""
-        parts = [f"{self.name} {self.version}".rstrip()]
-        titles = [
-            ("Breaks the contract", self.contract),
-            ("Hides faults: what the framework gets wrong, this adapter would mend", self.hidden),
-            ("Wrong answers", self.wrong),
-            ("Worth a look", self.hints),
-        ]
-        for title, problems in titles:
-            if problems:
-                joined = map(str, _joined(problems))
-                listed = [f"{number}. {text}" for number, text in enumerate(joined, start=1)]
-                parts.append("\n".join([title, "", *listed]))
-        if self.cells:
-            parts.append(self._table())
-        if self.reasons:
-            lines = [
-                f"  {reason}: {', '.join(dict.fromkeys(of))}" for reason, of in self.reasons.items()
-            ]
-            parts.append("\n".join(["Not offered", "", *lines]))
-        parts.append(self._verdict())
-        return "\n\n".join(parts) + "\n"
-
-    def _table(self) -> str:
-        """Return a row for each layer that was answered at all, without columns of none."""
-        rows = [row for row in self.cells.values() if set(row.values()) != {"no"}]
-        columns = [c for c in _COLUMNS if {row.get(c, "no") for row in rows} != {"no"}]
-        lines = [
-            [name, *(row.get(column, "") for column in columns)]
-            for name, row in self.cells.items()
-            if row in rows
-        ]
-        return tabulate(lines, ["layer", *columns], disable_numparse=True)
-
-    def _verdict(self) -> str:
-        passed = self.faults - len(self.hidden)
-        told = f"{passed} of {self.faults} faults that were put behind it were told"
-        if not self.faults:
-            told = "nothing shows that it can fail: no layer gave a right answer"
-        return f"{'Fine' if self.fine else 'Not fine'}: {told}."
 
 
 def attempt(name: str) -> Trial:
@@ -272,7 +120,7 @@ class _Layer:
 
     def ask(self) -> None:
         self.cells = self.trial.cells.setdefault(self.name, {})
-        (layer, shape), *others = _cases(self.kind)
+        (layer, shape), *others = cases_of(self.kind)
         for dtype in dtypes(self.kind):
             self._once(case_of(layer, shape, dtype), dtype, dtype)
         if not self.right:
@@ -361,7 +209,7 @@ class _Layer:
             remedy = "keep the dtype on the way in and out, or leave it out of dtypes"
             self._broken(method, said, remedy)
             return
-        mistake = traps.explained(case, y, self.subject.info.layout)  # type: ignore[arg-type] # checked at the hello
+        mistake = traps.explained(case, y, cast("Layout", self.subject.info.layout))
         self._wrong(method, failure.message, mistake)
 
     def _twice(self, case: Given) -> None:
@@ -394,7 +242,9 @@ class _Layer:
             if stated != right:
                 said = f"for {shape} it states {stated}, and not {right} (channels last)"
                 self._broken("output_shape", said, traps.shape_explained(layer, shape, stated))
-        held = [layer, *(other for other, _ in _cases(self.kind)[1:])] if layer.has_weights else []
+        held = (
+            [layer, *(other for other, _ in cases_of(self.kind)[1:])] if layer.has_weights else []
+        )
         for each in held or [layer]:
             count = self._put(partial(self.subject.parameters, [each]), "count", "parameters")
             if count is not None:
@@ -434,16 +284,8 @@ class _Layer:
         source = self._put(lambda: self.subject.script(case.layer, [x]), "script", "script")
         if source is None:
             return
-        try:
-            tree = ast.parse(source)
-        except SyntaxError as error:
-            self._note("script", "BROKEN")
-            self._broken("script", f"it is no Python: {error}")
-            return
-        names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-        self._note("script", "ok" if "y" in names else "BROKEN")
-        if "y" not in names:
-            self._broken("script", "it sets no y", "set y to a NumPy array")
+        self._note("script", "ok")
+        self.trial.scripts.append(Script(self.name, source, case, x))
 
     def _faults(self, case: Given) -> None:
         """Put faults on the framework's result. The adapter hides what is then still right."""
@@ -506,6 +348,10 @@ class _Whole:
         except (Unsupported, Refused, Crashed, AdapterBroke, Stopped) as error:
             self.trial.contract.append(Problem("", "seed", str(error), "it returns nothing"))
         self._sizes()
+        layout = cast("Layout", self.subject.info.layout)
+        for problem in trial_scripts.problems(self.trial.scripts, layout):
+            cells[problem.layer]["script"] = "BROKEN"
+            self.trial.contract.append(problem)
 
     def _sizes(self) -> None:
         """Ask of layers that are too large to allocate. An adapter may have to: a hint."""

@@ -10,7 +10,8 @@ from cnnformance import trial
 from cnnformance.__main__ import main
 from cnnformance.adapters.misfortunes import Unknown
 from cnnformance.adapters.registry import SubjectError
-from cnnformance.trial import Trial, attempt
+from cnnformance.trial import attempt
+from cnnformance.trial_report import Trial
 
 TRAPS = Path(__file__).parent / "corpus" / "traps.py"
 
@@ -36,6 +37,7 @@ CONTRACT = {
     "HalfClaimed": ("bfloat16 is claimed", "leave it out of dtypes"),
     "BiasNotCounted": ("parameters: ", "the bias is not counted"),
     "GradientAsStored": ("gradients: ", "comes in the framework's layout (4, 4, 3, 2)"),
+    "ScriptUntested": ("ReLU, script: run alone it raises NameError", "set y"),
     "NoArray": ("to_numpy returned list", "docs/adapters.md"),
     "Hangs": ("GlobalMaxPool, build, float32: it hangs", ""),
 }
@@ -62,6 +64,14 @@ def test_a_breach_of_the_contract_is_told_with_its_remedy(
     told = [" ".join(str(problem).split()) for problem in found.contract]
     assert any(said in text and remedy in text for text in told), found.text()
     assert not found.fine
+
+
+def test_a_script_that_computes_something_else_is_told() -> None:
+    (found,) = (each for each in tried("ScriptUntested").contract if each.layer == "Dense")
+    assert (found.method, found.remedy) == (
+        "script",
+        "the weight is transposed: it comes as (out, in)",
+    )
 
 
 @pytest.mark.parametrize("name", WRONG)
