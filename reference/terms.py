@@ -45,9 +45,9 @@ def terms(layer: Layer, shape: Shape) -> int:
     """Return how many terms an output element has, for an input of a shape: cells or products.
 
     Raises:
-        TypeError: the layer is no sum.
+        TypeError: the layer has neither windows nor a number of its own.
     """
-    return cells(layer, shape)
+    return 1 if layer.elementwise else cells(layer, shape)
 
 
 @singledispatch
