@@ -37,7 +37,7 @@ class Function(Backend):
 
     def version(self) -> str:
         """Return the version of the package that the function is of, where it has one."""
-        package = sys.modules.get(str(self.function.__module__).partition(".")[0])
+        package = sys.modules.get(_name_of(self.function, "__module__").partition(".")[0])
         return str(getattr(package, "__version__", "unknown"))
 
     def supports(self, layer: Layer, dtype: str) -> bool:
@@ -81,7 +81,7 @@ class Function(Backend):
             *_imported(self.function),
             f"from cnnformance.spec.layers import {type(layer).__name__}",
             "",
-            f"y = np.asarray({self.function.__name__}(x, {layer!r}{more}))",
+            f"y = np.asarray({_name_of(self.function)}(x, {layer!r}{more}))",
         ]
         return "\n".join(lines)
 
@@ -101,7 +101,7 @@ def of(
     Raises:
         NoLayerType: the function's annotation, or ``kinds``, names no layer type.
     """
-    name = getattr(function, "__name__", type(function).__name__)
+    name = _name_of(function)
     claimed: Sequence[str] = getattr(function, "dtypes", Backend.dtypes)
     return type(name, (Function,), {
         "function": staticmethod(function),
@@ -111,6 +111,11 @@ def of(
         "layout": layout or getattr(function, "layout", Backend.layout),
         "__module__": __name__,
     })  # fmt: skip
+
+
+def _name_of(function: Callable[..., Any], attribute: str = "__name__") -> str:
+    """Return a function's name, or its module's; of another callable, its type's."""
+    return str(getattr(function, attribute, getattr(type(function), attribute)))
 
 
 def concrete(kinds: Kinds) -> tuple[type[Layer], ...]:
@@ -144,7 +149,7 @@ def annotated(function: Callable[..., Any]) -> tuple[type[Layer], ...]:
     Raises:
         NoLayerType: there is no such parameter, or its annotation names none.
     """
-    name = getattr(function, "__name__", str(function))
+    name = _name_of(function)
     remedy = f"write def {name}(x, layer: MaxPool), with the type, or a union of them, that it is"
     positional = _positional(function)
     if len(positional) < 2:
@@ -183,16 +188,14 @@ def _takes_weights(function: Callable[..., Any]) -> bool | None:
 
 def _imported(function: Callable[..., Any]) -> list[str]:
     """Return the lines that import a function, or say that none can."""
-    name, module = function.__name__, function.__module__
+    name, module = _name_of(function), _name_of(function, "__module__")
     if getattr(sys.modules.get(module), name, None) is not function:
         return [f"# {name} is the function that was checked: define it here"]
     place = getattr(sys.modules[module], "__file__", None)
     top = module.partition(".")[0]
     if place and (top == "__main__" or top.startswith("cnnformance_adapter_")):
-        path = Path(place).resolve()
         return [
-            "import sys",
-            f"sys.path.append({str(path.parent)!r})",
-            f"from {path.stem} import {name}",
+            "import runpy",
+            f"{name} = runpy.run_path({str(Path(place).resolve())!r})[{name!r}]",
         ]
     return [f"from {module} import {name}"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import inspect
 import operator
 import os
 import socket
@@ -76,7 +75,7 @@ def find(target: str, mode: str = "") -> type[Backend]:
     found = getattr(module, name, None)
     if isinstance(found, type) and issubclass(found, Backend):
         return found
-    if inspect.isroutine(found):
+    if callable(found) and not isinstance(found, type):
         try:
             return function.of(found)
         except function.NoLayerType as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import inspect
 import json
 import os
 import re
@@ -175,7 +174,8 @@ def _counterexample(finding: matrix.Finding) -> Counterexample:
         actual=failure.actual,
         bound=failure.bound or "",
         clauses=first.clauses,
-        script=failure.script or "",
+        # its head names the subject as the process that asked did
+        script=re.sub(r"\A# \S+ \S+: ", f"# {finding.subject}: ", failure.script or ""),
         question=first.question,
         where=finding.where,
         more=len(finding.verdicts) - 1,
@@ -262,8 +262,9 @@ def _asked_elsewhere(
     """Have a worker import the function, by an adapter that is written for it."""
     function = backend.function
     module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
-    file = inspect.getsourcefile(function) if inspect.isfunction(function) else None
-    if getattr(sys.modules.get(module), name, None) is not function or file is None:
+    holder = sys.modules.get(module)
+    file = getattr(holder, "__file__", None)
+    if getattr(holder, name, None) is not function or file is None:
         said = f"isolated: {name or function!r} cannot be imported elsewhere"
         raise ValueError(f"{said}; a function at the top of a file or module can")
     lines = ["from cnnformance.adapters import function", "from cnnformance.spec import layers"]

@@ -63,8 +63,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="SUBJECT",
-        help="NAME[:MODE][@DEVICE], package.module:Class or path/to/file.py:Class; "
-        "may be repeated; default: every installed backend",
+        help="NAME[:MODE][@DEVICE], package.module:Class or path/to/file.py:Class, or a function "
+        "in the place of the class; may be repeated; default: every installed backend",
     )
     group.addoption(
         "--profile", choices=list(PROFILES), default="default", help="how much is asked"

@@ -15,6 +15,7 @@ from textwrap import indent
 import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
+from cnnformance.adapters.registry import Target
 from cnnformance.adapters.subject import AdapterBroke, Crashed, Refused, Stopped, Subject
 from cnnformance.conformance import judge
 from cnnformance.conformance.judge import Failure, Index, Other
@@ -183,6 +184,12 @@ def _weights(layer: spec.Layer, arrays: Mapping[str, Array], suffix: str, memory
     return [*lines, f"weights = {{{entries}}}"] if held else []
 
 
+def _adapter_of(target: Target) -> str:
+    """Return the line that makes an adapter; its module is imported with the mode known."""
+    names = ", ".join(map(repr, filter(None, (target.path, target.mode))))
+    return f"backend = find({names})(mode={target.mode!r}, device={target.device!r})"
+
+
 def _after(layer: spec.Layer, x: Array) -> Array:
     """Return an array like the output of a layer: its dtype, and its number of axes."""
     axes = layer.start + 1 if isinstance(layer, spec.Flatten) else x.ndim
@@ -199,7 +206,7 @@ def _source(
     through = [
         "from cnnformance.adapters.worker import find",
         "from cnnformance.spec.layers import *",
-        f"backend = find({target.path!r})(mode={target.mode!r}, device={target.device!r})",
+        _adapter_of(target),
         f"layer = {layer!r}",
         f"gradients = backend.gradients(layer, {weights}, x, upstream)"
         if call == "gradients"
@@ -239,7 +246,7 @@ def _backend(subject: Subject, layers: Sequence[spec.Layer]) -> list[str]:
     return [
         "from cnnformance.adapters.worker import find",
         "from cnnformance.spec.layers import *",
-        f"backend = find({target.path!r})(mode={target.mode!r}, device={target.device!r})",
+        _adapter_of(target),
         f"layers = {list(layers)!r}",
     ]
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,7 +102,7 @@ def test_a_wrong_one_has_typed_counterexamples(capsys: pytest.CaptureFixture[str
 def test_its_script_shows_the_failure_alone(tmp_path: Path) -> None:
     result = check(by_product, ReLU)
     found = next(each for each in result.failures if each.effect == "special")
-    assert found.script
+    assert found.script.startswith("# by_product: ReLU()")
     path = [str(ROOT), str(ROOT / "tests")]
     done = subprocess.run(  # noqa: S603 - our own words
         [sys.executable, "-c", found.script],
@@ -130,6 +131,24 @@ def test_what_was_never_asked_is_no_pass() -> None:
 
 def test_weights_are_given_to_who_takes_them() -> None:
     assert check(dense, dtypes=["float32"]).passed
+
+
+class Callables:
+    """A callable that is no function, as compilers of kernels return."""
+
+    def __call__(self, x: Array, layer: GlobalMaxPool) -> Array:
+        return layers.global_max_pool(x, rank=layer.rank)
+
+
+of_an_object = Callables()
+
+
+def test_any_callable_is_a_function() -> None:
+    for callable_ in (of_an_object, partial(of_an_object)):
+        assert check(callable_, GlobalMaxPool, dtypes=["float32"]).passed
+    assert find(f"{__file__}:of_an_object").__name__ == "Callables"
+    with pytest.raises(NoBackend):
+        find(f"{__file__}:ROOT")
 
 
 def test_the_layout_is_the_functions_own() -> None:
