@@ -1,6 +1,7 @@
 """A layer type is described once: two toy types, given in this file alone, are asked all questions.
 
-Each is its type and two registrations. Loaded as a plugin, this module makes them layer types.
+One is its type and two registrations; the other, which has an option of its own, two more. Loaded
+as a plugin, this module makes them layer types.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from cnnformance.adapters.backend import Array, Weights
 from cnnformance.adapters.numpy import NumPy, fold, unfold, widen, window_of
+from cnnformance.conformance import designed, strategies
 from cnnformance.reference.forward import compute
 from cnnformance.reference.gradients import Gradients, differentiate
 from cnnformance.reference.windows import grid, over_windows, scatter
@@ -50,8 +53,9 @@ def absolute_gradients(_layer: Absolute, x: Array, upstream: Array) -> Gradients
 
 @dataclass(frozen=True)
 class SumPool(spec.Pool):
-    """The sum of each window; padding adds nothing."""
+    """The sum of each window, or half of it; padding adds nothing."""
 
+    halved: bool = False
     linear: ClassVar[bool] = True
 
 
@@ -59,7 +63,12 @@ class SumPool(spec.Pool):
 def sum_pool(layer: SumPool, x: Array) -> Array:
     """Return the float64 sum of each window."""
     x = x.astype(np.float64, copy=False)
-    return over_windows(layer, x, 0.0, lambda block: block.sum(axis=-2))
+    return over_windows(layer, x, 0.0, lambda block: block.sum(axis=-2)) * share(layer)
+
+
+def share(layer: SumPool) -> float:
+    """Return the part of a sum that is the output."""
+    return 0.5 if layer.halved else 1.0
 
 
 @differentiate.register
@@ -67,7 +76,22 @@ def sum_pool_gradients(layer: SumPool, x: Array, upstream: Array) -> Gradients:
     """Return at each cell the sum of the upstream gradients of the windows that hold it."""
     cells = grid(layer, x.shape[1:-1]).cells.shape[1]
     shape = (*upstream.shape[:-1], cells, upstream.shape[-1])
-    return {"input": scatter(layer, x.shape, np.broadcast_to(upstream[..., None, :], shape))}
+    shares = np.broadcast_to(share(layer) * upstream[..., None, :], shape)
+    return {"input": scatter(layer, x.shape, shares)}
+
+
+@strategies.options.register(SumPool)
+def drawn_halved(kind: type[SumPool], draw: Any, *, plain: bool) -> dict[str, Any]:
+    """Draw whether it is halved."""
+    del kind
+    return {} if plain else {"halved": draw(st.booleans())}
+
+
+@designed.choices.register(SumPool)
+def halved_once(kind: type[SumPool]) -> list[dict[str, Any]]:
+    """Return the options of any pooling, and its own."""
+    del kind
+    return [*designed.choices(spec.Pool), {"halved": True}]
 
 
 def pytest_configure() -> None:
@@ -100,7 +124,11 @@ class Toys(NumPy):
         """Return the sum of each window."""
         with np.errstate(all="ignore"):
             cells = unfold(widen(x), 0, **window_of(layer))
-            return np.asarray(cells.sum(0).astype(x.dtype))
+            return np.asarray((cells.sum(0) * self.factor(layer, cells)).astype(x.dtype))
+
+    def factor(self, layer: SumPool, like: Array) -> Any:
+        """Return what a sum is multiplied by, in the dtype of an array."""
+        return like.dtype.type(0.5 if layer.halved else 1)
 
     def gradients(
         self, layer: spec.Layer, weights: Weights, x: Array, upstream: Array
@@ -110,7 +138,9 @@ class Toys(NumPy):
             case Absolute():
                 return {"input": np.where(x < 0, -upstream, upstream)}
             case SumPool():
-                each = np.broadcast_to(widen(upstream), (prod(layer.window), *upstream.shape))
+                sent = widen(upstream)
+                sent = sent * self.factor(layer, sent)
+                each = np.broadcast_to(sent, (prod(layer.window), *sent.shape))
                 return {"input": fold(each, x.shape, **window_of(layer)).astype(x.dtype)}
         return super().gradients(layer, weights, x, upstream)
 
@@ -118,6 +148,7 @@ class Toys(NumPy):
 FAULTS = {
     "three": "test_output[",
     "long": "test_sizes[",
+    "whole": "test_options or test_gradient_of_options",
     "double": "test_output[",
     "memory": "test_memory_layout",
     "buffer": "test_pure",
@@ -128,8 +159,8 @@ FAULTS = {
     "lost": "test_special_upstream",
     "lenient": "test_refused",
 }
-"""A fault for each general question: values, sizes, dtypes, memory, state, special values, shapes,
-gradients, refusals; and the question that must catch it."""
+"""A fault for each general question (values, sizes, options, dtypes, memory, state, special values,
+shapes, gradients, refusals), and the question that must catch it."""
 
 
 class Faulty(Toys):
@@ -140,6 +171,10 @@ class Faulty(Toys):
     def checked(self, layer: SumPool) -> SumPool:
         """Return the layer, also an invalid one if that is the fault."""
         return layer if self.mode == "lenient" else super().checked(layer)
+
+    def factor(self, layer: SumPool, like: Array) -> Any:
+        """Return one throughout, if that is the fault."""
+        return like.dtype.type(1) if self.mode == "whole" else super().factor(layer, like)
 
     def build(self, layer: spec.Layer, weights: Weights) -> Callable[[Array], Array]:
         """Return the layer with the fault."""
@@ -267,8 +302,8 @@ def test_a_fault_in_each_is_caught_by_its_question(tmp_path: Path) -> None:
     )
     caught = {(v["subject"].rpartition(":")[2], v["layer"]) for v in verdicts if v["failure"]}
     both = {(fault, toy) for fault in FAULTS for toy in ("Absolute", "SumPool")}
-    # a function of each element has nothing to refuse
-    assert caught == both - {("lenient", "Absolute")}
+    # a function of each element has no options, and nothing to refuse
+    assert caught == both - {("lenient", "Absolute"), ("whole", "Absolute")}
 
 
 def test_toys_are_layer_types_only_where_they_are_registered() -> None:
