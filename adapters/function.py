@@ -114,8 +114,12 @@ def of(
 
 
 def _name_of(function: Callable[..., Any], attribute: str = "__name__") -> str:
-    """Return a function's name, or its module's; of another callable, its type's."""
-    return str(getattr(function, attribute, getattr(type(function), attribute)))
+    """Return a function's name, or its module's; of another callable, its type's.
+
+    What is no name, such as that of a lambda, becomes one.
+    """
+    name = str(getattr(function, attribute, getattr(type(function), attribute)))
+    return re.sub(r"[^\w.]", "_", name)
 
 
 def concrete(kinds: Kinds) -> tuple[type[Layer], ...]:

@@ -244,8 +244,7 @@ def _asked_here(
 ) -> records.Run:
     """Serve the backend in this thread to a process that asks."""
     ours, theirs = socket.socketpair()
-    name = re.sub(r"\W", "_", backend.__name__)
-    arguments = [*arguments, "--backend", f"cnnformance.check:{name}"]
+    arguments = [*arguments, "--backend", f"cnnformance.check:{backend.__name__}"]
     arguments += ["--link", str(theirs.fileno())]
     with _questioner(backend, folder, arguments, [theirs.fileno()]):
         theirs.close()
