@@ -438,7 +438,9 @@ class TensorFlow(Backend):
 
     def script(self, layer: Layer, x: Array) -> str:
         """Return the calls, one a line."""
-        return f"{self._source(layer, x.dtype.name)}\ny = run(tf.constant(x)).numpy()\n"
+        constants = CONSTANTS if self.mode and layer.has_weights else ""  # no part of the graph
+        source = self._source(layer, x.dtype.name)
+        return f"{source}\n{constants}y = run(tf.constant(x)).numpy()\n"
 
     def gradient_script(self, layer: Layer, x: Array, upstream: Array) -> str:
         """Return the calls, one a line, and a tape."""
