@@ -66,6 +66,13 @@ def test_a_breach_of_the_contract_is_told_with_its_remedy(
     assert not found.fine
 
 
+def test_an_adapter_that_hangs_is_soon_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_SECONDS", 1.0)
+    found = tried("HangsAlways")
+    assert [list(row.values()) for row in found.cells.values()] == [["HANG"]] * 3
+    assert "the others were not tried" in found.contract[-1].said
+
+
 def test_a_script_that_computes_something_else_is_told() -> None:
     (found,) = (each for each in tried("ScriptUntested").contract if each.layer == "Dense")
     assert (found.method, found.remedy) == (

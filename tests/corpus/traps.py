@@ -186,6 +186,12 @@ class Hangs(Plain):
         return super().build(layer, weights)
 
 
+class HangsAlways(Plain):
+    def build(self, layer: Layer, weights: Weights) -> Op:
+        time.sleep(600)
+        return super().build(layer, weights)
+
+
 class Crashes(Plain):
     def build(self, layer: Layer, weights: Weights) -> Op:
         if isinstance(layer, Flatten):
