@@ -27,6 +27,7 @@ CONVOLUTIONS: tuple[Sized, ...] = (
     ({"window": (2, 2), "in_channels": 33, "out_channels": 33}, (2, 4, 5, 33)),
     ({"window": (2, 2), "in_channels": 70, "out_channels": 3}, (1, 4, 5, 70)),
     ({"window": (3,), "in_channels": 1, "out_channels": 1}, (9, 4, 1)),
+    ({"window": (2,), "in_channels": 1, "out_channels": 1}, (1, 140_003, 1)),
     ({"window": (3,), "stride": (2,), "in_channels": 2, "out_channels": 2}, (2, 131, 2)),
     *(
         (
@@ -85,12 +86,12 @@ CONVOLUTIONS: tuple[Sized, ...] = (
 )
 POOLS: tuple[Sized, ...] = (
     ({"window": (2, 2)}, (2, 4, 71, 2)),
-    ({"window": (2, 2)}, (2, 70, 5, 2)),
+    ({"window": (2, 2)}, (2, 127, 5, 2)),
     ({"window": (6, 6), "stride": (3, 2)}, (2, 13, 12, 2)),
     ({"window": (40,), "stride": (7,)}, (2, 131, 2)),
     ({"window": (3, 4, 3)}, (2, 7, 9, 6, 2)),
     ({"window": (2, 2, 2)}, (2, 19, 4, 5, 2)),
-    ({"window": (2,)}, (2, 70001, 1)),
+    ({"window": (2,), "stride": (1,)}, (1, 140_003, 1)),
     ({"window": (2,)}, (MANY, 2, 1)),
 )
 OPTIONS: tuple[Sized, ...] = (
@@ -174,8 +175,9 @@ BY_SIZE: Mapping[type[spec.Layer], tuple[Sized, ...]] = {
         ({}, (2, 2, 3, 2, 4, 2)),
         ({"start": 2}, (2, 2, 3, 2, 4, 2)),
         ({}, (3, 70, 5)),
+        ({}, (1, 350, 401)),
     ),
-    spec.Layer: (({}, (2, 5003)), ({}, (2, 70001)), ({}, (2, 7, 11, 5))),
+    spec.Layer: (({}, (2, 5003)), ({}, (2, 140_003)), ({}, (2, 7, 11, 5))),
 }
 """By type or base class: sizes past those of blocks and of 16 bits."""
 COUNTED = spread(
