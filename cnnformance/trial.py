@@ -80,8 +80,8 @@ def attempt(name: str) -> Trial:
         for kind in spec.TYPES.values():
             _Layer(trial, subject, kind).ask()
             if sum("HANG" in row.values() for row in trial.cells.values()) >= _HANGS:
-                said = f"{_HANGS} layers hang, and the others were not tried"
-                trial.contract.append(Problem("", "build", said, "run one call by hand"))
+                hang = f"{_HANGS} layers hang, and the others were not tried"
+                trial.contract.append(Problem("", "build", hang, "run one call by hand"))
                 return trial
         _Whole(trial, subject).ask()
     finally:

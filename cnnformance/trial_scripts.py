@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from cnnformance.trial_report import Problem, Script
 
 _SECONDS = 60.0
 """The longest wait for all scripts."""
+_HANGS = "run alone it does not end"
 _RUN_ALL = """
 import json
 import numpy as np
@@ -39,10 +39,23 @@ for number, source in enumerate(json.load(open("sources.json"))):
 
 
 def problems(scripts: Sequence[Script], layout: Layout) -> Iterator[Problem]:
-    """Run scripts one after the other, in a process that knows nothing of the adapter.
+    """Run scripts in a process that knows nothing of the adapter, and yield what is wrong.
 
-    Yield what is wrong with them; after one that does not end, the others are not run.
+    They share one process, whose framework is imported once. One that fails there is run again in
+    one of its own, which tells; after one that does not end, no more are.
     """
+    for script, together in zip(scripts, _run(scripts, layout), strict=True):
+        if together is None:
+            continue
+        (alone,) = _run([script], layout)
+        if alone is not None:
+            yield alone
+            if alone.said == _HANGS:
+                return
+
+
+def _run(scripts: Sequence[Script], layout: Layout) -> list[Problem | None]:
+    """Run scripts one after the other, and return what is wrong with each."""
     with tempfile.TemporaryDirectory(prefix="cnnformance-") as folder:
         told = Path(folder, "told.json")
         for number, script in enumerate(scripts):
@@ -50,32 +63,36 @@ def problems(scripts: Sequence[Script], layout: Layout) -> Iterator[Problem]:
             np.savez(Path(folder, f"{number}.npz"), **arrays)
         sources = json.dumps([script.source for script in scripts])
         Path(folder, "sources.json").write_text(sources, encoding="utf-8")
-        with contextlib.suppress(subprocess.TimeoutExpired):  # told below: one has no end
+        unfinished = "run alone it ends the process"
+        try:
             subprocess.run(  # noqa: S603 - our own words, and the adapter's
                 [sys.executable, "-P", "-c", _RUN_ALL],
                 cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False,
                 timeout=_SECONDS,
             )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            unfinished = _HANGS
         lines = told.read_text(encoding="utf-8").splitlines() if told.exists() else []
-        for script, line in zip(scripts, lines, strict=False):
-            if raised := json.loads(line):
-                yield _problem(script, f"run alone it raises {raised}")
-        if len(lines) < len(scripts):
-            yield _problem(scripts[len(lines)], "run alone it ends the process, or does not end")
-        for number, line in enumerate(lines):
-            if not json.loads(line):
-                y = np.load(Path(folder, f"y{number}.npy"))
-                yield from _judged(scripts[number], y, layout)
+        found: list[Problem | None] = []
+        for number, script in enumerate(scripts):
+            if number >= len(lines):
+                found.append(_problem(script, unfinished))
+            elif raised := json.loads(lines[number]):
+                found.append(_problem(script, f"run alone it raises {raised}"))
+            else:
+                found.append(_judged(script, np.load(Path(folder, f"y{number}.npy")), layout))
+        return found
 
 
-def _judged(script: Script, y: Array, layout: Layout) -> Iterator[Problem]:
+def _judged(script: Script, y: Array, layout: Layout) -> Problem | None:
     if spec.takes_images([script.case.layer]) and layout == "channels_first" and y.ndim >= 3:
         y = np.moveaxis(y, 1, -1)
     try:
         judge.output(script.case, y)
     except judge.Failure as failure:
         mistake = traps.explained(script.case, y, layout)
-        yield _problem(script, f"run alone it gives another result: {failure}", mistake)
+        return _problem(script, f"run alone it gives another result: {failure}", mistake)
+    return None
 
 
 def _problem(script: Script, said: str, remedy: str = "") -> Problem:

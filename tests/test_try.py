@@ -37,7 +37,6 @@ CONTRACT = {
     "HalfClaimed": ("bfloat16 is claimed", "leave it out of dtypes"),
     "BiasNotCounted": ("parameters: ", "the bias is not counted"),
     "GradientAsStored": ("gradients: ", "comes in the framework's layout (4, 4, 3, 2)"),
-    "ScriptUntested": ("ReLU, script: run alone it raises NameError", "set y"),
     "NoArray": ("to_numpy returned list", "docs/adapters.md"),
     "Hangs": ("GlobalMaxPool, build, float32: it hangs", ""),
 }
@@ -73,12 +72,13 @@ def test_an_adapter_that_hangs_is_soon_given_up(monkeypatch: pytest.MonkeyPatch)
     assert "the others were not tried" in found.contract[-1].said
 
 
-def test_a_script_that_computes_something_else_is_told() -> None:
-    (found,) = (each for each in tried("ScriptUntested").contract if each.layer == "Dense")
-    assert (found.method, found.remedy) == (
-        "script",
-        "the weight is transposed: it comes as (out, in)",
-    )
+def test_scripts_are_run_and_judged_each_in_a_process_of_its_own() -> None:
+    found = {each.layer: each for each in tried("ScriptUntested").contract}
+    assert set(found) == {"GlobalMaxPool", "ReLU", "Dense"}
+    assert {each.method for each in found.values()} == {"script"}
+    assert "NameError" in found["GlobalMaxPool"].said
+    assert found["ReLU"].remedy == "the output is the input"
+    assert "ends the process" in found["Dense"].said
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -167,10 +167,15 @@ class GradientAsStored(Plain):
 class ScriptUntested(Plain):
     def script(self, layer: Layer, x: Array) -> str:
         del x
-        if isinstance(layer, ReLU):
-            return "y = np.maximum(x, zero)"
-        if isinstance(layer, Dense):
-            return "y = x @ weights['weight'] + weights['bias']"
+        match layer:
+            case GlobalMaxPool():
+                return "y = np.max(x, axes)"
+            case ReLU():
+                return "np.ran_before = True; y = x"
+            case Flatten():  # right, but in a process where another script ran
+                return "assert not hasattr(np, 'ran_before'); y = x.reshape(len(x), -1)"
+            case Dense():
+                return "import os; os.abort(); y = x"
         raise Unsupported("no script")
 
 
