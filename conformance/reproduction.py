@@ -94,6 +94,7 @@ def _memories(failure: Failure) -> tuple[str, str]:
 def _once(lines: Sequence[str]) -> list[str]:
     """Return the lines, those of the head first and once, and no two empty ones in a row."""
     head = list(dict.fromkeys(line for line in lines if line.startswith(_HEAD)))
+    head.sort(key=lambda line: not line.startswith("from __future__"))
     rest = [""]
     for line in lines:
         if not line.startswith(_HEAD) and (line or rest[-1]):

@@ -13,10 +13,10 @@ from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.memory import arranged
 from cnnformance.adapters.subject import Subject
-from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.judge import Failure, Other
 from cnnformance.conformance.literals import ARRANGED, TooLarge, laid_out, written
 from cnnformance.conformance.reproduction import script
-from cnnformance.spec.layers import MaxPool
+from cnnformance.spec.layers import AveragePool, Dense, Flatten, MaxPool, ReLU
 
 ARRAYS = {
     "special": np.array([[np.nan, np.inf], [-np.inf, -0.0], [1e-45, 0.1]], np.float32),
@@ -71,3 +71,91 @@ def test_a_script_tells_a_hostile_message_in_one_comment() -> None:
     assert told.replace("\N{REPLACEMENT CHARACTER}", "?") == "# no??pe? import os"
     assert "import os" not in code
     ast.parse(found)
+
+
+IMAGE = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
+SPOILT = np.where(IMAGE == 5, np.nan, IMAGE).astype(np.float32)
+POOL = MaxPool((2, 2))
+BOTH = {"x": IMAGE, "upstream": np.ones((1, 2, 2, 1), np.float32)}
+SHAPE = {"shape": np.array([1, 4, 4, 1])}
+CASES: dict[str, tuple[Any, ...]] = {
+    "a selection": (POOL, "value", "5.0", "6.0", {"x": IMAGE}, {}),
+    "a sum": (AveragePool((2, 2)), "value", "2.5", "2.6", {"x": IMAGE}, {"bound": "1e-6"}),
+    "NaN": (POOL, "special", "nan", "5.0", {"x": SPOILT}, {}),
+    "an infinity": (ReLU(), "special", "0.0", "inf", {"x": IMAGE}, {}),
+    "a shape": (POOL, "shape", "(1, 2, 2, 1)", "(1, 2, 3, 1)", {"x": IMAGE}, {"index": None}),
+    "a dtype": (POOL, "dtype", "float32", "float64", {"x": IMAGE}, {"index": None}),
+    "a claim": (POOL, "law", "{map}.sum() == 40", "{map}.sum() == 41", {"x": IMAGE}, {}),
+    "a gradient": (POOL, "value", "0.0", "1.0", BOTH, {"call": "gradients", "operand": "input"}),
+    "a count": (Dense(3, 2), "count", "8", "9", {}, {"call": "parameters", "index": None}),
+    "a static shape": (POOL, "shape", "(1, 2, 2, 1)", "(1, 2, 2, 2)", SHAPE,
+                       {"call": "output_shape", "index": None}),
+}  # fmt: skip
+
+
+def status(source: str) -> int:
+    """Return the status with which Python ends that runs a script."""
+    try:
+        exec(source, {})  # noqa: S102 - the script under test
+    except AssertionError:
+        return 1
+    return 0
+
+
+@pytest.mark.parametrize("memory", ["contiguous", "reversed", "fortran"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_script_fails_while_the_answer_is_not_what_holds(name: str, memory: str) -> None:
+    layer, effect, holds, wrong, arrays, more = CASES[name]
+    subject = Subject(registry.parse("numpy"), in_process=True)
+    subject.start()
+    for expected, found in ((holds, 0), (wrong, 1)):
+        claim = expected if name == "a claim" else ""
+        given = {"index": (0, 0, 0, 0), "claim": claim, "memory": (memory, memory), **more}
+        failing = Failure(effect, "m", expected=expected, arrays=dict(arrays), layers=(layer,),
+                          **given)  # fmt: skip # as the fields
+        source = script(subject, failing)
+        assert source
+        assert status(source) == found, source
+
+
+def test_a_script_of_what_should_be_refused_fails_while_it_is_taken() -> None:
+    subject = Subject(registry.parse("numpy"), in_process=True)
+    subject.start()
+    for layer, found in ((MaxPool.unchecked(window=(0, 2)), 0), (POOL, 1)):
+        source = script(subject, Failure("accepted", "m", arrays={"x": IMAGE}, layers=(layer,)))
+        assert source
+        assert status(source) == found
+
+
+def test_a_script_of_two_answers_compares_them() -> None:
+    subject = Subject(registry.parse("numpy"), in_process=True)
+    subject.start()
+    for x, found in ((IMAGE, 0), (SPOILT, 1)):
+        other = Other((ReLU(),), {"x": x}, index=(0, 1, 1, 0))
+        failing = Failure("trait", "m", arrays={"x": IMAGE}, layers=(POOL,), index=(0, 0, 0, 0),
+                          other=other, claim="{value} == {other_value}")  # fmt: skip
+        source = script(subject, failing)
+        assert source
+        assert status(source) == found
+
+
+def test_a_script_of_a_model_chains_its_layers() -> None:
+    subject = Subject(registry.parse("numpy"), in_process=True)
+    subject.start()
+    weights = {"weight_2": np.ones((1, 4), np.float32), "bias_2": np.ones(1, np.float32)}
+    layers = (POOL, Flatten(), Dense(4, 1))
+    for expected, found in (("41.0", 0), ("40.0", 1)):
+        failing = Failure("value", "m", index=(0, 0), expected=expected, layers=layers,
+                          arrays={"x": IMAGE, **weights})  # fmt: skip
+        source = script(subject, failing)
+        assert source
+        assert status(source) == found
+
+
+def test_large_arrays_that_fail_likewise_are_made_by_a_line() -> None:
+    subject = Subject(registry.parse("numpy"), in_process=True)
+    subject.start()
+    x = np.random.default_rng(0).normal(size=(1, 80, 80, 1)).astype(np.float32)
+    failing = Failure("value", "m", index=(0, 0, 0, 0), expected="9", layers=(POOL,),
+                      arrays={"x": x})  # fmt: skip
+    assert script(subject, failing) is None  # NumPy is right of all plainer arrays
