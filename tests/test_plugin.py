@@ -456,7 +456,7 @@ def test_nothing_of_files_or_options_moves_the_terminal(wrong: str, tmp_path: Pa
         assert len([line for line in said.splitlines() if line.startswith("ERROR: ")]) == 1
     else:
         assert done.returncode == pytest.ExitCode.TESTS_FAILED
-        assert "known as mine\ufffdrelu-by-product" in said
+        assert "mine\ufffdrelu-by-product (" in said
         assert "fail (special)" in said
     assert not [c for c in "\x1b\x07\x9b\u202e" if c in said]
 
