@@ -213,6 +213,8 @@ def expression(layer: Layer, shape: Shape, dtype: str) -> str:  # noqa: C901, PL
     low, high = "-np.inf", "np.inf"
     if "int" in dtype:
         low, high = str(np.iinfo(dtype).min), str(np.iinfo(dtype).max)
+    given: dict[str, Any] = {}
+    padding: list[tuple[int, int]] = []
     if isinstance(layer, Windowed) and not isinstance(layer, layers.Conv):
         given = window_of(layer)
         padding = pads(shape[1:-1], **given)
@@ -224,7 +226,8 @@ def expression(layer: Layer, shape: Shape, dtype: str) -> str:  # noqa: C901, PL
         case layers.AveragePool(count_include_pad=counts):
             ones, within = f"np.ones({(1, *shape[1:-1], 1)}, np.float32)", padding
             if counts:
-                counted = pads(shape[1:-1], **given | {"ceil_mode": False})
+                given["ceil_mode"] = False
+                counted = pads(shape[1:-1], **given)
                 within = [(0, w - c) for (_, c), (_, w) in zip(counted, padding, strict=True)]
                 sizes = [n + sum(pair) for n, pair in zip(shape[1:-1], counted, strict=True)]
                 ones = f"np.ones({(1, *sizes, 1)}, np.float32)"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import indent
 
 import numpy as np
@@ -365,14 +365,12 @@ def _simpler(subject: Subject, failure: Failure) -> Failure:
     return failure
 
 
-def _made(make: object, array: Array, *, first: bool) -> Array:
+def _made(make: Callable[[spec.Shape], Array], array: Array, *, first: bool) -> Array:
     """Return a canonical array of this shape and dtype, made in the layout of the subject."""
-    assert callable(make)
     if first and array.ndim >= 3:
         native = make(_native(array.shape, first=True))
         return np.ascontiguousarray(np.moveaxis(native, 1, -1)).astype(array.dtype)
-    made: Array = make(array.shape).astype(array.dtype)
-    return made
+    return np.asarray(make(array.shape).astype(array.dtype))
 
 
 def _fails(subject: Subject, failure: Failure, arrays: dict[str, Array]) -> Failure | None:
