@@ -183,19 +183,19 @@ def test_a_fast_convolution_is_used_and_off_by_little(name: str) -> None:
     assert least < distance(fast, honest) < most
 
 
-@pytest.mark.parametrize("name", ["Winograd", "Winograd4", "Winograd6", "FFTSingle"])
-def test_a_fast_convolution_is_for_plain_windows(name: str) -> None:
+@pytest.mark.parametrize("name", ["Winograd", "Winograd4", "Winograd6"])
+def test_a_winograd_convolution_is_for_plain_windows(name: str) -> None:
     x = np.random.default_rng(0).standard_normal((1, 9, 9, 2)).astype(np.float32)
     layer = spec.Conv((3, 3), in_channels=2, out_channels=2)
     others = (
         layer.replace(stride=(2, 2)),
         layer.replace(dilation=(2, 2)),
         layer.replace(window=(1, 1)),
+        layer.replace(groups=2),
     )
-    for other in (*others, layer.replace(groups=2)):
+    for other in others:
         weights = weights_of(other)
         fast, plain = (CORRECT[n]().build(other, weights)(x) for n in (name, "Native"))
-
         assert np.array_equal(fast, plain)
 
 
