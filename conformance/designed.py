@@ -170,6 +170,23 @@ def options(
     for spatial, stride, option in itertools.product(sizes, strides, choices(kind)):
         layer = kind(window=(2, 3), stride=stride, **weights, **option)
         yield from of_regimes(dtype, (layer, (2, *spatial, 2)))
+    windows: spec.Shape = (2, 3, 2)
+    steps: spec.Shape = (2, 3, 1)
+    cells: spec.Shape = (7, 8, 6)
+    for rank, option in itertools.product((3, 1), choices(kind)):
+        fields = {**{name: _of_rank(value, rank) for name, value in option.items()}, **weights}
+        axes = slice(3) if rank == 3 else slice(1, 2)
+        layer = kind(window=windows[axes], stride=steps[axes], **fields)
+        yield from of_regimes(dtype, (layer, (2, *cells[axes], 2)))
+
+
+def _of_rank(value: Any, rank: int) -> Any:
+    """Return an option of two axes for one axis or three, which differ where the two do."""
+    if not isinstance(value, tuple):
+        return value
+    if rank == 1 or value[0] == value[1]:
+        return (*value, value[1])[-rank:]
+    return (*value, (0, 1) if isinstance(value[0], tuple) else 5 - max(value))
 
 
 def has_options(kind: type[spec.Layer]) -> bool:

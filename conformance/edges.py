@@ -86,6 +86,23 @@ def borders(kind: type[spec.Layer]) -> Iterator[Sized]:
             yield _sized(kind, 2 + axis, spatial, window=window, stride=strides)
 
 
+def units(kind: type[spec.Layer]) -> Iterator[Sized]:
+    """Yield one sample of one cell along an axis, and of one channel, which keeps its axes."""
+    for number, (rank, axis) in enumerate((r, a) for r in _RANKS for a in range(r)):
+        spatial = tuple(1 if n == axis else 4 for n in range(rank))
+        sizes = tuple(min(n, 2) for n in spatial)
+        ins = 1 if number % 2 else 3
+        shape = (1, *spatial, ins)
+        if issubclass(kind, spec.Windowed):
+            yield {"window": sizes, **channels(kind, ins, 2 - number % 2)}, shape
+        elif issubclass(kind, spec.Adaptive):
+            yield {"output": sizes}, shape
+        elif issubclass(kind, spec.Global):
+            yield {"rank": rank}, shape
+        elif not kind.has_weights:
+            yield {}, shape
+
+
 def _dilated(window: spec.Shape, dilation: int, *, padded: bool) -> Sized:
     """Return a dilation of a window, and a map for three windows or more along each axis."""
     reach = [dilation * (w - 1) for w in window]
@@ -123,7 +140,8 @@ def grouped() -> Iterator[Sized]:
 
 def long_groups() -> Iterator[Sized]:
     """Yield grouped and depthwise convolutions of more than 128 cells a window."""
-    for window, spatial in (((131,), (135,)), ((12, 12), (13, 14)), ((1, 260), (2, 262))):
+    rows = ((131,), (135,)), ((12, 12), (13, 14)), ((1, 260), (2, 262)), ((1, 1, 131), (1, 2, 133))
+    for window, spatial in rows:
         for groups in (2, 4):
             more = {"in_channels": 4, "out_channels": 4, "groups": groups}
             yield {"window": window, **more}, (2, *spatial, 4)

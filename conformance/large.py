@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cnnformance.conformance import edges
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.designed import of_regimes
 from cnnformance.conformance.instances import channels
@@ -83,6 +84,16 @@ CONVOLUTIONS: tuple[Sized, ...] = (
         (2, 4, 5, 3),
     ),
     ({"window": (2,), "padding": ((3, 2),), "in_channels": 2, "out_channels": 2}, (2, 5, 2)),
+    (
+        {
+            "window": (1,),
+            "stride": (2,),
+            "padding": ((1, 1),),
+            "in_channels": 2,
+            "out_channels": 2,
+        },
+        (2, 6, 2),
+    ),
 )
 POOLS: tuple[Sized, ...] = (
     ({"window": (2, 2)}, (2, 4, 71, 2)),
@@ -91,7 +102,7 @@ POOLS: tuple[Sized, ...] = (
     ({"window": (40,), "stride": (7,)}, (2, 131, 2)),
     ({"window": (3, 4, 3)}, (2, 7, 9, 6, 2)),
     ({"window": (2, 2, 2)}, (2, 19, 4, 5, 2)),
-    ({"window": (2,), "stride": (1,)}, (1, 140_003, 1)),
+    ({"window": (2,), "stride": (1,)}, (2, 140_003, 1)),
     ({"window": (2,)}, (MANY, 2, 1)),
 )
 OPTIONS: tuple[Sized, ...] = (
@@ -143,7 +154,7 @@ _GLOBAL: tuple[Sized, ...] = tuple(
         (2, 70, 3, 2),
         (2, 11, 12, 10, 2),
         (2, 2001, 2),
-        (1, 70001, 1),
+        (2, 70001, 1),
         (MANY, 2, 1),
     )
 )
@@ -211,16 +222,17 @@ def _global_positions(kind: type[spec.Global], most: int) -> Iterator[Sized]:
 
 @_positions.register(spec.Pool, spec.Conv)
 def _windowed_positions(kind: type[spec.Windowed], most: int) -> Iterator[Sized]:
-    for number, line in enumerate(_lines(most)):
-        stride = 2 if number % 2 else 1
+    side = math.isqrt(most) + 3
+    strided: tuple[tuple[spec.Shape, int], ...] = (((2 * most + 88,), 2), ((side, side), 2))
+    for line, stride in (*((line, 1) for line in _lines(most)), *strided):
         fields = {"window": (2,) * len(line), "stride": (stride,) * len(line)}
         yield {**fields, **channels(kind, 1, 2)}, (2, *line, 1)
 
 
 def _lines(most: int) -> tuple[spec.Shape, ...]:
     """Return maps of more cells than ``most``."""
-    more, side = most + 44, math.isqrt(most) + 3
-    return (more,), (3, more), (more, 2), (side, side), (2, more, 2)
+    more = most + 44
+    return (more,), (3, more), (more, 2), (2, more, 2), (2, 2, more)
 
 
 def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Iterator[Case]:
@@ -231,7 +243,7 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
     prefix holds its share of every family. Halves are asked with more places than they can count.
     """
     few = few_windows(kind, max(1, every // 2) if dtype == "float32" else every)
-    sized = [*families(kind, every), spread(of_type(BY_SIZE, kind))]
+    sized = [*families(kind, every), spread(of_type(BY_SIZE, kind)), tuple(edges.units(kind))]
     if "count_include_pad" in kind.__dataclass_fields__:
         sized.append(first(COUNTED, every))
     if dtype in HALVES:

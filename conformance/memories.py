@@ -16,12 +16,14 @@ MEMORIES = (
 """The layouts of ``worker.arranged`` that any array can have."""
 
 
-def laid_out(kind: type[spec.Layer], most: int | None = None) -> Iterator[Case]:
+def laid_out(
+    kind: type[spec.Layer], most: int | None = None, dtype: str = "float32"
+) -> Iterator[Case]:
     """Yield the plain cases of a layer in every memory and ``broadcast``, or ``most`` of them.
 
     Each stretch of as many cases as there are memories has them all.
     """
-    plain, memories = list(spread(designed.plain(kind))), (*MEMORIES, "broadcast")
+    plain, memories = list(spread(designed.plain(kind, dtype))), (*MEMORIES, "broadcast")
     round_trip = math.lcm(len(plain), len(memories))
     for number in range(len(plain) * len(memories))[:most]:
         memory = memories[(number + number // round_trip) % len(memories)]

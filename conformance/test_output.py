@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from cnnformance.conformance import designed
 from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.cases import Case
 from cnnformance.conformance.kinds import by_kind_and_dtype, every
+from cnnformance.conformance.models import given
+from cnnformance.conformance.regimes import is_integer
 from cnnformance.conformance.strategies import cases
 from cnnformance.spec import layers as spec
 
@@ -86,5 +92,15 @@ def test_options(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
     if dtype == "float32" or ask.profile.name == "thorough":
         some: dict[str, Any] = {"strides": ((2, 3),)} if ask.profile.name == "quick" else {}
         ask.sweep(designed.options(kind, dtype, **some), ask.output)
+    if kind.compares and is_integer(dtype):
+        ask.sweep(_of_one_end(kind, dtype), ask.output)
     examples = 2 * _examples(ask, dtype)
     ask.explore(cases(kind, dtype, plain=False), ask.output, examples)
+
+
+def _of_one_end(kind: type[spec.Layer], dtype: str) -> Iterator[Case]:
+    """Yield maps of the integer that loses, which padding must not beat."""
+    ends = np.iinfo(dtype)
+    value = ends.max if kind.least else ends.min
+    for case in designed.options(kind, strides=((2, 3),), sizes=((7, 8),)):
+        yield given(case.layer, np.full(case.shape, value, dtype))

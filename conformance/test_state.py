@@ -15,7 +15,7 @@ from cnnformance.conformance.cases import Case
 from cnnformance.conformance.gradients import repeated
 from cnnformance.conformance.instances import channels, one_window
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import by_kind, law, laws
+from cnnformance.conformance.kinds import by_kind, dtypes, law, laws
 from cnnformance.conformance.memories import MEMORIES, laid_out
 from cnnformance.conformance.models import given
 from cnnformance.conformance.per_type import PerType
@@ -48,6 +48,10 @@ def test_memory_layout(ask: Ask, kind: type[spec.Layer]) -> None:
     for dtype in ("float32", "float64"):
         drawn = cases(kind, dtype, plain=False)
         ask.explore(drawn, question, max(3, ask.profile.examples // 8), in_memories)
+    most = len(MEMORIES) if ask.profile.name == "quick" else None
+    for dtype in dtypes(kind)[2:]:
+        lying = (case for case in laid_out(kind, most, dtype) if case.memory in MEMORIES)
+        ask.sweep(lying, ask.output)
     sized = (Case(kind(**fields), shape) for fields, shape in usual(kind, 9 * ask.profile.every))
     ask.sweep((case.with_(memory=memory) for case in sized for memory in MEMORIES), ask.output)
 
