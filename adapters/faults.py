@@ -29,16 +29,19 @@ def _not_a_number(y: Array) -> Array:
     return y
 
 
+NAN = "a NaN"
+"""The fault that integers cannot have."""
+
 FAULTS: Mapping[str, Callable[[Array], Array]] = {
     "a dropped sign": np.abs,
     "a sign too many": np.negative,
     "one element off by one": _one_wrong,
     "all elements off by one": lambda y: y + y.dtype.type(1),
-    "a NaN": _not_a_number,
+    NAN: _not_a_number,
     "a channel lost": _one_lost,
     "all zeros": np.zeros_like,
 }
-"""What each does to a result of floating-point numbers. The name of a dtype is a fault too."""
+"""What each does to a result. The name of a dtype is a fault too."""
 
 
 def put(fault: str, backend: Backend, tensor: object) -> object:

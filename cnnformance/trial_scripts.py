@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from cnnformance import traps
@@ -23,9 +24,11 @@ _SECONDS = 60.0
 _HANGS = "run alone it does not end"
 _RUN_ALL = """
 import json
+import ml_dtypes
 import numpy as np
 for number, source in enumerate(json.load(open("sources.json"))):
-    arrays = dict(np.load(f"{number}.npz"))
+    kept = np.load(f"{number}.npz")  # which forgets the name of bfloat16
+    arrays = {n: a.view(ml_dtypes.bfloat16) if a.dtype == "V2" else a for n, a in kept.items()}
     names = {"np": np, "x": arrays.pop("x"), "weights": arrays}
     try:
         exec(source, names)
@@ -80,7 +83,9 @@ def _run(scripts: Sequence[Script], layout: Layout) -> list[Problem | None]:
             elif raised := json.loads(lines[number]):
                 found.append(_problem(script, f"run alone it raises {raised}"))
             else:
-                found.append(_judged(script, np.load(Path(folder, f"y{number}.npy")), layout))
+                y = np.load(Path(folder, f"y{number}.npy"))
+                y = y.view(ml_dtypes.bfloat16) if y.dtype == "V2" else y
+                found.append(_judged(script, y, layout))
         return found
 
 

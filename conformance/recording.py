@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def when(failure: Failure) -> str:
     parts += [f"call == {failure.call!r}"] * (failure.call != "forward")
     parts += [f"operand == {failure.operand!r}"] * bool(failure.operand)
     parts += [f"dtype == {names['dtype']!r}"] * (names["dtype"] not in ("", "float32"))
+    if failure.effect == "accepted":  # all but what is wrong with the case is ordinary
+        return " and ".join(parts)
     return " and ".join([*parts, *(text for text in DEPARTURES if holds(text, names))])
 
 
@@ -112,6 +115,14 @@ def entries(run: records.Run, question: str = "") -> Iterator[str]:
     if not found:
         of = f" of {question}" if question else ""
         raise records.RecordError(f"{run.path}: there is no failure{of} that could be recorded")
+    texts: dict[tuple[str, ...], str] = {}
     for verdict in found:
         version = versions.get(verdict.subject, "")
-        yield entry(verdict.subject, version, run.header.started[:10], verdict)
+        text = entry(verdict.subject, version, run.header.started[:10], verdict)
+        kept = tuple(line for line in text.splitlines() if not line.startswith("says"))
+        texts.setdefault(kept, text)
+    seen: Counter[str] = Counter()
+    for text in texts.values():
+        named = text.splitlines()[1].split('"')[1]
+        seen[named] += 1
+        yield text if seen[named] == 1 else text.replace(named, f"{named}-{seen[named]}", 1)

@@ -226,6 +226,11 @@ class Finding:
         return tuple(sorted(self.verdicts, key=elements))
 
     @property
+    def questions(self) -> tuple[str, ...]:
+        """The questions, each once, those with the fewest input elements in their case first."""
+        return tuple(dict.fromkeys(v.question for v in self.ordered))
+
+    @property
     def shortest(self) -> Verdict:
         """The verdict with the smallest case."""
         return self.ordered[0]

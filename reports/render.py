@@ -53,13 +53,14 @@ def _findings(run: Run) -> list[str]:
 
 def _explained(finding: matrix.Finding) -> str:
     """Return all on the smallest case of a finding, and the names of the others."""
-    first, *others = finding.ordered
+    first = finding.shortest
     lines = [tables.heading(first)]
     for detail in tables.details(first):
         text = detail.text.replace("\n", f"\n{'':14}")
         label = f"    {detail.label}\n{'':14}" if detail.block else f"    {detail.label:<10}"
         lines.append(label + text)
-    lines += [f"    {'likewise':<10}{other.question}" for other in others]
+    others = [name for name in finding.questions if name != first.question]
+    lines += [f"    {'likewise':<10}{name}" for name in others]
     return "\n".join([*lines, ""])
 
 
@@ -119,7 +120,7 @@ def _finding(finding: matrix.Finding) -> Mapping[str, object]:
         "effect": finding.effect,
         "where": finding.where,
         "clauses": finding.clauses,
-        "questions": [v.question for v in finding.verdicts],
+        "questions": finding.questions,
         "what": tables.happened(finding.shortest),
     }
 
@@ -130,7 +131,7 @@ def _known(found: divergences.Seen) -> Mapping[str, object]:
         "id": found.id,
         "subject": found.subject,
         "layers": found.layers,
-        "questions": [v.question for v in found.verdicts],
+        "questions": list(dict.fromkeys(v.question for v in found.verdicts)),
         "says": found.says,
         "class": entry.kind if entry else None,
         "versions": entry.versions if entry else None,

@@ -234,7 +234,7 @@ def happened(verdict: Verdict) -> str:
 def sentence(finding: matrix.Finding) -> str:
     """Return a finding in one line, shortened: the details have all of it."""
     where = f" where {' and '.join(finding.where)}" if finding.where else ""
-    n = len(finding.verdicts)
+    n = len(finding.questions)
     asked = f"{n} question{'s' if n > 1 else ''}"
     first, more = finding.clauses[:1], len(finding.clauses) - 1
     ids = "".join(first) + (f" and {more} more" if more > 0 else "")
@@ -278,7 +278,7 @@ def findings(run: Run) -> Table:
             f.layer,
             f.effect,
             " and ".join(f.where),
-            str(len(f.verdicts)),
+            str(len(f.questions)),
             ", ".join(f.clauses),
             happened(f.shortest),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,15 @@ def test_a_first_entry_explains_its_failure_and_no_plainer_one() -> None:
     assert explains.match(asked, failure) == entry.id
     failure.layers = (LAYER.replace(padding=()),)
     assert not explains.match(asked, failure)
+
+
+def test_entries_of_one_run_differ_in_their_ids() -> None:
+    first = failed()
+    assert first.failure
+    other = replace(first.failure, effect="law")
+    texts = recording.entries(run(first, failed(failure=other), failed(failure=other)))
+    ids = [entry.id for entry in known.parse("\n".join(texts), "torch.toml")]
+    assert ids == ["torch.lp-pool-beyond-bound", "torch.lp-pool-beyond-bound-2"]
 
 
 def test_a_run_without_such_a_failure_is_told(

@@ -29,6 +29,13 @@ def test_a_right_adapter_is_fine(name: str) -> None:
     assert f"Fine: {found.faults} of {found.faults} faults" in found.text()
 
 
+@pytest.mark.parametrize("name", ["OnlyBytes", "OnlyHalves"])
+def test_a_right_adapter_of_one_dtype_is_fine(name: str) -> None:
+    found = tried(name)
+    assert found.fine, found.text()
+    assert found.faults >= 10
+
+
 CONTRACT = {
     "ResultWidened": ("the result is of float64, and the input of float32", "keep the dtype"),
     "InPlace": ("changes its input", "copy before"),

@@ -29,7 +29,7 @@ Op = Callable[[Any], Any]
 class Plain(NumPy):
     """The floating-point layers that most frameworks have."""
 
-    dtypes = ("float32", "float64")
+    dtypes: tuple[str, ...] = ("float32", "float64")
 
     def supports(self, layer: Layer, dtype: str) -> bool:
         del layer
@@ -41,6 +41,18 @@ class Plain(NumPy):
         ):
             raise Unsupported(f"there is no {type(layer).__name__}")
         return super().build(layer, weights)
+
+
+class OnlyBytes(Plain):
+    """Takes one integer dtype alone."""
+
+    dtypes = ("int8",)
+
+
+class OnlyHalves(Plain):
+    """Takes halves alone, in which a large number that is off by one may be right."""
+
+    dtypes = ("bfloat16",)
 
 
 class AllocatesInOutputShape(Plain):
