@@ -99,8 +99,13 @@ def of(
     parameter, ``dtypes`` and ``layout`` off attributes of these names; else a ``Backend``'s own.
 
     Raises:
-        NoLayerType: the function's annotation, or ``kinds``, names no layer type.
+        NoLayerType: it is no function of arrays; or its annotation, or ``kinds``, names no layer
+            type.
     """
+    if not callable(function) or isinstance(function, type):
+        raise NoLayerType(f"{function!r:.80} is no function")
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise NoLayerType(f"{_name_of(function)} returns a coroutine or a generator, and no array")
     name = _name_of(function)
     claimed: Sequence[str] = getattr(function, "dtypes", Backend.dtypes)
     return type(name, (Function,), {

@@ -250,7 +250,7 @@ def _asked_here(
         theirs.close()
         with contextlib.closing(ours), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a worker process has no filter that makes errors
-            with contextlib.suppress(OSError):  # it is gone; what it said is told
+            with contextlib.suppress(ConnectionError):  # it is gone; what it said is told
                 serve(ours, backend)
     return _read(folder)
 
@@ -263,11 +263,12 @@ def _asked_elsewhere(
     module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
     holder = sys.modules.get(module)
     file = getattr(holder, "__file__", None)
-    if getattr(holder, name, None) is not function or file is None:
+    found = getattr(holder, name, None)
+    if function not in (found, getattr(found, "function", None)) or file is None:
         said = f"isolated: {name or function!r} cannot be imported elsewhere"
         raise ValueError(f"{said}; a function at the top of a file or module can")
     lines = ["from cnnformance.adapters import function", "from cnnformance.spec import layers"]
-    if module == "__main__":
+    if module in ("__main__", "__mp_main__"):
         lines += [
             "import runpy",
             f"found = runpy.run_path({str(Path(file).resolve())!r})[{name!r}]",
@@ -276,6 +277,7 @@ def _asked_elsewhere(
         lines += [f"from {module} import {name} as found"]
     kinds = "".join(f"layers.{kind.__name__}, " for kind in backend.kinds)
     options = f"dtypes={backend.dtypes!r}, layout={backend.layout!r}"
+    lines += ["found = getattr(found, 'function', found)"]  # of a test that was made of it
     lines += [f"Checked = function.of(found, ({kinds}), {options})"]
     adapter = folder / "checked.py"
     adapter.write_text("\n".join(lines), encoding="utf-8")

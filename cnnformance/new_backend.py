@@ -62,6 +62,8 @@ class $class_name(Backend):
     # def script(self, layer, x): source that reads x and weights, and sets y
 ''')
 
+_IMPORTED = set(re.findall(r"[A-Z]\w+", "\n".join(re.findall("(?m)^from .*", _FIRST.template))))
+
 
 def write(name: str, output: str | None = None) -> tuple[Path, str]:
     """Write the file, by default ``NAME.py`` here, and return it and the name of its class.
@@ -74,9 +76,13 @@ def write(name: str, output: str | None = None) -> tuple[Path, str]:
     class_name = "".join(word[0].upper() + word[1:] for word in words)
     if not class_name.isidentifier() or keyword.iskeyword(class_name):
         raise ValueError(f"new-backend {name}: no class can be named so; begin with a letter")
+    if class_name in _IMPORTED:
+        raise ValueError(f"new-backend {name}: the file imports a {class_name}; name another")
     file = Path(output or f"{'_'.join(words).lower()}.py")
     if file.suffix != ".py":
         raise ValueError(f"--output {file}: a backend is a Python file, such as {file.stem}.py")
+    if not f"{name}{file}".isprintable() or set(f"{name}{file}") & set('"\\'):
+        raise ValueError(f"new-backend {name!r}, {str(file)!r}: no quotes, backslashes or controls")
     text = _FIRST.substitute(name=name, file=file, class_name=class_name)
     try:
         with file.open("x", encoding="utf-8") as opened:

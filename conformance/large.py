@@ -170,7 +170,7 @@ BY_SIZE: Mapping[type[spec.Layer], tuple[Sized, ...]] = {
         ({"in_features": 515, "out_features": 3}, (1, 515)),
         ({"in_features": 70, "out_features": 66}, (17, 70)),
         ({"in_features": 53, "out_features": 5}, (3, 53)),
-        ({"in_features": 3, "out_features": 2}, (2, 2, 1, 3, 3)),
+        ({"in_features": 3, "out_features": 2}, (2, 3, 2, 2, 3)),
         ({"in_features": 3, "out_features": 2}, (1300, 3)),
     ),
     spec.Conv: (

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from cnnformance.adapters import registry
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.known import names_of
 from cnnformance.conformance.predicates import holds
@@ -33,6 +33,11 @@ def rebuilt(failure: records.Failure) -> Failure:
         ValueError: its layers or arrays are unreadable.
     """
     layers = (failure.case or {}).get("layers", ())
+    try:
+        held = {name: arrays.unpack(array) for name, array in failure.arrays.items()}
+        described = tuple(spec.from_json(layer, checked=False) for layer in layers)
+    except (TypeError, ArithmeticError, SyntaxError, MemoryError, zlib.error) as error:
+        raise ValueError(f"a failure is unreadable: {error!r:.200}") from error
     return Failure(
         failure.effect,
         failure.message,
@@ -40,8 +45,8 @@ def rebuilt(failure: records.Failure) -> Failure:
         expected=failure.expected,
         actual=failure.actual,
         bound=failure.bound or "",
-        arrays={name: arrays.unpack(array) for name, array in failure.arrays.items()},
-        layers=tuple(spec.from_json(layer, checked=False) for layer in layers),
+        arrays=held,
+        layers=described,
         call=failure.call or "forward",  # type: ignore[arg-type] # what a run writes
         operand=failure.operand,
         reason=failure.reason or "",
@@ -74,7 +79,8 @@ def entry(subject: str, version: str, day: str, verdict: records.Verdict) -> str
     failure.message = verdict.failure.message or verdict.message
     layer = type(failure.layers[0]).__name__ if failure.layers else verdict.layer
     name = Path(re.split(r"==|:|@", subject, maxsplit=1)[0]).stem
-    mode = registry.parse(subject).mode
+    parts = subject.partition("@")[0].split(":")
+    mode = "".join(parts[2:] if "." in parts[0] else parts[1:])
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", layer).lower()
     lines = [
         "[[known]]",

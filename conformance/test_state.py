@@ -114,7 +114,7 @@ def test_pure(ask: Ask, kind: type[spec.Layer]) -> None:
             raise Failure("impure", "; ".join(problems))
 
     ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 4))
-    ask.sweep([long_sum(kind)], question)
+    ask.sweep([long_sum(kind), *designed.plain(kind)], question)
     if ask.subject.info.deterministic:
         ask.sweep(designed.plain(kind), partial(repeated, ask))
 

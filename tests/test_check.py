@@ -311,6 +311,16 @@ def test_a_base_means_all_of_its_types() -> None:
     assert concrete([ReLU | Dense, GlobalAveragePool]) == (GlobalAveragePool, ReLU, Dense)
 
 
+async def waits(x: Array, layer: ReLU) -> Array:
+    return np.maximum(x, layer.least)
+
+
+@pytest.mark.parametrize("function", [None, 3, "relu", np, int, waits])
+def test_what_is_no_function_is_told_before_anything_is_asked(function: Any) -> None:
+    with pytest.raises(NoLayerType, match=r"no function|returns a coroutine"):
+        check(function, ReLU)
+
+
 def test_a_script_of_what_cannot_be_imported_says_so() -> None:
     source = of(lambda x, layer: x, ReLU)().script(ReLU(), np.ones(1))  # noqa: ARG005
     assert "_lambda_ is the function that was checked: define it here" in source

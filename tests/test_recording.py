@@ -66,6 +66,15 @@ def test_entries_of_one_run_differ_in_their_ids() -> None:
     assert ids == ["torch.lp-pool-beyond-bound", "torch.lp-pool-beyond-bound-2"]
 
 
+@pytest.mark.parametrize("data", [[{}], [10**400]])
+def test_an_unreadable_array_is_told(data: object) -> None:
+    first = failed()
+    assert first.failure
+    broken = replace(first.failure, arrays={"x": records.Array("float64", (1,), data)})
+    with pytest.raises(ValueError, match="a failure is unreadable"):
+        list(recording.entries(run(failed(failure=broken))))
+
+
 def test_a_run_without_such_a_failure_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

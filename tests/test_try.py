@@ -169,7 +169,9 @@ def test_a_new_backend_runs_at_once_and_is_never_overwritten(
     assert (tmp_path / "other.py").is_file()
 
 
-@pytest.mark.parametrize("words", [["7"], ["none"], ["a", "--output", "a.txt"]])
+@pytest.mark.parametrize(
+    "words", [["7"], ["none"], ["conv"], ['a"b'], ["a\\"], ["a", "--output", "a.txt"]]
+)
 def test_a_name_that_is_none_is_refused(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,10 +31,10 @@ from cnnformance.spec.layers import (
     MinPool,
     Shape,
 )
-from corpus.fault import Edit, Faults, Witness, hook, refused, result, static, whole
+from corpus.fault import Edit, Faults, Witness, gradient, hook, refused, result, static, whole
 from corpus.faults_kernels import PADS_BEFORE, misread, repeats, runs, without
 from corpus.faults_memory import called
-from corpus.faults_networks import ALL, HALF, When, conv, depthwise, spoils
+from corpus.faults_networks import ALL, HALF, When, conv, depthwise, loses, spoils
 from corpus.faults_refusals import clipped
 from corpus.kernels import Axis, Honest, but
 
@@ -512,4 +512,68 @@ add(
     called(without_bias),
     result(conv((2, 2), padding=((1, 1), (1, 1))), NO_CELLS, bias=np.full(1, 3, np.float32)),
     "semantics",
+)
+
+# Options of one axis or three, samples and axes of one
+
+
+def lowest_but_one(
+    _store: Any, honest: Any, layer: Any, weights: dict[str, Array], x: Array
+) -> Array:
+    """Pad with the negative of the largest int8, which is not the lowest."""
+    y = honest(layer, weights, x)
+    return y if layer.unpadded or x.dtype != np.int8 else np.maximum(y, np.int8(-127))
+
+
+def one_sample(_store: Any, honest: Any, layer: Any, weights: dict[str, Array], x: Array) -> Array:
+    """Drop the axis of the samples with that of the only plane."""
+    y = honest(layer, weights, x)
+    return y[0] if x.ndim == 5 and x.shape[:2] == (1, 1) else y
+
+
+def first_sample(
+    _store: Any, honest: Any, layer: Any, weights: dict[str, Array], x: Array
+) -> Array:
+    """Answer the first sample for all, where a sample has more cells than 16 bits count."""
+    y = honest(layer, weights, x)
+    return y if len(x) < 2 or x[0].size <= 2**16 else np.repeat(y[:1], len(y), axis=0)
+
+
+add(
+    MaxPool,
+    "lowest-int8-but-one-in-padding",
+    called(lowest_but_one),
+    result(MaxPool(TWO, TWO, ((1, 1), (1, 1))), np.full((1, 2, 2, 1), -128, np.int8)),
+    "semantics",
+)
+add(
+    GlobalMaxPool,
+    "one-sample-of-one-plane-dropped",
+    called(one_sample),
+    result(GlobalMaxPool(3), whole(1, 1, 3, 4, 2)),
+    "document",
+)
+add(
+    GlobalAveragePool,
+    "first-of-many-cells-repeated",
+    called(first_sample),
+    result(GlobalAveragePool(1), whole(2, 2**16 + 5, 1)),
+    "document",
+)
+add(
+    Conv,
+    "strided-cell-between-pads",
+    spoils(
+        lambda c, _x: c.window == (1,) and c.stride > (1,) and not c.unpadded,
+        ALL,
+    ),
+    result(conv((1,), stride=(2,), padding=((1, 1),)), whole(1, 6, 1)),
+    "semantics",
+)
+add(
+    MaxPool,
+    "gradient-zero-of-dilated-columns-of-space",
+    loses("input", lambda p, _x: p.rank == 3 and p.dilation[2] > 1, ALL),
+    gradient(MaxPool((2, 2, 2), (1, 1, 1), dilation=(1, 1, 2)), whole(1, 3, 3, 4, 1)),
+    "gradient",
 )

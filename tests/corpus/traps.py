@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,7 +29,7 @@ Op = Callable[[Any], Any]
 class Plain(NumPy):
     """The floating-point layers that most frameworks have."""
 
-    dtypes: tuple[str, ...] = ("float32", "float64")
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
 
     def supports(self, layer: Layer, dtype: str) -> bool:
         del layer
