@@ -108,6 +108,12 @@ def parse(subject: str) -> Target:
     return Target(subject, registered()[name], match["mode"] or "", match["device"] or "cpu")
 
 
+def mode(subject: str) -> str:
+    """Return the mode that a subject's name states, or nothing; it need not be on this machine."""
+    match = _PATH.fullmatch(subject) or _SUBJECT.fullmatch(subject)
+    return (match and match["mode"]) or ""
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()

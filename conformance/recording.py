@@ -11,6 +11,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
+from cnnformance.adapters import registry
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.known import names_of
 from cnnformance.conformance.predicates import holds
@@ -72,15 +73,14 @@ def entry(subject: str, version: str, day: str, verdict: records.Verdict) -> str
     """Return the TOML of a first entry for the failure of a verdict, seen on a day.
 
     Raises:
-        ValueError: the failure cannot be read, or the subject means nothing.
+        ValueError: the failure cannot be read.
     """
     assert verdict.failure
     failure = rebuilt(verdict.failure)
     failure.message = verdict.failure.message or verdict.message
     layer = type(failure.layers[0]).__name__ if failure.layers else verdict.layer
     name = Path(re.split(r"==|:|@", subject, maxsplit=1)[0]).stem
-    parts = subject.partition("@")[0].split(":")
-    mode = "".join(parts[2:] if "." in parts[0] else parts[1:])
+    mode = registry.mode(subject)
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", layer).lower()
     lines = [
         "[[known]]",

@@ -66,6 +66,23 @@ def test_entries_of_one_run_differ_in_their_ids() -> None:
     assert ids == ["torch.lp-pool-beyond-bound", "torch.lp-pool-beyond-bound-2"]
 
 
+@pytest.mark.parametrize(
+    ("subject", "modes"),
+    [
+        ("torch:compile", ("compile",)),
+        ("onnxruntime==1.20.0:plain@cpu", ("plain",)),
+        ("gone/mine.py:Mine:fast", ("fast",)),
+        ("gone/mine.py:Mine", ()),
+    ],
+)
+def test_the_mode_is_read_off_a_subject_that_is_not_here(
+    subject: str, modes: tuple[str, ...]
+) -> None:
+    text = recording.entry(subject, "1.0", "2026-01-02", failed())
+    (entry,) = known.parse(text, "mine.toml")
+    assert entry.modes == modes
+
+
 @pytest.mark.parametrize("data", [[{}], [10**400]])
 def test_an_unreadable_array_is_told(data: object) -> None:
     first = failed()
