@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
@@ -309,6 +310,30 @@ def test_another_annotation_is_told(function: Callable[..., Any]) -> None:
 def test_a_base_means_all_of_its_types() -> None:
     assert set(concrete(Pool)) > {MaxPool, LpPool}
     assert concrete([ReLU | Dense, GlobalAveragePool]) == (GlobalAveragePool, ReLU, Dense)
+
+
+def test_an_exception_of_the_caller_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def alarmed(*_: object) -> None:
+        raise TimeoutError("the caller's own alarm")
+
+    monkeypatch.setattr("cnnformance.checking.serve", alarmed)
+    with pytest.raises(TimeoutError, match="own alarm"):
+        check(relu, ReLU)
+
+
+def test_a_decorated_test_may_be_isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+import numpy as np
+from cnnformance import conformance_test
+from cnnformance.spec.layers import ReLU
+
+@conformance_test(ReLU, isolated=True)
+def test_relu(x, layer):
+    return np.maximum(x, 0)
+"""
+    (tmp_path / "decorated.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("decorated").test_relu()
 
 
 async def waits(x: Array, layer: ReLU) -> Array:
