@@ -22,6 +22,7 @@ from cnnformance.spec.layers import (
     AdaptiveMaxPool,
     AveragePool,
     Conv,
+    Dense,
     Flatten,
     GlobalAveragePool,
     GlobalMaxPool,
@@ -29,6 +30,7 @@ from cnnformance.spec.layers import (
     LpPool,
     MaxPool,
     MinPool,
+    ReLU,
     Shape,
 )
 from corpus.fault import Edit, Faults, Witness, gradient, hook, refused, result, static, whole
@@ -539,6 +541,35 @@ def first_sample(
     return y if len(x) < 2 or x[0].size <= 2**16 else np.repeat(y[:1], len(y), axis=0)
 
 
+def lost_tail(_store: Any, honest: Any, layer: Any, weights: dict[str, Array], x: Array) -> Array:
+    """Leave out what is left over from blocks of eight, in float16 that is not contiguous."""
+    y = honest(layer, weights, x).copy()
+    if x.dtype == np.float16 and not x.flags.c_contiguous and x.size % 8:
+        y.flat[-(x.size % 8) :] = 0
+    return y
+
+
+def exchanged(_store: Any, honest: Any, layer: Any, weights: dict[str, Array], x: Array) -> Array:
+    """Read the samples of five axes with the second and the third exchanged."""
+    if x.ndim != 5:
+        return honest(layer, weights, x)
+    return honest(layer, weights, np.swapaxes(x, 1, 2).reshape(x.shape))
+
+
+add(
+    ReLU,
+    "float16-apart-loses-tail",
+    called(lost_tail),
+    result(ReLU(), whole(3, 7, dtype="float16", low=1)[:, ::2]),
+    "memory",
+)
+add(
+    Dense,
+    "two-of-five-axes-exchanged",
+    called(exchanged),
+    result(Dense(2, 3), whole(1, 3, 2, 1, 2)),
+    "document",
+)
 add(
     MaxPool,
     "lowest-int8-but-one-in-padding",
