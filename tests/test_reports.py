@@ -590,6 +590,18 @@ def test_each_torn_trait_is_a_finding() -> None:
     assert [tables.happened(f.shortest) for f in matrix.findings(run(*torn))] == list(named)
 
 
+def test_a_finding_counts_a_question_once() -> None:
+    again = failure(message="the same in another memory")
+    made = run(failed(others=(again, again)))
+    (finding,) = matrix.findings(made)
+    assert len(finding.verdicts) == 3
+    assert len(finding.questions) == 1
+    assert "(1 question;" in tables.sentence(finding)
+    assert json.loads(render.render(made, "json"))["findings"][0]["questions"] == [
+        *finding.questions
+    ]
+
+
 def test_each_failure_of_a_verdict_is_a_finding_of_its_own_layer() -> None:
     crash = failure(Dense(2, 3), effect="crash", message="died")
     wrong = failure(MaxPool((2, 2), ceil_mode=True), message="at (0, 0)")
