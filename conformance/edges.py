@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cnnformance.conformance.instances import channels
-from cnnformance.conformance.per_type import of_type
+from cnnformance.conformance.per_type import PerType, of_type
 from cnnformance.conformance.sized import Sized
 from cnnformance.spec import layers as spec
 
@@ -101,6 +101,42 @@ def units(kind: type[spec.Layer]) -> Iterator[Sized]:
             yield {"rank": rank}, shape
         elif not kind.has_weights:
             yield {}, shape
+
+
+def remainders(kind: type[spec.Layer]) -> Iterator[Sized]:
+    """Yield sizes one below those of vectors, which leave the largest remainder, in every role."""
+    for n, more in ((15, 31), (31, 7), (7, 15)):
+        yield from _remainders(kind, n, more)
+
+
+@PerType
+def _remainders(kind: type[Any], n: int, more: int) -> Iterator[Sized]:
+    del kind
+    yield {}, (n, more)
+
+
+@_remainders.register(spec.Dense)
+def _of_dense(kind: type[spec.Dense], n: int, more: int) -> Iterator[Sized]:
+    del kind
+    yield {"in_features": n, "out_features": more}, (7, n)
+
+
+@_remainders.register(spec.Windowed)
+def _of_windows(kind: type[spec.Windowed], n: int, more: int) -> Iterator[Sized]:
+    yield {"window": (1, 2), "stride": (1, 1), **channels(kind, n, more)}, (7, 1, 4, n)
+    yield {"window": (n,), "stride": (1,), **channels(kind, 1, 1)}, (1, n + more - 1, 1)
+
+
+@_remainders.register(spec.Adaptive)
+def _of_outputs(kind: type[spec.Adaptive], n: int, more: int) -> Iterator[Sized]:
+    del kind
+    yield {"output": (n,)}, (7, more, n)
+
+
+@_remainders.register(spec.Global)
+def _of_maps(kind: type[spec.Global], n: int, more: int) -> Iterator[Sized]:
+    del kind
+    yield {"rank": 1}, (7, n, more)
 
 
 def _dilated(window: spec.Shape, dilation: int, *, padded: bool) -> Sized:

@@ -244,6 +244,7 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
     """
     few = few_windows(kind, max(1, every // 2) if dtype == "float32" else every)
     sized = [*families(kind, every), spread(of_type(BY_SIZE, kind)), tuple(edges.units(kind))]
+    sized.append(tuple(edges.remainders(kind)))
     if "count_include_pad" in kind.__dataclass_fields__:
         sized.append(first(COUNTED, every))
     if dtype in HALVES:

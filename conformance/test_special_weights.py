@@ -45,10 +45,10 @@ def _layers(kind: type[spec.Layer]) -> Iterator[tuple[spec.Layer, spec.Shape]]:
         yield layer, (3, *spatial, fields["in_channels"])
 
 
-def _spoilt(layer: spec.Layer, shape: spec.Shape, dtype: str, turn: int) -> Case:
+def _spoilt(layer: spec.Layer, shape: spec.Shape, dtype: str, turn: int, zeros: slice) -> Case:
     """Return small integers with specials in half of the outputs' weights, and one in the bias.
 
-    The second sample is all zeros. ``turn`` moves the specials on to other weights.
+    The samples in ``zeros`` are all zeros. ``turn`` moves the specials on to other weights.
     """
     rng = np.random.default_rng(turn)
     weights = {
@@ -63,7 +63,7 @@ def _spoilt(layer: spec.Layer, shape: spec.Shape, dtype: str, turn: int) -> Case
         rows[(2 * number + turn) % 8][np.unravel_index(place, rows.shape[1:])] = special
     weights["bias"][(6 + turn) % 8] = np.nan
     x = rng.integers(-2, 3, shape).astype(dtype_named(dtype))
-    x[1] = 0
+    x[zeros] = 0
     return given(layer, x, **weights)
 
 
@@ -114,7 +114,9 @@ def test_special_weights(ask: Ask, kind: type[spec.Layer]) -> None:
     for dtype in FLOATS:
         layers = itertools.islice(_layers(kind), 0, None, 1 if dtype == "float32" else 3)
         pairs = itertools.product(enumerate(layers), range(turns))
-        ask.sweep((_spoilt(*each, dtype, turn + place) for (place, each), turn in pairs), question)
+        zeros = itertools.cycle([slice(1, 2), slice(1, 2), slice(None)])
+        spoilt = (_spoilt(*each, dtype, turn + at, next(zeros)) for (at, each), turn in pairs)
+        ask.sweep(spoilt, question)
     for dtype in sorted(spread):
         name = f"NaN and infinities in weights of {kind.__name__}"
         ask.trait(name, "spread to outputs that do not use them", dtype, "")

@@ -608,3 +608,41 @@ add(
     gradient(MaxPool((2, 2, 2), (1, 1, 1), dilation=(1, 1, 2)), whole(1, 3, 3, 4, 1)),
     "gradient",
 )
+
+
+def all_zero(_store: Any, honest: Any, layer: Any, weights: dict[str, Array], x: Array) -> Array:
+    """Answer a blank input without a look at the weights that it would meet."""
+    if x.any():
+        return honest(layer, weights, x)
+    return honest(layer, {**weights, "weight": np.zeros_like(weights["weight"])}, x)
+
+
+BLANK = np.zeros((2, 3, 3, 1), np.float32)
+for few, x in ((conv(TWO), BLANK), (Dense(1, 1), BLANK)):
+    add(
+        type(few),
+        "blank-input-hides-nan-weights",
+        called(all_zero),
+        result(few, x, weight=np.full(spec.weight_shapes(few)["weight"], np.nan, np.float32)),
+        "semantics",
+    )
+
+
+def remainder(of: int) -> When:
+    """Whether a half or a double leaves the largest remainder of a vector in its last axis."""
+    return lambda _layer, x: x.dtype.name in ("float64", "float16") and x.shape[-1] % of == of - 1
+
+
+for kind, few, shape in (
+    (Dense, Dense(15, 2), (3, 15)),
+    (Conv, conv(TWO, 15, 2), (1, 3, 3, 15)),
+    (AveragePool, AveragePool(TWO), (1, 4, 4, 15)),
+    (ReLU, ReLU(), (3, 15)),
+):
+    add(
+        kind,
+        "largest-remainder-of-doubles",
+        spoils(remainder(16), ALL),
+        result(few, whole(*shape, low=1, dtype="float64")),
+        "document",
+    )
