@@ -618,12 +618,13 @@ def all_zero(_store: Any, honest: Any, layer: Any, weights: dict[str, Array], x:
 
 
 BLANK = np.zeros((2, 3, 3, 1), np.float32)
-for few, x in ((conv(TWO), BLANK), (Dense(1, 1), BLANK)):
+for weighted in (conv(TWO), Dense(1, 1)):
+    spoilt = np.full(spec.weight_shapes(weighted)["weight"], np.nan, np.float32)
     add(
-        type(few),
+        type(weighted),
         "blank-input-hides-nan-weights",
         called(all_zero),
-        result(few, x, weight=np.full(spec.weight_shapes(few)["weight"], np.nan, np.float32)),
+        result(weighted, BLANK, weight=spoilt),
         "semantics",
     )
 
@@ -633,16 +634,16 @@ def remainder(of: int) -> When:
     return lambda _layer, x: x.dtype.name in ("float64", "float16") and x.shape[-1] % of == of - 1
 
 
-for kind, few, shape in (
-    (Dense, Dense(15, 2), (3, 15)),
-    (Conv, conv(TWO, 15, 2), (1, 3, 3, 15)),
-    (AveragePool, AveragePool(TWO), (1, 4, 4, 15)),
-    (ReLU, ReLU(), (3, 15)),
+for plain, shape in (
+    (Dense(15, 2), (3, 15)),
+    (conv(TWO, 15, 2), (1, 3, 3, 15)),
+    (AveragePool(TWO), (1, 4, 4, 15)),
+    (ReLU(), (3, 15)),
 ):
     add(
-        kind,
+        type(plain),
         "largest-remainder-of-doubles",
         spoils(remainder(16), ALL),
-        result(few, whole(*shape, low=1, dtype="float64")),
+        result(plain, whole(*shape, low=1, dtype="float64")),
         "document",
     )
