@@ -292,7 +292,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 0
-    except (ValueError, OSError) as error:  # RecordError, SpecError, and files
+    except (ValueError, OSError) as error:  # RecordError, DataError, and files
         message = " ".join(printable(str(error)).split())
         sys.stderr.write(f"cnnformance: {message}\n")
         return 2

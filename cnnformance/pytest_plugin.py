@@ -30,11 +30,12 @@ from cnnformance.adapters.subject import AdapterBroke, Stopped, Subject, Unknown
 from cnnformance.conformance import order, reproduction
 from cnnformance.conformance.asking import PROFILES, Ask, Cut, compiles
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.known import KnownError, load_known
+from cnnformance.conformance.known import load_known
 from cnnformance.reports import arrays, records, render
 from cnnformance.reports.printable import printable
 from cnnformance.spec import clauses, networks
 from cnnformance.spec import layers as spec
+from cnnformance.spec.reading import DataError
 
 _TARGETS = pytest.StashKey[dict[str, registry.Target]]()
 _SUBJECTS = pytest.StashKey[dict[str, Subject]]()
@@ -137,7 +138,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_TARGETS] = {name: registry.parse(name) for name in names}
         for name in names:
             load_known(name)
-    except (registry.SubjectError, KnownError, clauses.SpecError, networks.NetworkError) as error:
+    except (registry.SubjectError, DataError) as error:
         raise _unusable(str(error)) from error
     config.stash[_SUBJECTS] = {
         name: Subject(

@@ -9,41 +9,29 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import math
-import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from cnnformance.adapters import registry
 from cnnformance.conformance import otherwise
-from cnnformance.conformance.predicates import PredicateError, holds
+from cnnformance.conformance.predicates import holds
 from cnnformance.reference import bounds
 from cnnformance.reports import records
 from cnnformance.reports.records import Divergence
 from cnnformance.spec import layers as spec
+from cnnformance.spec import reading
+from cnnformance.spec.reading import DataError, Text
 
 if TYPE_CHECKING:
     from cnnformance.adapters.subject import Subject
     from cnnformance.conformance.judge import Failure
-
-_KEYS = {"id", "class", "layers", "effects", "when", "modes", "versions", "says", "link", "seen"}
-_NEEDED = _KEYS - {"modes", "link"}
-_LISTS = {"layers", "effects", "modes"}
-_WORDS: Mapping[str, Collection[str]] = {
-    "class": get_args(records.Class),
-    "layers": tuple(spec.TYPES),
-    "effects": get_args(records.Effect),
-}
-
-
-class KnownError(ValueError):
-    """A malformed file of divergences; the message names file, entry and key."""
-
 
 def names_of(failure: Failure) -> dict[str, Any]:
     """Return what a predicate can speak of: fields, input, and what was expected and returned.
@@ -157,10 +145,19 @@ def in_range(version: str, ranges: str) -> bool:
     except InvalidSpecifier as error:
         raise ValueError(f"{ranges!r} holds no bounds such as '>=2.13,<3'") from error
     try:
-        own = Version(version.partition(" ")[0].rstrip(",;"))
-    except ValueError:  # such as InvalidVersion
+        own = version_of(version)
+    except InvalidVersion:
         return not accepted
     return accepted.contains(own, prereleases=True)
+
+
+def version_of(text: str) -> Version:
+    """Return the version that an adapter's own text on it begins with.
+
+    Raises:
+        InvalidVersion: PEP 440 does not know it.
+    """
+    return Version(text.partition(" ")[0].rstrip(",;"))
 
 
 @dataclass(frozen=True)
@@ -201,75 +198,76 @@ class Known:
         return ""
 
 
+def _layer_type(name: str) -> str:
+    if name not in spec.TYPES:
+        raise ValueError(f"{name!r:.60} is none of {', '.join(spec.TYPES)}")
+    return name
+
+
+def _predicate(text: str) -> str:
+    from cnnformance.conformance.judge import Failure  # noqa: PLC0415 - judge's cases import us not
+
+    holds(text, names_of(Failure("value", "")))
+    return text
+
+
+def _bounds(text: str) -> str:
+    in_range("1.0", text)
+    return text
+
+
+def _day(value: object) -> str:
+    if type(value) is not dt.date:
+        raise ValueError(f"needs a date such as 2026-01-31, not {value!r:.60}")
+    return str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry(Divergence):
+    """A divergence as it stands in a file: what it names exists, and what it says has a meaning."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = reading.CLOSED
+    id: Text
+    kind: Annotated[records.Class, Field(alias="class")]
+    layers: Annotated[
+        tuple[Annotated[str, AfterValidator(_layer_type)], ...], Field(min_length=1)
+    ]
+    effects: Annotated[tuple[records.Effect, ...], Field(min_length=1)]
+    when: Annotated[str, AfterValidator(_predicate)]
+    modes: tuple[str, ...] = ()
+    versions: Annotated[str, AfterValidator(_bounds)]
+    says: Text
+    link: str = ""
+    seen: Annotated[str, BeforeValidator(_day)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """A file of entries; each is read by itself, so that its id tells where."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = reading.CLOSED
+    known: tuple[dict[str, Any], ...] = ()
+
+
+_FILE: TypeAdapter[_File] = reading.adapter(_File)
+_ENTRY: TypeAdapter[Entry] = reading.adapter(Entry)
+
+
 def parse(text: str, file: str) -> tuple[Divergence, ...]:
     """Return the divergences of a TOML text.
 
     Raises:
-        KnownError: the text is no TOML, or an entry has unknown, missing or malformed keys.
+        DataError: the text is no TOML, or an entry has unknown, missing or malformed keys.
     """
-    try:
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise KnownError(f"{file}: {error}") from error
-    if unknown := data.keys() - {"known"}:
-        raise KnownError(f"{file}: {min(unknown)!r} is unknown; entries are [[known]]")
-    return tuple(_entries(data.get("known", []), file))
-
-
-def _entries(entries: object, file: str) -> Iterator[Divergence]:
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise KnownError(f"{file}: 'known' is no list of tables; entries are [[known]]")
-    seen: set[str] = set()
-    for number, entry in enumerate(entries, start=1):
-        where = f"{file}: {entry.get('id', f'entry {number}')}"
-        if wrong := sorted((entry.keys() - _KEYS) | (_NEEDED - entry.keys())):
-            known = "is unknown" if wrong[0] in entry else "is missing"
-            raise KnownError(f"{where}: {wrong[0]!r} {known}")
-        for key in sorted(entry.keys() - {"seen"}):
-            _typed(entry[key], key, where)
-        if not isinstance(entry["seen"], dt.date):
-            raise KnownError(f"{where}: 'seen' is no date such as 2026-01-31")
-        if entry["id"] in seen:
-            raise KnownError(f"{where}: there are two entries of this id")
-        seen.add(entry["id"])
-        for key, words in _WORDS.items():
-            given = [entry[key]] if isinstance(entry[key], str) else entry[key]
-            for word in given:
-                if word not in words:
-                    raise KnownError(f"{where}: {key} {word!r} is none of {', '.join(words)}")
-        _check(entry, where)
-        yield Divergence(
-            id=entry["id"],
-            kind=entry["class"],
-            layers=tuple(entry["layers"]),
-            effects=tuple(entry["effects"]),
-            when=entry["when"],
-            modes=tuple(entry.get("modes", ())),
-            versions=entry["versions"],
-            says=entry["says"],
-            link=entry.get("link", ""),
-            seen=str(entry["seen"]),
-        )
-
-
-def _typed(value: object, key: str, where: str) -> None:
-    if key not in _LISTS:
-        if not isinstance(value, str):
-            raise KnownError(f"{where}: {key!r} is no string")
-    elif not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-        raise KnownError(f"{where}: {key!r} is no list of strings")
-    if not value and key in ("id", "layers", "effects"):
-        raise KnownError(f"{where}: {key!r} is empty")
-
-
-def _check(entry: Mapping[str, Any], where: str) -> None:
-    from cnnformance.conformance.judge import Failure  # noqa: PLC0415 - judge's cases import us not
-
-    try:
-        holds(entry["when"], names_of(Failure("value", "")))
-        in_range("1.0", entry["versions"])
-    except (PredicateError, ValueError) as error:
-        raise KnownError(f"{where}: {error}") from error
+    tables = reading.typed(_FILE, reading.toml(text, file), file=file, limits=None).known
+    entries: dict[str, Entry] = {}
+    for number, table in enumerate(tables):
+        key = reading.key_of(table, f"known[{number}]")
+        entry = reading.typed(_ENTRY, table, key=key, file=file)
+        if entry.id in entries:
+            raise DataError(key, "there are two entries of this id", file)
+        entries[entry.id] = entry
+    return tuple(entries.values())
 
 
 @cache
@@ -277,14 +275,10 @@ def load_known(subject: str) -> Known:
     """Return the divergences recorded beside a subject's adapter; none where there is no file.
 
     Raises:
-        KnownError: the file is malformed.
+        DataError: the file is malformed.
         SubjectError: the subject's name means nothing.
     """
     file = registry.divergences(registry.parse(subject))
     if file is None:
         return Known()
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise KnownError(f"{file.name}: {error}") from error
-    return Known(parse(text, file.name))
+    return Known(parse(reading.text(file, file.name), file.name))

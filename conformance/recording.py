@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import InvalidVersion
 
 from cnnformance.adapters import registry
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.known import names_of
+from cnnformance.conformance.known import names_of, version_of
 from cnnformance.conformance.predicates import holds
 from cnnformance.reports import arrays, matrix, records
 from cnnformance.spec import layers as spec
@@ -101,7 +101,7 @@ def entry(subject: str, version: str, day: str, verdict: records.Verdict) -> str
 def _from(version: str) -> str:
     """Return the bounds of this version and later ones; none of one that PEP 440 does not know."""
     try:
-        return f">={Version(version.partition(' ')[0].rstrip(',;')).public}"
+        return f">={version_of(version).public}"
     except InvalidVersion:
         return ""
 

@@ -12,7 +12,8 @@ from cnnformance.reports import arrays, matrix
 from cnnformance.reports.divergences import Seen, seen
 from cnnformance.reports.reasons import MEANINGS
 from cnnformance.reports.records import Run, Verdict, VerdictName
-from cnnformance.spec.clauses import Clause, SpecError, load
+from cnnformance.spec.clauses import Clause, load
+from cnnformance.spec.reading import DataError
 
 NOTHING = "-"
 """Shown where nothing was recorded: neither a pass nor a failure."""
@@ -53,7 +54,7 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[Cell | str]]
 def _clauses() -> Mapping[str, Clause]:
     try:
         return load().clauses
-    except SpecError:  # the records stand without the paraphrases
+    except DataError:  # the records stand without the paraphrases
         return {}
 
 

@@ -1,8 +1,7 @@
-"""A safe evaluator for the specification's formulas, over exact rational numbers.
+"""The specification's formulas, evaluated over exact rational numbers.
 
-A formula is an arithmetic expression such as ``floor((N - F) / S) + 1`` or
-``sqrt(sum(x**2))``. It is parsed once against a whitelist of syntax; nothing is ever handed to
-``eval``. A value is a number or a tuple of numbers; operators work element by element. A number
+A formula is an arithmetic expression (see ``expressions``) such as ``floor((N - F) / S) + 1`` or
+``sqrt(sum(x**2))``. A value is a number or a tuple of numbers; operators work element by element. A number
 is a ``Fraction``, or one of the floats NaN, +inf and -inf, which follow IEEE 754.
 """
 
@@ -19,6 +18,8 @@ from functools import reduce
 from numbers import Integral
 from typing import Any, SupportsFloat
 
+from cnnformance.spec.expressions import Compiled, ExpressionError, Language, parse
+
 Number = Fraction | float
 """A ``Fraction``, or a float that is NaN or infinite."""
 
@@ -27,32 +28,27 @@ Value = Number | tuple[Number, ...]
 ROOT_BITS = 256
 """An irrational root is truncated to at least this many significant bits."""
 
-MAX_TEXT = 200
 MAX_EXPONENT = 64
 MAX_BITS = 1 << 18
 MAX_DECIMAL_EXPONENT = 400
-
-
-class FormulaError(ValueError):
-    """A formula that is malformed, unsafe or has no value; the message says why."""
 
 
 def number(value: object) -> Number:
     """Return any real number exactly: a ``Fraction`` where finite, else the float NaN or ±inf.
 
     Raises:
-        FormulaError: the value is not a real number, or its exponent is absurd.
+        ExpressionError: the value is not a real number, or its exponent is absurd.
     """
     if isinstance(value, Fraction):
         return value
     if isinstance(value, bool) or not isinstance(value, Integral | Decimal | SupportsFloat):
-        raise FormulaError(f"{value!r:.60} is not a number")
+        raise ExpressionError(f"{value!r:.60} is not a number")
     if isinstance(value, Integral):
         return Fraction(int(value))
     if not isinstance(value, Decimal):
         value = float(value)
     elif value.is_finite() and abs(value.adjusted()) > MAX_DECIMAL_EXPONENT:
-        raise FormulaError(f"{value!s:.40} has an exponent beyond {MAX_DECIMAL_EXPONENT}")
+        raise ExpressionError(f"{value!s:.40} has an exponent beyond {MAX_DECIMAL_EXPONENT}")
     return Fraction(value) if math.isfinite(value) else float(value)
 
 
@@ -62,14 +58,14 @@ def root(x: Number, p: int) -> Number:
     Exact where the root is rational; else truncated, within a relative ``2**-(ROOT_BITS - 1)``.
 
     Raises:
-        FormulaError: the number is negative.
+        ExpressionError: the number is negative.
     """
     if isinstance(x, float):
         if x == -math.inf:
-            raise FormulaError("the root of a negative number")
+            raise ExpressionError("the root of a negative number")
         return x
     if x < 0:
-        raise FormulaError("the root of a negative number")
+        raise ExpressionError("the root of a negative number")
     top, bottom = _integer_root(x.numerator, p), _integer_root(x.denominator, p)
     if top**p == x.numerator and bottom**p == x.denominator:
         return Fraction(top, bottom)
@@ -107,13 +103,13 @@ def _scalar(
 
 def _bounded(x: Fraction) -> Fraction:
     if max(x.numerator.bit_length(), x.denominator.bit_length()) > MAX_BITS:
-        raise FormulaError(f"a number of more than {MAX_BITS} bits")
+        raise ExpressionError(f"a number of more than {MAX_BITS} bits")
     return x
 
 
 def _small(p: Number) -> int:
     if isinstance(p, float) or p.denominator != 1 or not 0 <= p <= MAX_EXPONENT:
-        raise FormulaError(f"an exponent that is not an integer from 0 to {MAX_EXPONENT}")
+        raise ExpressionError(f"an exponent that is not an integer from 0 to {MAX_EXPONENT}")
     return int(p)
 
 
@@ -122,14 +118,14 @@ def _power(x: Number, p: Number) -> Number:
     if isinstance(x, float):
         return number(x**exponent)
     if exponent * max(x.numerator.bit_length(), x.denominator.bit_length()) > MAX_BITS:
-        raise FormulaError(f"a number of more than {MAX_BITS} bits")
+        raise ExpressionError(f"a number of more than {MAX_BITS} bits")
     return Fraction(x**exponent)
 
 
 def _root(x: Number, p: Number) -> Number:
     order = _small(p)
     if order == 0:
-        raise FormulaError("the root of order 0")
+        raise ExpressionError("the root of order 0")
     return root(x, order)
 
 
@@ -144,7 +140,7 @@ def _sum(x: Sequence[Number]) -> Number:
 def _extreme(name: str, choose: Callable[..., Number]) -> Callable[[Sequence[Number]], Number]:
     def compute(x: Sequence[Number]) -> Number:
         if not x:
-            raise FormulaError(f"{name} of nothing")
+            raise ExpressionError(f"{name} of nothing")
         return math.nan if any(v != v for v in x) else choose(x)  # noqa: PLR0124 - NaN alone differs from itself
 
     return compute
@@ -153,7 +149,7 @@ def _extreme(name: str, choose: Callable[..., Number]) -> Callable[[Sequence[Num
 def _rounded(function: Callable[[Any], int]) -> Callable[[Number], Number]:
     def compute(x: Number) -> Number:
         if isinstance(x, float):
-            raise FormulaError(f"{function.__name__} of {x}")
+            raise ExpressionError(f"{function.__name__} of {x}")
         return Fraction(function(x))
 
     return compute
@@ -179,22 +175,12 @@ SEQUENCE_FUNCTIONS: Mapping[str, Callable[[Sequence[Number]], Number]] = {
     "max": _extreme("max", max),
     "min": _extreme("min", min),
 }
-FUNCTIONS: Mapping[str, Sequence[int]] = {
-    **dict.fromkeys(SCALAR_FUNCTIONS, (1,)),
-    **dict.fromkeys(SEQUENCE_FUNCTIONS, (1,)),
-    "root": (2,),
-    "max": range(1, 9),
-    "min": range(1, 9),
-}
-"""Every function by its name, with the counts of arguments that it takes."""
-
-
 def _elementwise(function: Callable[..., Number], *values: Value) -> Value:
     lengths = {len(v) for v in values if isinstance(v, tuple)}
     if not lengths:
         return function(*values)
     if len(lengths) > 1:
-        raise FormulaError(f"sequences of different lengths: {sorted(lengths)}")
+        raise ExpressionError(f"sequences of different lengths: {sorted(lengths)}")
     length = lengths.pop()
     columns = [v if isinstance(v, tuple) else (v,) * length for v in values]
     return tuple(function(*row) for row in zip(*columns, strict=True))
@@ -205,44 +191,35 @@ def _gathered(name: str, values: Sequence[Value]) -> Sequence[Number]:
         return values[0]
     scalars = [v for v in values if not isinstance(v, tuple)]
     if len(values) == 1 or len(scalars) < len(values):
-        raise FormulaError(f"{name} takes one sequence or several numbers")
+        raise ExpressionError(f"{name} takes one sequence or several numbers")
     return scalars
 
 
-_Compiled = Callable[[Mapping[str, Value]], Value]
+def _constant(literal: object) -> Value:
+    if not isinstance(literal, int) or isinstance(literal, bool):
+        raise ValueError(f"{literal!r} is no integer")  # noqa: TRY004 - of the language
+    return Fraction(literal)
 
 
-def _compiled(node: ast.expr, names: set[str]) -> _Compiled:
-    match node:
-        case ast.Constant(value=int(literal)) if not isinstance(literal, bool):
-            constant = Fraction(literal)
-            return lambda _: constant
-        case ast.Name(id=name) if name not in FUNCTIONS:
-            names.add(name)
-            return lambda bindings: bindings[name]
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            inner = _compiled(operand, names)
-            return lambda bindings: _elementwise(lambda x: -x, inner(bindings))
-        case ast.BinOp(op=op, left=left, right=right) if type(op) in OPERATORS:
-            function, first, second = (
-                OPERATORS[type(op)],
-                _compiled(left, names),
-                _compiled(right, names),
-            )
-            return lambda bindings: _elementwise(function, first(bindings), second(bindings))
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
-            if len(args) not in FUNCTIONS[name]:
-                raise FormulaError(f"{name} does not take {len(args)} arguments")
-            return _compiled_call(name, [_compiled(arg, names) for arg in args])
-    raise FormulaError(f"{ast.unparse(node)!r} is not allowed")
+def _each(function: Callable[..., Number]) -> Callable[..., Value]:
+    return lambda *values: _elementwise(function, *values)
 
 
-def _compiled_call(name: str, inner: Sequence[_Compiled]) -> _Compiled:
-    if name in SCALAR_FUNCTIONS:
-        scalar = SCALAR_FUNCTIONS[name]
-        return lambda bindings: _elementwise(scalar, *(f(bindings) for f in inner))
-    sequence = SEQUENCE_FUNCTIONS[name]
-    return lambda bindings: sequence(_gathered(name, [f(bindings) for f in inner]))
+def _of_all(name: str) -> Callable[..., Value]:
+    return lambda *values: SEQUENCE_FUNCTIONS[name](_gathered(name, values))
+
+
+LANGUAGE = Language(
+    longest=200,
+    constant=_constant,
+    operators={kind: _each(function) for kind, function in OPERATORS.items()},
+    negative=_each(operator.neg),
+    functions={name: _each(function) for name, function in SCALAR_FUNCTIONS.items()}
+    | {name: _of_all(name) for name in SEQUENCE_FUNCTIONS},
+    arguments=dict.fromkeys((*SCALAR_FUNCTIONS, *SEQUENCE_FUNCTIONS), (1,))
+    | {"root": (2,), "max": range(1, 9), "min": range(1, 9)},
+)
+"""Integers, names, arithmetic, and the functions above; a value is a number or several."""
 
 
 @dataclass(frozen=True)
@@ -250,54 +227,47 @@ class Formula:
     """An expression, parsed and found safe, that is called with a value for each name.
 
     Raises:
-        FormulaError: when made, the text is malformed or uses syntax that is not allowed.
+        ExpressionError: when made, the text is malformed or uses syntax that is not allowed.
     """
 
     text: str
     names: frozenset[str] = field(init=False, compare=False)
-    _run: _Compiled = field(init=False, compare=False, repr=False)
+    _run: Compiled = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Parse the text."""
-        if len(self.text) > MAX_TEXT:
-            raise FormulaError(f"a formula of more than {MAX_TEXT} characters")
-        names: set[str] = set()
-        try:
-            run = _compiled(ast.parse(self.text.strip(), mode="eval").body, names)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            if isinstance(error, FormulaError):
-                raise FormulaError(f"{self.text!r}: {error}") from None
-            raise FormulaError(f"{self.text!r}: not an expression") from error
-        object.__setattr__(self, "names", frozenset(names))
-        object.__setattr__(self, "_run", run)
+        parsed = parse(self.text, LANGUAGE)
+        object.__setattr__(self, "names", parsed.names)
+        object.__setattr__(self, "_run", parsed.run)
 
     def __call__(self, **bindings: object) -> Value:
         """Return the exact value; each binding is a real number or a sequence of them.
 
         Raises:
-            FormulaError: names are missing or unknown, or the formula has no value there.
+            ExpressionError: names are missing or unknown, or the formula has no value there.
         """
         if bindings.keys() != self.names:
             wanted, given = sorted(self.names), sorted(bindings)
-            raise FormulaError(f"{self.text!r} needs values for {wanted}, not {given}")
+            raise ExpressionError(f"{self.text!r} needs values for {wanted}, not {given}")
         values: dict[str, Value] = {
             name: tuple(map(number, value)) if isinstance(value, tuple | list) else number(value)
             for name, value in bindings.items()
         }
         try:
-            return self._run(values)
+            value: Value = self._run(values)
         except ZeroDivisionError:
-            raise FormulaError(f"{self.text!r}: division by zero") from None
+            raise ExpressionError(f"{self.text!r}: division by zero") from None
+        return value
 
     def scalar(self, **bindings: object) -> Number:
         """Return the exact value of a formula that yields one number.
 
         Raises:
-            FormulaError: as for a call, or the value is a sequence.
+            ExpressionError: as for a call, or the value is a sequence.
         """
         value = self(**bindings)
         if isinstance(value, tuple):
-            raise FormulaError(f"{self.text!r} is not one number")
+            raise ExpressionError(f"{self.text!r} is not one number")
         return value
 
 
@@ -305,6 +275,6 @@ def evaluate(text: str, **bindings: object) -> Value:
     """Return the exact value of a formula's text.
 
     Raises:
-        FormulaError: the text is malformed or unsafe, or it has no value for these bindings.
+        ExpressionError: the text is malformed or unsafe, or it has no value for these bindings.
     """
     return Formula(text)(**bindings)

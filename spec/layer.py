@@ -23,7 +23,7 @@ def need(layer: Layer, field: str, holds: bool, rule: str) -> None:
     """Require what a rule says of a field. Raises ``LayerError``."""
     if not holds:
         name, value = type(layer).__name__, getattr(layer, field)
-        message = f"{name}.{field} = {value!r}: {rule}"
+        message = f"{name}.{field} = {value!r:.60}: {rule}"
         raise LayerError(message)
 
 
@@ -146,9 +146,10 @@ def from_json(data: Mapping[str, Any], *, checked: bool = True) -> Layer:
         LayerError: the type or a field is unknown, or (if ``checked``) a value has no meaning.
     """
     fields = {key: _frozen(value) for key, value in data.items() if key != "type"}
-    kind = TYPES.get(data.get("type", ""))
+    name = data.get("type")
+    kind = TYPES.get(name) if isinstance(name, str) else None
     if kind is None:
-        message = f"layer type {data.get('type')!r} is unknown; known are {', '.join(TYPES)}"
+        message = f"layer type {name!r:.60} is unknown; known are {', '.join(TYPES)}"
         raise LayerError(message)
     if unknown := fields.keys() - {f.name for f in dataclasses.fields(kind)}:
         message = f"{kind.__name__} has no field {', '.join(sorted(unknown))}"

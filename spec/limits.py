@@ -1,35 +1,44 @@
-"""What a file of the specification may hold at most: more is a slip, and no question could use it.
+"""What data of a file may hold at most: more is a slip, and nothing could use it.
 
-TOML sets no limits that Python keeps: an integer of 4,000 digits, or a list in a list in a list,
-is read, and fails wherever it is used first.
+TOML and JSON set no limits that Python keeps: an integer of 4,000 digits, or a list in a list in a
+list, is read, and fails wherever it is used first.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-LARGEST = 2**53
-"""The largest integer: every size and count of the document is far below."""
 
-DEEPEST = 16
-"""The most levels of tables and lists."""
+@dataclass(frozen=True)
+class Limits:
+    """The largest integer, either sign, and the most levels of tables and lists."""
+
+    largest: int
+    deepest: int
 
 
-def outsized(data: object, key: str = "") -> tuple[str, str] | None:
+SPECIFICATION = Limits(2**53, 16)
+"""Every size and count of the document is far below."""
+
+
+def outsized(data: object, key: str, limits: Limits = SPECIFICATION) -> tuple[str, str] | None:
     """Return the key and the reason of the first value beyond the limits; None if there is none.
 
     Args:
-        data: a TOML value.
+        data: a value of TOML or JSON.
         key: its own key; those of the values inside are joined to it by dots and indices.
+        limits: what is beyond them is told.
     """
     level = [(key, data)]
-    for _ in range(DEEPEST):
+    for _ in range(limits.deepest):
         for name, value in level:
-            if isinstance(value, int) and abs(value) > LARGEST:
-                return name, f"is an integer beyond {LARGEST:,}; give a smaller one"
+            if isinstance(value, int) and abs(value) > limits.largest:
+                return name, f"is an integer beyond {limits.largest:,}; give a smaller one"
         level = [inside for pair in level for inside in _held(*pair)]
     if level:
-        return level[0][0].partition("[")[0], f"is nested deeper than {DEEPEST} levels; flatten it"
+        reason = f"is nested deeper than {limits.deepest} levels; flatten it"
+        return level[0][0].partition("[")[0], reason
     return None
 
 

@@ -5,23 +5,21 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, ClassVar
 
-from cnnformance.spec.layers import Layer, LayerError, Shape, from_json
-from cnnformance.spec.limits import outsized
+from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, StrictInt, TypeAdapter
+
+from cnnformance.spec import reading
+from cnnformance.spec.layers import Layer, from_json
+from cnnformance.spec.reading import DataError, Text
 
 PATH = Path(__file__).with_name("networks.toml")
 
-_NETWORK_KEYS = {"source", "input", "parameters", "layers"}
-_STEP_KEYS = ("name", "shape", "parameters")
-
-
-class NetworkError(ValueError):
-    """A file of networks that cannot be read; the message names file, key and reason."""
+Size = Annotated[StrictInt, Field(ge=1)]
+Sizes = Annotated[tuple[Size, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,31 @@ class Step:
         parameters: the number of its learnable parameters; 0 for a layer without weights.
     """
 
-    layer: Layer
-    name: str
-    shape: Shape | None
-    parameters: int
+    layer: InstanceOf[Layer]
+    name: Text = ""
+    shape: Sizes | None = None
+    parameters: Size = 0
+
+
+def _parted(row: object) -> object:
+    """Part the row of a step into the layer, whose fields stand among its own, and the rest.
+
+    Raises:
+        ValueError: there is no such layer.
+        DataError: what is said of it is too little, or too much.
+    """
+    if not isinstance(row, dict):
+        return row
+    own: dict[str, Any] = {k: row[k] for k in ("name", "shape", "parameters") if k in row}
+    layer = from_json({key: value for key, value in row.items() if key not in own})
+    for key, due in (
+        ("shape", "name" in own),
+        ("name", layer.has_weights or "shape" in own),
+        ("parameters", layer.has_weights),
+    ):
+        if (key in own) != due:
+            raise DataError(key, "is missing" if due else "has no place here")
+    return {"layer": layer, **own}
 
 
 @dataclass(frozen=True)
@@ -53,11 +72,14 @@ class Network:
         parameters: the number of learnable parameters of the whole network.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = reading.CLOSED
     name: str
-    source: str
-    input: Shape
-    steps: tuple[Step, ...]
-    parameters: int
+    source: Text
+    input: Sizes
+    steps: Annotated[
+        tuple[Annotated[Step, BeforeValidator(_parted)], ...], Field(alias="layers", min_length=1)
+    ]
+    parameters: Size
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -65,90 +87,18 @@ class Network:
         return tuple(step.layer for step in self.steps)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where in which file a value stands, for messages."""
-
-    path: Path
-    key: str
-
-    def at(self, key: str) -> _Place:
-        return _Place(self.path, f"{self.key}.{key}")
-
-    def fail(self, reason: str) -> NoReturn:
-        raise NetworkError(f"{self.path}: {self.key}: {reason}")
-
-
-def _table(value: Any, place: _Place) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        place.fail("needs a table")
-    return value
-
-
-def _text(value: Any, place: _Place) -> str:
-    if not isinstance(value, str) or not value:
-        place.fail("needs a text")
-    return value
-
-
-def _count(value: Any, place: _Place) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        place.fail("needs a positive integer")
-    return value
-
-
-def _shape(value: Any, place: _Place) -> Shape:
-    if not isinstance(value, list) or not value:
-        place.fail("needs a list of sizes")
-    return tuple(_count(size, place) for size in value)
-
-
-def _step(value: Any, place: _Place) -> Step:
-    data = _table(value, place)
-    try:
-        layer = from_json({key: field for key, field in data.items() if key not in _STEP_KEYS})
-    except LayerError as error:
-        place.fail(str(error))
-    for key, due in (
-        ("shape", "name" in data),
-        ("name", layer.has_weights or "shape" in data),
-        ("parameters", layer.has_weights),
-    ):
-        if (key in data) != due:
-            place.at(key).fail("is missing" if due else "has no place here")
-    return Step(
-        layer,
-        _text(data["name"], place.at("name")) if "name" in data else "",
-        _shape(data["shape"], place.at("shape")) if "shape" in data else None,
-        _count(data["parameters"], place.at("parameters")) if layer.has_weights else 0,
-    )
-
-
-def _network(name: str, value: Any, place: _Place) -> Network:
-    data = _table(value, place)
-    for key in sorted(data.keys() ^ _NETWORK_KEYS):
-        place.at(key).fail("is missing" if key in _NETWORK_KEYS else "is unknown")
-    if not isinstance(data["layers"], list) or not data["layers"]:
-        place.at("layers").fail("needs a list of layers")
-    return Network(
-        name,
-        _text(data["source"], place.at("source")),
-        _shape(data["input"], place.at("input")),
-        tuple(_step(row, place.at(f"layers[{i}]")) for i, row in enumerate(data["layers"])),
-        _count(data["parameters"], place.at("parameters")),
-    )
+_NETWORK: TypeAdapter[Network] = reading.adapter(Network)
 
 
 def load(path: Path = PATH) -> Mapping[str, Network]:
     """Read the networks, by name, in the order of the file.
 
     Raises:
-        NetworkError: the file is not TOML, or a key is unknown, missing or of a wrong kind.
+        DataError: the file is not TOML, or a key is unknown, missing or of a wrong kind.
     """
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:  # of the decoding or of the syntax
-        raise NetworkError(f"{path}: {error}") from error
-    if found := outsized(data):
-        raise NetworkError(f"{path}: {': '.join(found)}")
-    return {name: _network(name, value, _Place(path, name)) for name, value in data.items()}
+    file = str(path)
+    tables = reading.toml(reading.text(path, file), file)
+    return {
+        name: reading.typed(_NETWORK, table, key=name, file=file, added={"name": name})
+        for name, table in tables.items()
+    }

@@ -6,12 +6,12 @@ import math
 from fractions import Fraction
 from typing import Any
 
+import exact
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from cnnformance.spec import exact
 from cnnformance.spec.formulas import ROOT_BITS
 from cnnformance.spec.layers import (
     AdaptiveAveragePool,

@@ -8,7 +8,8 @@ import pytest
 
 from cnnformance.reference import model_shapes, output_shape, parameter_count
 from cnnformance.spec.layers import Conv, Dense, Flatten
-from cnnformance.spec.networks import Network, NetworkError, load
+from cnnformance.spec.networks import Network, load
+from cnnformance.spec.reading import DataError
 
 NETWORKS = load()
 BATCH = 2
@@ -89,9 +90,9 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
     [
         ("input", "inputs", "net.input: is missing"),
         ("source", "author = 'x'\nsource", "net.author: is unknown"),
-        ('"a paper"', "3", "net.source: needs a text"),
-        ("parameters = 10\n", "parameters = -1\n", "net.parameters: needs a positive"),
-        ("[4, 4, 1]", "[4, 4.5, 1]", "net.input: needs a positive integer"),
+        ('"a paper"', "3", "net.source: needs a text, not 3"),
+        ("parameters = 10\n", "parameters = -1\n", "net.parameters: needs 1 or more, not -1"),
+        ("[4, 4, 1]", "[4, 4.5, 1]", r"net.input\[1\]: needs an integer, not 4.5"),
         ("[4, 4, 1]", "4", "net.input: needs a list"),
         ("[4, 4, 1]", f"[4, {10**3999}, 1]", r"net.input\[1\]: is an integer beyond"),
         ("[4, 4, 1]", "[" * 99 + "]" * 99, "net.input: is nested deeper than 16 levels"),
@@ -110,6 +111,6 @@ def test_a_malformed_file_is_refused(tmp_path: Path, old: str, new: str, reason:
     path = tmp_path / "networks.toml"
     assert old in GOOD
     path.write_text(GOOD.replace(old, new, 1), "utf-8")
-    with pytest.raises(NetworkError, match=reason) as caught:
+    with pytest.raises(DataError, match=reason) as caught:
         load(path)
     assert "networks.toml" in str(caught.value)

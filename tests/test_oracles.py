@@ -9,6 +9,7 @@ import math
 from fractions import Fraction
 from typing import Any
 
+import exact
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -22,7 +23,6 @@ from cnnformance.reference import (
     output_shape,
     parameter_count,
 )
-from cnnformance.spec import exact
 from cnnformance.spec.layers import (
     AdaptiveAveragePool,
     AveragePool,

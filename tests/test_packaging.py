@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 import cnnformance
 from cnnformance.reports import records
@@ -42,7 +43,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the sdist, the wheel built from it, and the wheel unpacked as site."""
     if not importlib.util.find_spec("build"):
         pytest.skip("needs the package `build`")
-    if int(metadata.version("setuptools").partition(".")[0]) < 77:
+    if Version(metadata.version("setuptools")) < Version("77"):
         pytest.skip("needs setuptools 77 or later, as pyproject.toml says")
     folder = tmp_path_factory.mktemp("dist")
     source = shutil.copytree(ROOT, folder / "source", ignore=UNBUILT)
