@@ -14,7 +14,7 @@ INSTALL := $(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --config-setti
 # Type checkers follow links to the files there are: another list of files needs other links.
 LINKS := .venv/links-$(shell echo $(sort $(wildcard $(addsuffix /*.*,$(PACKAGES)))) | cksum | cut -d' ' -f1)
 
-.PHONY: conformance test check ruff mypy pyright mutation soundness scripts report bench clean
+.PHONY: conformance test check ruff mypy pyright mutation soundness scripts report schema bench clean
 
 conformance: .venv/frameworks ## PyTorch and TensorFlow against the specification; fails as pytest does
 	$(BIN)/python -m pytest conformance $(addprefix --backend ,$(BACKENDS)) --profile $(PROFILE) -n $(JOBS)
@@ -45,6 +45,9 @@ scripts: .venv/frameworks .venv/dev ## the script of every recorded divergence, 
 
 report: .venv/frameworks ## the newest run, or RUN=folder
 	$(BIN)/cnnformance report $(RUN)
+
+schema: .venv/frameworks ## the JSON Schema of records, made from their types
+	$(BIN)/python -m cnnformance.reports.schema
 
 bench: .venv/frameworks ## the cost of asking
 	$(BIN)/python benchmarks/overhead.py $(BACKENDS)

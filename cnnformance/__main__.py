@@ -11,14 +11,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
 from cnnformance import __version__
 from cnnformance.adapters import registry
-from cnnformance.reports import records
+from cnnformance.reports.places import FILE, RecordError, resolve
 from cnnformance.reports.printable import printable
+
+if TYPE_CHECKING:
+    from cnnformance.reports import records
 
 _EXITS = """\
 exit status: 0 when the answer could be given, whatever it says; 2 when the input is unusable.
@@ -145,11 +148,13 @@ def _backends(_: argparse.Namespace) -> str:
 
 
 def _run(argument: str | None) -> records.Run:
-    return records.read(records.resolve(argument, Path.cwd()))
+    from cnnformance.reports import records  # noqa: PLC0415 - pydantic, which `backends` needs not
+
+    return records.read(resolve(argument, Path.cwd()))
 
 
 def _report(options: argparse.Namespace) -> str:
-    from cnnformance.reports import render  # noqa: PLC0415 - NumPy, which `backends` needs not
+    from cnnformance.reports import render  # noqa: PLC0415 - as above
 
     return render.render(_run(options.run), options.format)
 
@@ -158,7 +163,7 @@ def _diff(options: argparse.Namespace) -> str:
     from cnnformance.reports import diff  # noqa: PLC0415 - as above
 
     if options.second is None and not options.between:
-        raise records.RecordError(
+        raise RecordError(
             "diff needs a second run, or --between SUBJECT SUBJECT to compare within one"
         )
     first = _run(options.first)
@@ -231,7 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     fresh.set_defaults(output=None)
     command("clauses", _clauses, "List the clauses of the specification.")
 
-    a_run = f"a {records.FILE} or a folder that holds one"
+    a_run = f"a {FILE} or a folder that holds one"
     report = command("report", _report, "Show the verdicts of a run.")
     report.add_argument("run", metavar="RUN", nargs="?", help=f"{a_run}; default: the newest")
     formats = ["table", "markdown", "json", "html"]
@@ -259,8 +264,8 @@ def _spare_record(options: argparse.Namespace) -> None:
     """Refuse to write an answer over the run that it was made from."""
     output = Path(options.output).resolve()
     for argument in {getattr(options, name, None) for name in ("run", "first", "second")}:
-        with contextlib.suppress(records.RecordError):
-            if output == records.resolve(argument, Path.cwd()).resolve():
+        with contextlib.suppress(RecordError):
+            if output == resolve(argument, Path.cwd()).resolve():
                 said = f"--output {options.output}: this is the run's record; name another file"
                 raise ValueError(said)
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cnnformance.adapters.subject import Subject
     from cnnformance.conformance.judge import Failure
 
+
 def names_of(failure: Failure) -> dict[str, Any]:
     """Return what a predicate can speak of: fields, input, and what was expected and returned.
 
@@ -229,9 +230,7 @@ class Entry(Divergence):
     __pydantic_config__: ClassVar[ConfigDict] = reading.CLOSED
     id: Text
     kind: Annotated[records.Class, Field(alias="class")]
-    layers: Annotated[
-        tuple[Annotated[str, AfterValidator(_layer_type)], ...], Field(min_length=1)
-    ]
+    layers: Annotated[tuple[Annotated[str, AfterValidator(_layer_type)], ...], Field(min_length=1)]
     effects: Annotated[tuple[records.Effect, ...], Field(min_length=1)]
     when: Annotated[str, AfterValidator(_predicate)]
     modes: tuple[str, ...] = ()

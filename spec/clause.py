@@ -35,6 +35,13 @@ def _value(value: object) -> Value:
     return tuple(map(number, value)) if isinstance(value, list) else number(value)
 
 
+def _finite(value: object) -> Fraction:
+    found = _value(value)
+    if not isinstance(found, Fraction):
+        raise ValueError("needs one number, and a finite one")  # noqa: TRY004 - of the data
+    return found
+
+
 def _law(text: str) -> str:
     if not text.replace("-", "").isalnum() or text != text.lower():
         raise ValueError(f"{text!r:.60} is not lower-case words joined by hyphens")
@@ -206,7 +213,7 @@ class Count(Clause):
 
     formula: AFormula
     bindings: Bindings = field(default_factory=dict)
-    value: AValue
+    value: Annotated[Fraction, PlainValidator(_finite)]
     model: Layers = ()
     counts: Counts | None = None
     shape: tuple[StrictInt, ...] = ()
@@ -215,8 +222,6 @@ class Count(Clause):
     def __post_init__(self) -> None:
         """Refuse a formula without a value, and half a model."""
         super().__post_init__()
-        if not isinstance(self.value, Fraction):
-            raise DataError("value", "needs one number, and a finite one")
         if self.model:
             _need(self, "counts")
             if self.counts == "parameters":

@@ -183,9 +183,7 @@ def assemble(texts: Mapping[str, str]) -> Spec:
     for file in (DOCUMENT, AUTHORITIES):
         if file not in texts:
             raise DataError("file", "is missing", file)
-    document = reading.typed(
-        _DOCUMENT, reading.toml(texts[DOCUMENT], DOCUMENT), file=DOCUMENT
-    )
+    document = reading.typed(_DOCUMENT, reading.toml(texts[DOCUMENT], DOCUMENT), file=DOCUMENT)
     authorities = reading.typed(
         _AUTHORITIES, reading.toml(texts[AUTHORITIES], AUTHORITIES), file=AUTHORITIES
     )

@@ -1,8 +1,8 @@
 """The specification's formulas, evaluated over exact rational numbers.
 
 A formula is an arithmetic expression (see ``expressions``) such as ``floor((N - F) / S) + 1`` or
-``sqrt(sum(x**2))``. A value is a number or a tuple of numbers; operators work element by element. A number
-is a ``Fraction``, or one of the floats NaN, +inf and -inf, which follow IEEE 754.
+``sqrt(sum(x**2))``. A value is a number or a tuple of numbers; operators work element by element.
+A number is a ``Fraction``, or one of the floats NaN, +inf and -inf, which follow IEEE 754.
 """
 
 from __future__ import annotations
@@ -175,6 +175,8 @@ SEQUENCE_FUNCTIONS: Mapping[str, Callable[[Sequence[Number]], Number]] = {
     "max": _extreme("max", max),
     "min": _extreme("min", min),
 }
+
+
 def _elementwise(function: Callable[..., Number], *values: Value) -> Value:
     lengths = {len(v) for v in values if isinstance(v, tuple)}
     if not lengths:

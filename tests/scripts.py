@@ -11,37 +11,61 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter
 
 from cnnformance.adapters import registry
 from cnnformance.conformance.known import load_known
 from cnnformance.reports import records
+from cnnformance.spec import reading
+from cnnformance.spec.reading import Text
 
 HERE = Path(__file__).parent
 LONGEST = 300
 """Seconds that a script may take, with the import of its framework on a busy machine."""
 
 
-def table() -> dict[str, dict[str, str]]:
-    """Return of each divergence its question, its subject, and the profile that is asked."""
-    text = (HERE / "divergences.toml").read_text(encoding="utf-8")
-    plain = tomllib.loads(text)
-    return {
-        f"{name}.{rest}": {"subject": name, "profile": "quick", **entry}
-        for name, entries in plain.items()
+@dataclass(frozen=True, kw_only=True)
+class Meeting:
+    """The question that meets a divergence, of which subject, and in which profile.
+
+    One with a ``chance`` need not show it: that says why.
+    """
+
+    question: Text
+    subject: Text
+    profile: Literal["quick", "default", "thorough"] = "quick"
+    chance: str = ""
+
+
+_MEETINGS: TypeAdapter[dict[str, dict[str, dict[str, str]]]] = reading.adapter(
+    dict[str, dict[str, dict[str, str]]]
+)
+_MEETING: TypeAdapter[dict[str, Meeting]] = reading.adapter(dict[str, Meeting])
+
+
+def table() -> dict[str, Meeting]:
+    """Return of each divergence how it is met; the subject is its framework where none is named."""
+    file = HERE / "divergences.toml"
+    data = reading.toml(reading.text(file, file.name), file.name)
+    named = {
+        f"{name}.{rest}": {"subject": name, **entry}
+        for name, entries in reading.typed(_MEETINGS, data, file=file.name).items()
         for rest, entry in entries.items()
     }
+    return reading.typed(_MEETING, named, file=file.name)
 
 
-def asked(entries: dict[str, dict[str, str]], folder: Path) -> Iterator[records.Run]:
+def asked(entries: dict[str, Meeting], folder: Path) -> Iterator[records.Run]:
     """Ask the questions, those of a profile in one run."""
-    for profile in dict.fromkeys(entry["profile"] for entry in entries.values()):
-        chosen = [entry for entry in entries.values() if entry["profile"] == profile]
+    for profile in dict.fromkeys(entry.profile for entry in entries.values()):
+        chosen = [entry for entry in entries.values() if entry.profile == profile]
         nodes = dict.fromkeys(map(_node, chosen))
-        subjects = dict.fromkeys(entry["subject"] for entry in chosen)
+        subjects = dict.fromkeys(entry.subject for entry in chosen)
         record = folder / f"{profile}.jsonl"
         words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *nodes]
         words += [f"--backend={subject}" for subject in subjects]
@@ -54,16 +78,16 @@ def asked(entries: dict[str, dict[str, str]], folder: Path) -> Iterator[records.
         yield records.read(record)
 
 
-def _node(entry: dict[str, str]) -> str:
-    test, _, parameters = entry["question"].partition("[")
+def _node(entry: Meeting) -> str:
+    test, _, parameters = entry.question.partition("[")
     rest = f"-{parameters}" if parameters else "]"
-    return f"conformance/{test}[{entry['subject']}{rest}"
+    return f"conformance/{test}[{entry.subject}{rest}"
 
 
-def failure_of(name: str, entry: dict[str, str], runs: list[records.Run]) -> records.Failure | None:
+def failure_of(name: str, entry: Meeting, runs: list[records.Run]) -> records.Failure | None:
     """Return the failure that met a divergence, if one did."""
     for verdict in (v for run in runs for v in run.verdicts if v.verdict == "known"):
-        if (verdict.subject, verdict.question) == (entry["subject"], entry["question"]):
+        if (verdict.subject, verdict.question) == (entry.subject, entry.question):
             failures = [f for f in (verdict.failure, *verdict.others) if f]
             failures = [replace(f, message=f.message or verdict.message) for f in failures]
             found = dict(zip(verdict.known, failures, strict=False))
@@ -109,11 +133,11 @@ def main() -> int:
     wrong = 0
     for name, entry in entries.items():
         failure = failure_of(name, entry, runs)
-        why = shown(failure) if failure else f"{entry['question']} did not meet it"
+        why = shown(failure) if failure else f"{entry.question} did not meet it"
         lines = (failure.script or "").count("\n") if failure else 0
         told, state = why or f"{lines} lines", "WRONG" if why else "shown"
-        if why and "chance" in entry:
-            told, state = f"{why}; {entry['chance']}", "chance"
+        if why and entry.chance:
+            told, state = f"{why}; {entry.chance}", "chance"
         wrong += state == "WRONG"
         sys.stdout.write(f"{state}  {name}: {told}\n")
         sys.stdout.flush()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -49,3 +51,30 @@ def test_a_worker_needs_no_test_tools(part: str) -> None:
     tools = {"pytest", "hypothesis", "tabulate"}
     for file, name in _imports(part):
         assert name.split(".")[0] not in tools, file
+
+
+def test_a_worker_needs_no_reader_of_data() -> None:
+    """Nor what reads the specification: an adapter describes layers, and knows no clause."""
+    described = {"layer", "layers", "printable"}
+    found = [*_imports("adapters"), *_imports("reference")]
+    found += [
+        (file, name) for file, name in _imports("spec") if file.removesuffix(".py") in described
+    ]
+    for file, name in found:
+        top, *rest = name.split(".")
+        assert top not in {"pydantic", "pydantic_core", "packaging"}, file
+        assert rest[:1] != ["spec"] or rest[1] in described, f"{file}: imports {name}"
+
+
+def test_a_worker_loads_no_reader_of_data() -> None:
+    frameworks = {"jax", "onnxruntime", "tensorflow", "torch"}
+    files = {path.stem for path in (ROOT / "adapters").glob("*.py")} - frameworks
+    modules = sorted(f"cnnformance.adapters.{name}" for name in files)
+    code = (
+        f"import importlib, sys; list(map(importlib.import_module, {modules})); "
+        "sys.exit(', '.join({'pydantic', 'packaging', 'pytest'} & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run(  # noqa: S603 - our own words
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -239,7 +239,8 @@ def test_predicates(text: str, value: bool) -> None:
 
 
 @pytest.mark.parametrize("text", [
-    "window.__class__", "[1]", "lambda: 1", "open('x')", "max == 1", "len(1, 2)", "1 +", "x", "False and window[0]",
+    "window.__class__", "[1]", "lambda: 1", "open('x')", "max == 1", "len(1, 2)", "1 +", "x",
+    "False and window[0]",
     "False and max(window, key=len)", "2**9", "f'{window}'", "None",
 ])  # fmt: skip
 def test_what_is_no_predicate_is_refused(text: str) -> None:

@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from cnnformance.reports import arrays, diff, divergences, matrix, records, render, tables
+from cnnformance.reports import arrays, diff, divergences, matrix, records, render, schema, tables
 from cnnformance.reports.printable import cleaned, printable
 from cnnformance.reports.records import (
     Array,
@@ -148,9 +148,9 @@ def test_a_run_survives_writing_and_reading(tmp_path: Path) -> None:
 
 
 def test_every_line_fits_the_schema_and_is_strict_json(tmp_path: Path) -> None:
-    schema = json.loads(records.SCHEMA_FILE.read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    validator = jsonschema.Draft202012Validator(schema)
+    published = json.loads(records.SCHEMA_FILE.read_text())
+    jsonschema.Draft202012Validator.check_schema(published)
+    validator = jsonschema.Draft202012Validator(published)
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
@@ -161,15 +161,31 @@ def test_every_line_fits_the_schema_and_is_strict_json(tmp_path: Path) -> None:
         validator.validate(json.loads(line, parse_constant=refuse))
     for wrong in ({"record": "verdict"}, {**json.loads(lines[1]), "verdict": "ok"}, {}):
         assert not validator.is_valid(wrong)
+        with pytest.raises(ValueError, match=r"record|verdict"):
+            records.decode(json.dumps(wrong))
 
 
-def test_the_schema_names_every_field() -> None:
-    defined = json.loads(records.SCHEMA_FILE.read_text())["$defs"]
-    for kind in (Header, Subject, Verdict, Failure, Array, Trait, Footer):
-        stated = set(defined[kind.__name__.lower()]["properties"])
-        assert stated - {"record"} == {f.name for f in fields(kind)}
-    assert tuple(defined["verdict"]["properties"]["verdict"]["enum"]) == records.VERDICTS
-    assert tuple(defined["verdict"]["properties"]["grade"]["enum"]) == (*records.GRADES, None)
+def test_the_published_schema_is_that_of_the_types() -> None:
+    assert records.SCHEMA_FILE.read_text("utf-8") == schema.text(), "stale: run `make schema`"
+    defined = json.loads(schema.text())["$defs"]
+    for kind in (Header, Subject, Divergence, Verdict, Failure, Array, Trait, Footer):
+        assert defined[kind.__name__]["properties"].keys() == {f.name for f in fields(kind)}
+        assert defined[kind.__name__]["description"] == " ".join((kind.__doc__ or "").split())
+
+
+def test_a_record_that_was_written_before_is_read() -> None:
+    path = Path(__file__).with_name("verdicts_of_schema_1.jsonl")
+    again = records.read(path)
+    assert not again.partial
+    assert [v.verdict for v in again.verdicts] == ["pass", "fail", "known", "unsupported"]
+    assert again.header.subjects[0].divergences[0].kind == "fault"
+    validator = jsonschema.Draft202012Validator(schema.published())
+    for line in path.read_text("utf-8").splitlines():
+        validator.validate(json.loads(line))
+        written, read = json.loads(line), records.encode(records.decode(line))
+        assert {key: read[key] for key in written if key not in ("failure", "subjects")} == {
+            key: value for key, value in written.items() if key not in ("failure", "subjects")
+        }
 
 
 @pytest.mark.parametrize("size", [3, 400])
@@ -235,25 +251,26 @@ def test_a_question_recorded_twice_counts_once() -> None:
     ("line", "said"),
     [
         ("{nonsense", "Expecting"),
-        ('{"record": "verdikt"}', '"record" is none of'),
-        ("[1]", '"record" is none of'),
-        ('{"record": "footer", "finished": "x", "seconds": 1}', "footer lacks 'recorded'"),
+        ('{"record": "verdikt"}', "record: 'verdikt' is none of 'header', 'verdict'"),
+        ('{"seconds": 1}', "record: is missing"),
+        ("[1]", "needs a table, not [1]"),
+        ('{"record": "footer", "finished": "x", "seconds": 1}', "footer.recorded: is missing"),
         (
             '{"record": "footer", "finished": "x", "seconds": "1", "recorded": 1}',
-            "footer.seconds cannot be '1'",
+            "footer.seconds: needs a number of 64 bits, not '1'",
         ),
         (
             '{"record": "footer", "finished": "x", "seconds": 1, "recorded": true}',
-            "footer.recorded cannot be True",
+            "footer.recorded: needs an integer, not True",
         ),
         (
             '{"record": "footer", "finished": "x", "seconds": 1, "recorded": 1, "more": 1}',
-            "footer has an unknown key 'more'",
+            "footer.more: is unknown",
         ),
         pytest.param("[" * 200_000, "nested too deeply", id="deep"),
         pytest.param(
             f'{{"record": "footer", "finished": "x", "seconds": {10**400}, "recorded": 1}}',
-            "footer.seconds is beyond the numbers of float64",
+            "seconds: is an integer beyond",
             id="large",
         ),
     ],
@@ -273,7 +290,7 @@ def test_a_malformed_line_is_named_with_a_remedy(tmp_path: Path, line: str, said
 def test_a_case_whose_layers_are_none_is_a_malformed_line(tmp_path: Path, layers: Any) -> None:
     case = {"layers": layers, "shape": [1, 4, 1]}
     path = write(tmp_path / "verdicts.jsonl", run(verdict("fail", failure=failure(case=case))))
-    with pytest.raises(records.RecordError, match=r"case\.layers is no list"):
+    with pytest.raises(records.RecordError, match=r"verdict\.failure\.case\.layers.*: needs"):
         records.read(path)
 
 
@@ -294,6 +311,9 @@ WRONG: tuple[Any, ...] = (
     True, None, "", "x", -1, 10**400, 1e308, [], [[1], [2]], ["x", True], {}, [{"type": [1]}],
     json.loads("[" * 90 + "]" * 90),
 )  # fmt: skip
+
+
+EMPTY: tuple[Any, ...] = ([], {})
 
 
 def _places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -351,6 +371,31 @@ def test_a_malformed_field_is_named_or_shown(
                 with suppress(records.RecordError):  # no subject in common
                     assert diff.text(diff.compare(made, again), form)
     assert shown
+
+
+@pytest.mark.parametrize("number", range(4), ids=["header", "verdict", "trait", "footer"])
+def test_the_reader_refuses_what_the_schema_refuses_alone(number: int, tmp_path: Path) -> None:
+    validator = jsonschema.Draft202012Validator(schema.published())
+    subject = Subject("torch", "1.0", (ENTRY,))
+    made = run(
+        failed(Conv((2, 2), in_channels=1, out_channels=2), known=("a",), others=(failure(),)),
+        head=replace(header(planned=1), subjects=(subject,)),
+        traits=[trait("a", rank=1)],
+    )
+    path = write(tmp_path / "verdicts.jsonl", made)
+    line = json.loads(path.read_text().splitlines()[number])
+    answers = set()
+    for at in _places(line):
+        for wrong in (True, None, "", "x", -1, 0.5, [[1], [2]], ["x", True], *EMPTY):
+            changed = _with(line, at, wrong)
+            refused = False
+            try:
+                records.decode(json.dumps(changed))
+            except ValueError:
+                refused = True
+            assert refused is not validator.is_valid(changed), (at, wrong)
+            answers.add(refused)
+    assert answers == {True, False}
 
 
 def test_headers_are_first_once_and_of_this_schema(tmp_path: Path) -> None:

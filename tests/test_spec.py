@@ -380,7 +380,12 @@ def test_a_small_specification_is_whole() -> None:
         (DOCUMENT, '["a.b"]', "[]", r"a\.toml: a\.b\.section: .*does not list"),
         (DOCUMENT, '"S"', '"T"', r"a\.toml: a\.b\.section: 'S' is no heading"),
         (DOCUMENT, "depth = 1", "", r"document\.toml: section\[0\]\.depth: is missing"),
-        (DOCUMENT, "depth = 1", "depth = true", r"document\.toml: section\[0\]\.depth: needs an integer, not True"),
+        (
+            DOCUMENT,
+            "depth = 1",
+            "depth = true",
+            r"document\.toml: section\[0\]\.depth: needs an integer, not True",
+        ),
         (DOCUMENT, '"a.toml"', '"b.toml"', r"document\.toml: files: b\.toml is missing"),
         (DOCUMENT, '"a.toml"', '"a.toml", "a.toml"', r"a\.toml: a\.b: is also in a\.toml"),
         ("a.toml", '"document"', '"document"\nauthority = "X"', r"a\.toml: a\.b\.authority: 'X'"),
