@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 Compiled = Callable[[Mapping[str, Any]], Any]
 
@@ -90,7 +90,9 @@ class _Parser:
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
                 return self._call(node, name, arguments)
         found = self._truth(node) if self.language.comparisons else None
-        return found or _refuse(node)
+        if found is None:
+            _refuse(node)
+        return found
 
     def _applied(self, function: Callable[..., Any], *operands: ast.expr) -> Compiled:
         parts = [self.compiled(operand) for operand in operands]
@@ -137,5 +139,5 @@ def _called(function: Callable[[Any, Any], bool], first: object, second: object)
 _BOTH: Mapping[type[ast.boolop], Callable[[Any], bool]] = {ast.And: all, ast.Or: any}
 
 
-def _refuse(node: ast.expr) -> Any:
+def _refuse(node: ast.expr) -> NoReturn:
     raise ExpressionError(f"{ast.unparse(node)!r} is not allowed")

@@ -215,7 +215,7 @@ LANGUAGE = Language(
     longest=200,
     constant=_constant,
     operators={kind: _each(function) for kind, function in OPERATORS.items()},
-    negative=_each(operator.neg),
+    negative=_each(lambda x: -x),
     functions={name: _each(function) for name, function in SCALAR_FUNCTIONS.items()}
     | {name: _of_all(name) for name in SEQUENCE_FUNCTIONS},
     arguments=dict.fromkeys((*SCALAR_FUNCTIONS, *SEQUENCE_FUNCTIONS), (1,))

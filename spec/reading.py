@@ -90,17 +90,18 @@ def _told(error: ValidationError, key: str, *, tagged: bool) -> tuple[str, str]:
     """Return the key and the reason of an error; ``key`` is that of the data as a whole."""
     found = error.errors(include_url=False)[0]
     where = _joined(key, *found["loc"][tagged:])
-    cause = found.get("ctx", {}).get("error")
+    context = found.get("ctx", {})
+    cause = context.get("error")
     if isinstance(cause, DataError):
         return _joined(where, cause.key), cause.reason
     if cause is not None:
         return where, str(cause)
     if found["type"].startswith("union_tag"):
-        where = _joined(where, found["ctx"]["discriminator"].strip("'"))
+        where = _joined(where, context["discriminator"].strip("'"))
     given = found["input"]
     shown = f"{given if isinstance(given, Decimal) else repr(given)!s:.60}"
     said = _REASONS.get(found["type"], found["msg"])
-    return where, said.format_map({**found.get("ctx", {}), "given": shown})
+    return where, said.format_map({**context, "given": shown})
 
 
 def key_of(table: Mapping[str, Any], place: str) -> str:

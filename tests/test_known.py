@@ -185,6 +185,27 @@ def test_a_malformed_file_is_refused_with_the_place(old: str, new: str, said: st
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('id = "x.lowest"', f'id = "{"x" * 10**4}"\ntwo = 2'),
+        ('"fault"', f'"{"x" * 10**4}"'),
+        ('"MaxPool"', f'"{"x" * 10**4}"'),
+        ("actual == lowest", "x" * 10**4),
+        ("actual == lowest", "'\u202e' == lowst"),
+        (">=2.0,<3", "x" * 10**4),
+        ("2026-11-22", f"{10**3999}"),
+        ("seen", '"\\u001b[2J\\n"'),
+    ],
+    ids=["id", "class", "layers", "long when", "when", "versions", "seen", "key"],
+)
+def test_a_refusal_is_one_short_line(old: str, new: str) -> None:
+    with pytest.raises(DataError) as error:
+        known.parse(ENTRY.replace(old, new), "x.toml")
+    assert len(str(error.value)) < 400
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
     ("target", "file"),
     [
         ("{}/mine.py:Mine", "mine.toml"),

@@ -257,7 +257,13 @@ class Bad:
 
 BAD = [
     Bad("relu", {"colour": "1"}, "a.b.colour", "is unknown"),
+    Bad("relu", {"file": '"a.toml"'}, "a.b.file", "is unknown"),
     Bad("relu", {"drop": "says"}, "a.b.says", "is missing"),
+    Bad("relu", {"drop": "model"}, "a.b.model", "is missing"),
+    Bad("relu", {"drop": "output"}, "a.b.output", "is missing"),
+    Bad("relu", {"trial": "[{ input = [1], output = [1] }]"}, "a.b.input", "no place beside trial"),
+    Bad("relu", {"drop": "input", "trial": "[{ input = [1] }]"}, "a.b.trial[0].output", "is miss"),
+    Bad("relu", {"trial": "[{ input = [1], output = [1], x = 1 }]"}, "a.b.trial[0].x", "is unkn"),
     Bad("relu", {"drop": "id"}, "clause[0].id", "is missing"),
     Bad("relu", {"says": "1"}, "a.b.says", "needs a text, not 1"),
     Bad("relu", {"says": '""'}, "a.b.says", "is empty"),
@@ -309,8 +315,14 @@ BAD = [
     Bad("count", {"bindings": "{ N = 2 }"}, "a.b.bindings", "formula has ['M', 'N']"),
     Bad("count", {"counts": '"weights"'}, "a.b.counts", "none of 'parameters'"),
     Bad("count", {"counts": '"size"'}, "a.b.shape", "is missing"),
+    Bad("count", {"drop": "counts"}, "a.b.counts", "is missing"),
+    Bad("count", {"shape": "[1]"}, "a.b.shape", "has no place beside parameters"),
     Bad("count", {"drop": "model"}, "a.b.counts", "has no place without a model"),
     Bad("erratum", {"drop": "holds"}, "a.b.holds", "is missing"),
+    Bad("erratum", {"drop": "value"}, "a.b.value", "is missing"),
+    Bad("erratum", {"input": "[1]"}, "a.b.input", "has no place without a model"),
+    Bad("erratum", {"model": '[{ type = "ReLU" }]'}, "a.b.formula", "has no place beside a model"),
+    Bad("erratum", {"trial": "[{ input = [1], output = [1] }]"}, "a.b.trial", "without a model"),
     Bad("erratum", {"drop": "formula"}, "a.b.model", "no counterexample"),
     Bad("erratum", {"instead": '"M"'}, "a.b.instead", "other names"),
     Bad("narrative", {"drop": "reason"}, "a.b.reason", "is missing"),
@@ -346,6 +358,39 @@ def test_a_refusal_of_what_is_large_is_one_short_line(key: str, value: str) -> N
     assert str(caught.value).startswith(f"a.toml: a.b.{key}")
     assert len(str(caught.value)) < 200
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("like", "key", "value", "said"),
+    [
+        ("relu", "x" * 10**4, "1", "is unknown"),
+        ("relu", '"\\u001b[2J\\u202e\\n"', "1", "is unknown"),
+        ("relu", "level", '"\\u001b[2J\\u202e\\n"', "none of"),
+        (
+            "relu",
+            "model",
+            f'[{{ type = "MaxPool", window = [{"1, " * 9999}] }}]',
+            "1, 2 or 3 sizes",
+        ),
+        ("relu", "model", f'[{{ type = "{"x" * 10**4}" }}]', "is unknown; known are MaxPool"),
+        ("relu", "model", "[{ type = [1] }]", "[1] is unknown"),
+        ("relu", "model", f'[{{ type = "ReLU", {"x" * 10**4} = 1 }}]', "ReLU has no field"),
+        ("law", "law", f'"{"x" * 10**4}!"', "joined by hyphens"),
+        ("law", "layers", f'["{"x" * 10**4}"]', "no layer type"),
+        ("formula", "formula", f'"{"x" * 10**4}"', "longer than 200 characters"),
+        ("formula", "where", f'{{ {"x" * 10**4} = "size" }}', "and the formula has ['N']"),
+        ("count", "bindings", f"{{ {'x' * 10**4} = 1 }}", "and the formula has ['M', 'N']"),
+    ],
+)
+def test_a_refusal_of_what_is_long_or_not_seen_is_one_short_line(
+    like: str, key: str, value: str, said: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        parse(clause_text(like, **{key: value}), "a.toml")
+    message = str(caught.value)
+    assert said in message
+    assert len(message) < 400
+    assert message.isprintable()
 
 
 def test_what_is_no_toml_is_refused() -> None:
