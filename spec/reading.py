@@ -98,10 +98,18 @@ def _told(error: ValidationError, key: str, *, tagged: bool) -> tuple[str, str]:
         return where, str(cause)
     if found["type"].startswith("union_tag"):
         where = _joined(where, context["discriminator"].strip("'"))
-    given = found["input"]
-    shown = f"{given if isinstance(given, Decimal) else repr(given)!s:.60}"
-    said = _REASONS.get(found["type"], found["msg"])
-    return where, said.format_map({**context, "given": shown})
+    said = _REASONS.get(found["type"])
+    told = {**context, "given": _shown(found["input"])}
+    return where, said.format_map(told) if said else found["msg"]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Decimal):
+        return f"{value!s:.60}"
+    try:
+        return f"{value!r:.60}"
+    except ValueError:  # of an integer with more digits than Python writes
+        return "one that is too long to show"
 
 
 def key_of(table: Mapping[str, Any], place: str) -> str:

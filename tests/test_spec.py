@@ -405,6 +405,12 @@ def test_what_is_no_toml_is_refused() -> None:
 def test_an_unknown_table_is_refused() -> None:
     with pytest.raises(DataError, match=r"a\.toml: clauses: is unknown"):
         parse(clause_text("relu") + "[clauses]\n", "a.toml")
+    with pytest.raises(DataError, match=r"a\.toml: clause: needs a list, not one that is too long"):
+        parse(f"clause = 0x{'f' * 5000}", "a.toml")
+    with pytest.raises(DataError, match=r"a\.toml: clause\[1\]: needs a table, not '\{x\}'"):
+        parse("clause = [{}, '{x}']", "a.toml")
+    with pytest.raises(DataError, match=r"a\.toml: clause\[0\]\.kind: is missing"):
+        parse("clause = [{}]", "a.toml")
 
 
 SMALL = {
