@@ -426,7 +426,9 @@ def test_divergences_beside_a_backend_explain_its_failures(tmp_path: Path) -> No
     done = run(tmp_path, *chosen)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     (line,) = done.stderr.strip().splitlines()
-    told = "ERROR: mine.toml: mine.relu-by-product.effects[0]: 'spatial' is none of 'value', 'shape'"
+    told = (
+        "ERROR: mine.toml: mine.relu-by-product.effects[0]: 'spatial' is none of 'value', 'shape'"
+    )
     assert line.startswith(told)
     assert not (tmp_path / "verdicts.jsonl").exists()
 
