@@ -80,9 +80,10 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class _Document:
-    """The names of the files of clauses, and the sections."""
+    """Which document it is, the names of the files of clauses, and the sections."""
 
     __pydantic_config__: ClassVar[ConfigDict] = reading.CLOSED
+    source: str = ""
     files: tuple[str, ...]
     sections: Annotated[tuple[Section, ...], Field(alias="section")]
 
@@ -100,11 +101,12 @@ C = TypeVar("C", bound=Clause)
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """The whole specification."""
+    """The whole specification; ``source`` is the document that it holds: title, author, year."""
 
     clauses: Mapping[str, Clause]
     sections: tuple[Section, ...]
     authorities: Mapping[str, Authority]
+    source: str = ""
 
     def of(self, kind: type[C]) -> tuple[C, ...]:
         """Return the clauses of one kind."""
@@ -199,6 +201,7 @@ def assemble(texts: Mapping[str, str]) -> Spec:
         clauses=MappingProxyType(clauses),
         sections=document.sections,
         authorities=MappingProxyType(authorities),
+        source=document.source,
     )
     _check_references(spec)
     return spec
