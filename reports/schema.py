@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from cnnformance.reports import record
 from cnnformance.reports.records import LINE, SCHEMA_FILE
 from cnnformance.spec import reading
 
@@ -26,11 +27,13 @@ def published() -> JsonSchemaValue:
     """Return the JSON Schema of a line."""
     documented = reading.CLOSED | {"use_attribute_docstrings": True}
     made = TypeAdapter(LINE, config=documented).json_schema(schema_generator=_Plain)
-    for kind in made["$defs"].values():
+    for name, kind in made["$defs"].items():
+        kind.setdefault("additionalProperties", False)  # both as later versions of pydantic tell
+        kind.setdefault("description", getattr(record, name).__doc__)
         for told in (kind, *kind["properties"].values()):
             if "description" in told:
                 told["description"] = " ".join(told["description"].replace("``", "").split())
-        constant = [name for name, field in kind["properties"].items() if "const" in field]
+        constant = [key for key, field in kind["properties"].items() if "const" in field]
         kind["required"] = [*constant, *kind["required"]]  # by which a reader knows the line
     return {
         "$schema": GenerateJsonSchema.schema_dialect,
