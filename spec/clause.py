@@ -148,8 +148,7 @@ class Example(Shown):
     def __post_init__(self) -> None:
         """Refuse arrays that do not fit the model."""
         super().__post_init__()
-        _need(self, "model")
-        assert self.trials
+        _need(self, "model", "trials")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,7 +252,7 @@ class Erratum(Shown):
         super().__post_init__()
         if self.model:
             _refuse(self, "beside a model", "formula", "instead", "bindings", "value")
-            assert self.trials
+            _need(self, "trials")
             return
         _refuse(self, "without a model", "weights", "rows", "input", "output", "batch")
         if self.formula is None:
