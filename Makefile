@@ -14,13 +14,20 @@ INSTALL := $(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --config-setti
 # Type checkers follow links to the files there are: another list of files needs other links.
 LINKS := .venv/links-$(shell echo $(sort $(wildcard $(addsuffix /*.*,$(PACKAGES)))) | cksum | cut -d' ' -f1)
 
-.PHONY: conformance test check ruff mypy pyright mutation soundness scripts report schema bench clean
+.PHONY: conformance test trials hostile check ruff mypy pyright mutation soundness scripts report schema bench clean
 
 conformance: .venv/frameworks ## PyTorch and TensorFlow against the specification; fails as pytest does
 	$(BIN)/python -m pytest conformance $(addprefix --backend ,$(BACKENDS)) --profile $(PROFILE) -n $(JOBS)
 
-test: .venv/dev ## the project's own tests
-	$(BIN)/python -m pytest tests -n $(JOBS)
+test: .venv/dev ## the project's own tests, but for those that have targets of their own
+	$(BIN)/python -m pytest tests -n $(JOBS) -m "not trials and not hostile"
+	@echo "left out, and asked by: make trials, make hostile, make mutation, make soundness"
+
+trials: .venv/dev ## every adapter against the NumPy one, and against its own word
+	$(BIN)/python -m pytest tests -n $(JOBS) -m trials
+
+hostile: .venv/dev ## backends that hang, crash, lie and leave children behind
+	$(BIN)/python -m pytest tests -n $(JOBS) -m hostile
 
 check: ruff mypy pyright ## style and types
 

@@ -1,8 +1,13 @@
-"""What the tests need of pytest: the marker of the questions, some of which they import."""
+"""What the tests need of pytest: the markers of questions, some of which they import, and of targets."""
 
 import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make known the marker that the plugin adds when questions are asked."""
-    config.addinivalue_line("markers", "clauses(*ids): the clauses of the spec that a test checks")
+    """Make known the marker that the plugin adds when questions are asked, and those of targets."""
+    for marker in (
+        "clauses(*ids): the clauses of the spec that a test checks",
+        "trials: every adapter against the NumPy one, and against its own word (make trials)",
+        "hostile: backends that hang, crash, lie and leave children behind (make hostile)",
+    ):
+        config.addinivalue_line("markers", marker)

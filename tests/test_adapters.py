@@ -48,7 +48,10 @@ ADAPTERS = {
 }
 """The class of each adapter, by the module of ``adapters`` and of the framework."""
 
-pytestmark = pytest.mark.filterwarnings("default")  # a framework may warn as it likes
+pytestmark = [
+    pytest.mark.trials,
+    pytest.mark.filterwarnings("default"),  # a framework may warn as it likes
+]
 
 ONE, TWO, THREE = (2, 11, 4), (2, 7, 6, 4), (2, 4, 5, 6, 4)
 UNEVEN = ((1, 0), (0, 1))

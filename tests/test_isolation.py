@@ -43,6 +43,8 @@ from cnnformance.spec.layers import (
     to_json,
 )
 
+pytestmark = pytest.mark.hostile
+
 MEMORY = (
     "contiguous", "fortran", "strided", "sliced", "narrowed", "cropped", "broadcast", "reversed",
     "offset", "readonly",
