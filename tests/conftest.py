@@ -1,4 +1,4 @@
-"""What the tests need of pytest: the markers of questions, some of which they import, and of targets."""
+"""What the tests need of pytest: markers of questions, which some import, and of targets."""
 
 import pytest
 
