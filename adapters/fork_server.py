@@ -24,7 +24,8 @@ from typing import Any
 
 from cnnformance.adapters.backend import Backend
 from cnnformance.adapters.descendants import adopt, children, end_children
-from cnnformance.adapters.worker import find, serve
+from cnnformance.adapters.importing import find
+from cnnformance.adapters.worker import serve
 
 
 def main(argv: Sequence[str]) -> None:

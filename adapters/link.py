@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from cnnformance.adapters import answers, wire
 from cnnformance.adapters.backend import Array
-from cnnformance.adapters.misfortunes import AdapterBroke
+from cnnformance.adapters.exceptions import AdapterBroke
 
 
 class Link:

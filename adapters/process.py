@@ -16,7 +16,7 @@ from pathlib import Path
 from cnnformance.adapters import answers, wire
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.descendants import end_below
-from cnnformance.adapters.misfortunes import AdapterBroke, Crashed, Hung, Unknown
+from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Hung, Unknown
 from cnnformance.adapters.registry import Target
 from cnnformance.adapters.tail import Tail
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnformance.adapters.misfortunes import Stopped
+from cnnformance.adapters.exceptions import Stopped
 from cnnformance.spec.layers import Layer
 
 _HANGS = 3

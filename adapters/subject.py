@@ -1,42 +1,14 @@
-"""A subject: a backend in a process of its own, asked over a socket.
-
-Whatever the process does (answers, raises, breaks the contract, crashes, hangs) comes back as a
-value or as one of the misfortunes below, and the next request finds a working process.
-"""
+"""A subject: the requests that can be put to a backend under test, and their answers."""
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from cnnformance.adapters import wire
-from cnnformance.adapters.backend import Array, Unsupported, Weights
-from cnnformance.adapters.link import Link
-from cnnformance.adapters.misfortunes import (
-    AdapterBroke,
-    Crashed,
-    Hung,
-    Refused,
-    Stopped,
-    Unknown,
-)
-from cnnformance.adapters.process import Process, unknown
-from cnnformance.adapters.quarantine import Quarantine
-from cnnformance.adapters.registry import Target
-from cnnformance.adapters.worker import Server, find, told
-from cnnformance.spec.layers import Layer, Shape, to_json
-
-__all__ = ["AdapterBroke", "Crashed", "Hung", "Refused", "Stopped", "Subject", "Unknown"]
-
-_STARTS = 3
-"""A subject is broken that could not be started so often in a row, or hung in so many starts."""
-_CALLS = {"twice": 3}
-"""How often a request calls each of its layers, if not once: each call has the time limit."""
+from cnnformance.adapters.backend import Array, Weights
+from cnnformance.adapters.supervision import Supervised
+from cnnformance.spec.layers import Layer, Shape
 
 
 @dataclass(frozen=True)
@@ -73,184 +45,12 @@ class Twice:
     aliases_output: bool
 
 
-@dataclass
-class Info:
-    """What a subject says about itself."""
+class Subject(Supervised):
+    """A backend under test: one method for each request.
 
-    version: str = "unknown"
-    layout: str = "channels_last"
-    dtypes: tuple[str, ...] = ()
-    deterministic: bool = True
-
-
-class _InProcess:
-    """The backend in this process: for debuggers. A crash here is a crash of the run."""
-
-    def __init__(self, target: Target, memory: float) -> None:
-        self._largest = int(memory * 2**30) or sys.maxsize
-        made = find(target.path, target.mode)
-        self._server = Server(made(mode=target.mode, device=target.device))
-        self.hello = wire.decoded(wire.encoded(self._server.describe()))
-
-    def ask(
-        self,
-        header: wire.Header,
-        arrays: Sequence[Array],
-        seconds: float,  # noqa: ARG002 - a debugger takes its time
-    ) -> tuple[wire.Header, list[Array]]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a worker process has no filter that makes errors
-            try:
-                answer, results = self._server.answer(header, [a.copy() for a in arrays])
-            except (SystemExit, GeneratorExit) as error:
-                what = f"{type(error).__name__}: {error}".rstrip(": ")
-                said = f"raised {what}, which ends a process of its own"
-                raise Crashed(said, told(error)["traceback"]) from error
-        if (size := sum(a.nbytes for a in results)) > self._largest:
-            raise AdapterBroke(f"an answer with arrays of {size} bytes")
-        return wire.decoded(wire.encoded(answer)), [np.array(a) for a in results]
-
-    def close(self) -> None:
-        """Nothing to end."""
-
-
-@dataclass
-class Subject:
-    """A backend under test. Every ``run`` and its kin may raise the exceptions of this module.
-
-    It has a process of its own, or is ``in_process``; or ``link`` is the descriptor of a socket at
-    whose other end it is served, in the process of who asked for the run.
+    Each may raise ``Unsupported`` and the exceptions of ``exceptions``. Arrays and shapes are
+    canonical (channels-last) unless a method says otherwise.
     """
-
-    target: Target
-    seconds: float = 30.0
-    memory: float = 8.0
-    in_process: bool = False
-    link: int | None = None
-    info: Info = field(default_factory=Info)
-    quarantine: Quarantine = field(default_factory=Quarantine)
-    framework_seconds: float = 0.0
-    requests: int = 0
-    _channel: Process | _InProcess | Link | None = None
-    _failed: int = 0
-    _late: int = 0
-    _started: bool = False
-    _broken: AdapterBroke | None = None
-
-    @property
-    def name(self) -> str:
-        """The subject as it was named on the command line."""
-        return self.target.name
-
-    @property
-    def isolated(self) -> bool:
-        """Whether the backend has a process of its own, so that ``restart`` gives a fresh one."""
-        return not self.in_process and self.link is None
-
-    @property
-    def quarantined(self) -> dict[str, str]:
-        """What is not asked again, such as ``MaxPool (rank 2)``, and how often it hung."""
-        return self.quarantine.reasons
-
-    def launch(self) -> None:
-        """Begin to start the process, without waiting for it."""
-        if self._channel is None and self._broken is None and self.isolated:
-            self._channel = Process(self.target, self.memory)
-
-    def starts_within(self, seconds: float) -> bool:
-        """Launch the subject, and return whether ``start`` would return or raise within a time."""
-        self.launch()
-        return not isinstance(self._channel, Process) or self._channel.answers(seconds)
-
-    def start(self) -> Info:
-        """Wait until the backend is there, and return what it says of itself.
-
-        Raises:
-            AdapterBroke: it cannot be started (``Unknown``: its name means nothing). The next
-                request tries again. After three failures in a row, or one of its name, or a first
-                start that took too long, or three later ones, each request raises the same.
-        """
-        if self._broken is not None:
-            raise self._broken
-        try:
-            channel = self._opened()
-        except AdapterBroke as error:
-            self._failed += 1
-            late = isinstance(error.__cause__, TimeoutError)
-            self._late += late
-            often = max(self._failed, self._late) >= _STARTS
-            if often or isinstance(error, Unknown) or (late and not self._started):
-                self._broken = type(error)(str(error))  # the first of them says where
-            raise
-        self._failed, self._started = 0, True
-        hello = channel.hello
-        version = " ".join(hello["version"].split())
-        self.info = Info(version, hello["layout"], tuple(hello["dtypes"]), hello["deterministic"])
-        return self.info
-
-    def _opened(self) -> Process | _InProcess | Link:
-        if self.isolated:
-            self.launch()
-            assert isinstance(self._channel, Process)
-            self._channel.start()
-        elif self._channel is None and self.link is not None:
-            self._channel = Link(self.link)
-        elif self._channel is None:
-            try:
-                self._channel = _InProcess(self.target, self.memory)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                said = wire.decoded(wire.encoded(told(error)))
-                if unknown(type(error).__name__, self.target):
-                    raise Unknown(f"{self.name}: {said['message']}") from error
-                broke = f"{self.name}: {said['type']}: {said['message']}"
-                raise AdapterBroke(broke, said["traceback"]) from error
-        assert self._channel is not None
-        return self._channel
-
-    def restart(self) -> None:
-        """Continue in a fresh process, free of any state, if the subject is isolated."""
-        if isinstance(self._channel, Process):
-            self._channel.restart()
-
-    def close(self) -> None:
-        """End the process."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-
-    def _ask(
-        self,
-        ask: str,
-        layers: Sequence[Layer],
-        arrays: Sequence[Array] = (),
-        axes: int | None = None,
-        **more: Any,
-    ) -> tuple[wire.Header, list[Array]]:
-        """Put a request, whose input has so many axes, where it has one."""
-        rank = None if axes is None else axes - 2
-        self.quarantine.check(ask, layers, rank)
-        self.start()
-        assert self._channel is not None
-        header = {"ask": ask, "layers": [to_json(layer) for layer in layers], **more}
-        seconds = self.seconds * max(1, len(layers)) * _CALLS.get(ask, 1)
-        self.requests += 1
-        try:
-            answer, results = self._channel.ask(header, arrays, seconds)
-        except Hung:
-            self.quarantine.add(ask, layers, rank)
-            raise
-        match answer["status"]:
-            case "ok":
-                self.framework_seconds += answer["seconds"]
-                return answer, results
-            case "unsupported":
-                raise Unsupported(answer["message"] or "no reason is given")
-            case "adapter":
-                raise AdapterBroke(answer["message"], answer["traceback"])
-            case _:
-                raise Refused(answer["type"], answer["message"], answer["traceback"])
 
     def run(
         self,

@@ -1,26 +1,30 @@
-"""The worker: holds one backend and answers requests, in a process of its own or in this one."""
+"""The worker: holds one backend and answers requests, in a process of its own or in this one.
+
+Every request is a method of ``Server``, named as the request with an underscore before it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import operator
-import os
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 
 import numpy as np
 
-from cnnformance.adapters import faults, function, wire
+from cnnformance.adapters import faults, wire
 from cnnformance.adapters.backend import Array, Backend, Composed, Layout, Unsupported
+from cnnformance.adapters.exceptions import AdapterError
+from cnnformance.adapters.layout import (
+    canonical,
+    canonical_shape,
+    gives_images,
+    native,
+    native_shape,
+)
 from cnnformance.adapters.memory import arranged
 from cnnformance.spec import layers as spec
 
@@ -36,73 +40,7 @@ _LONGEST_SCRIPT = 200_000
 _MOST_AXES = 64
 """As many as NumPy's arrays have."""
 
-MODE = "CNNFORMANCE_MODE"
-"""For frameworks that read their environment when they are imported, such as Keras."""
-
 Answer = tuple[wire.Header, list[Array]]
-
-
-class AdapterError(Exception):
-    """The adapter broke the interface's contract."""
-
-
-class NoBackend(Exception):  # noqa: N818 - an answer
-    """There is no such backend class."""
-
-
-@cache
-def find(target: str, mode: str = "") -> type[Backend]:
-    """Return the backend class at ``package.module:Class`` or ``path/to/file.py:Class``.
-
-    Where a function is named, that is the backend made of it. While the module is imported, the
-    environment variable ``MODE`` holds the mode that is asked for.
-
-    Raises:
-        NoBackend: there is no such module, file, class or function, it is not a ``Backend``, or its
-            annotation names no layer type. What the module itself raises passes through.
-    """
-    place, _, name = target.rpartition(":")
-    os.environ[MODE] = mode
-    if place.endswith(".py"):
-        module = _loaded(Path(place).resolve())
-    else:
-        try:
-            module = importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            if not f"{place}.".startswith(f"{error.name}."):
-                raise
-            raise NoBackend(f"there is no module {error.name}") from error
-    found = getattr(module, name, None)
-    if isinstance(found, type) and issubclass(found, Backend):
-        return found
-    if callable(found) and not isinstance(found, type):
-        try:
-            return function.of(found)
-        except function.NoLayerType as error:
-            raise NoBackend(str(error)) from error
-    raise NoBackend(
-        f"{place} has no subclass of cnnformance.adapters.backend.Backend named {name}, "
-        "and no function"
-    )
-
-
-def _loaded(path: Path) -> ModuleType:
-    """Return the module of a file, under a name of its own: the file may be called ``torch.py``.
-
-    Its neighbours can be imported, if no installed module has their name.
-    """
-    if not path.is_file():
-        raise NoBackend(f"{path}: no such file")
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    name = f"cnnformance_adapter_{path.stem}"
-    found = importlib.util.spec_from_file_location(name, path)
-    if found is None or found.loader is None:
-        raise NoBackend(f"{path}: cannot be imported")
-    module = importlib.util.module_from_spec(found)
-    sys.modules[name] = module
-    found.loader.exec_module(module)
-    return module
 
 
 def _is_dtype(name: object) -> bool:
@@ -125,12 +63,6 @@ def _sizes(shape: object) -> spec.Shape:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} ..."
-
-
-def _gives_images(model: spec.Model) -> bool:
-    """Whether the output of a model has the layout of images."""
-    joined = any(isinstance(layer, spec.Flatten | spec.Dense) for layer in model)
-    return spec.takes_images(model) and not joined
 
 
 class Server:
@@ -221,34 +153,14 @@ class Server:
             ops.append(op)
         return ops
 
-    def _native(self, x: Array, image: bool) -> Array:
-        if image and self.backend.layout == "channels_first" and x.ndim >= 3:
-            return np.moveaxis(x, -1, 1)
-        return x
+    def _native(self, x: Array, *, image: bool) -> Array:
+        return native(x, self.backend.layout, image=image)
 
-    def _canonical(self, tensor: Any, image: bool) -> Array:
+    def _canonical(self, tensor: Any, *, image: bool) -> Array:
         y = self.backend.to_numpy(tensor)
         if not isinstance(y, np.ndarray):
             raise AdapterError(f"to_numpy returned {type(y).__name__}; it returns numpy.ndarray")
-        return self._canonical_array(y, image)
-
-    def _canonical_array(self, y: Array, image: bool) -> Array:
-        """Return an array of the backend in the suite's layout and the machine's byte order.
-
-        Raises:
-            AdapterError: it holds no numbers.
-        """
-        hidden = np.count_nonzero(np.ma.getmaskarray(y)) if np.ma.isMaskedArray(y) else 0
-        if hidden:
-            raise AdapterError(f"{hidden} of {y.size} elements of the array are masked")
-        y = np.asarray(y)  # no subclass: its operators may mean something else
-        if y.dtype.kind not in "biufc" and y.dtype.name != "bfloat16":
-            raise AdapterError(f"the backend returned an array of dtype {y.dtype}")
-        if not y.dtype.isnative:
-            y = y.astype(y.dtype.newbyteorder("="))
-        if image and self.backend.layout == "channels_first" and y.ndim >= 3:
-            return np.moveaxis(y, 1, -1)
-        return y
+        return canonical(y, self.backend.layout, image=image)
 
     def _call(
         self,
@@ -258,7 +170,7 @@ class Server:
         x: Array,
     ) -> tuple[wire.Header, Array, Array]:
         """Run built layers; return the header, the native input and the canonical output."""
-        native = self._native(x, spec.takes_images(layers))
+        native = self._native(x, image=spec.takes_images(layers))
         x = arranged(native, request.get("memory", "contiguous"))
         before = x.tobytes()
         start = time.perf_counter()
@@ -267,7 +179,7 @@ class Server:
             tensor = op(tensor)
         if fault := request.get("fault"):
             tensor = faults.put(fault, self.backend, tensor)
-        y = self._canonical(tensor, _gives_images(layers))
+        y = self._canonical(tensor, image=gives_images(layers))
         seconds = time.perf_counter() - start
         header = {
             "seconds": seconds,
@@ -313,15 +225,12 @@ class Server:
 
     def _output_shape(self, request: wire.Header, _: list[Array]) -> Answer:
         """Chain the static answers; shapes are canonical on the wire."""
-        shape = tuple(request["shape"])
-        layers = self._layers(request)
-        first = self.backend.layout == "channels_first"
-        if first and spec.takes_images(layers) and len(shape) >= 3:
-            shape = (shape[0], shape[-1], *shape[1:-1])
+        layers, layout = self._layers(request), self.backend.layout
+        image = spec.takes_images(layers)
+        shape = native_shape(tuple(request["shape"]), layout, image=image)
         for layer in layers:
             shape = _sizes(self.backend.output_shape(layer, shape))
-        if first and _gives_images(layers) and len(shape) >= 3:
-            shape = (shape[0], *shape[2:], shape[1])
+        shape = canonical_shape(shape, layout, image=gives_images(layers))
         return {"shape": list(shape)}, []
 
     def _gradients(self, request: wire.Header, arrays: list[Array]) -> Answer:
@@ -331,8 +240,8 @@ class Server:
         x, upstream = arrays[-2], arrays[-1]
         image = spec.takes_images([layer])
         memory = request.get("memory", "contiguous")
-        native = arranged(self._native(x, image), memory)
-        native_upstream = arranged(self._native(upstream, image), memory)
+        native = arranged(self._native(x, image=image), memory)
+        native_upstream = arranged(self._native(upstream, image=image), memory)
         before = native.tobytes(), native_upstream.tobytes()
         found = self.backend.gradients(layer, weights, native, native_upstream)
         modified = (native.tobytes(), native_upstream.tobytes()) != before
@@ -341,15 +250,15 @@ class Server:
         missing = {"input", *weights} - set(found)
         if missing:
             raise AdapterError(f"gradients lacks {sorted(missing)}")
-        results = [self._canonical_gradient(found["input"], image)]
-        results += [self._canonical_gradient(found[name], image=False) for name in weights]
+        results = [self._gradient(found["input"], image=image)]
+        results += [self._gradient(found[name], image=False) for name in weights]
         header = {"names": ["input", *weights], "modified": modified}
         return header, results
 
-    def _canonical_gradient(self, value: Any, image: bool) -> Array:
+    def _gradient(self, value: Any, *, image: bool) -> Array:
         if not isinstance(value, np.ndarray):
             raise AdapterError(f"gradients holds a {type(value).__name__}; it holds numpy.ndarray")
-        return self._canonical_array(value, image)
+        return canonical(value, self.backend.layout, image=image)
 
     def _script(self, request: wire.Header, arrays: list[Array]) -> Answer:
         """Have a script written, for arrays or a shape in the backend's own layout."""
@@ -409,11 +318,3 @@ def told(error: BaseException) -> wire.Header:
         "message": _cut(message),
         "traceback": trace[-2 * _LONGEST_TEXT :],
     }
-
-
-def _limit_memory(gigabytes: float) -> None:
-    if gigabytes:
-        import resource  # noqa: PLC0415 - absent on Windows, and needed only here
-
-        size = int(gigabytes * 2**30)
-        resource.setrlimit(resource.RLIMIT_DATA, (size, size))

@@ -174,7 +174,7 @@ def _diff(options: argparse.Namespace) -> str:
 
 def _try(options: argparse.Namespace) -> tuple[str, int]:
     from cnnformance import trial  # noqa: PLC0415 - as above
-    from cnnformance.adapters.misfortunes import Unknown  # noqa: PLC0415 - as above
+    from cnnformance.adapters.exceptions import Unknown  # noqa: PLC0415 - as above
 
     try:
         tried = trial.attempt(options.subject)

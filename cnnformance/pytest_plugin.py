@@ -26,7 +26,8 @@ import cnnformance
 from cnnformance import several
 from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Unsupported
-from cnnformance.adapters.subject import AdapterBroke, Stopped, Subject, Unknown
+from cnnformance.adapters.exceptions import AdapterBroke, Stopped, Unknown
+from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import order, reproduction
 from cnnformance.conformance.asking import PROFILES, Ask, Cut, compiles
 from cnnformance.conformance.judge import Failure

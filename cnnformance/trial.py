@@ -20,16 +20,9 @@ import numpy as np
 from cnnformance import traps, trial_scripts
 from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Array, Layout, Unsupported
+from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Hung, Refused, Stopped, Unknown
 from cnnformance.adapters.faults import FAULTS, NAN
-from cnnformance.adapters.subject import (
-    AdapterBroke,
-    Crashed,
-    Hung,
-    Refused,
-    Stopped,
-    Subject,
-    Unknown,
-)
+from cnnformance.adapters.subject import Subject
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
 from cnnformance.conformance.kinds import dtypes

@@ -21,7 +21,8 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.strategies import SearchStrategy
 
 from cnnformance.adapters.backend import Array, Unsupported, Weights
-from cnnformance.adapters.subject import AdapterBroke, Crashed, Hung, Refused, Stopped, Subject
+from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Hung, Refused, Stopped
+from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
@@ -170,7 +171,7 @@ class Ask:
     ) -> Array:
         """Run a layer (or a model, with a list of weights), and return its output.
 
-        Input and weights lie in memory as ``worker.arranged`` names it.
+        Input and weights lie in memory as ``memory.arranged`` names it.
 
         Raises:
             Failure: the subject raised, crashed, hung, broke its contract, changed its input, or

@@ -13,7 +13,7 @@ from cnnformance.spec import layers as spec
 MEMORIES = (
     "fortran", "strided", "sliced", "narrowed", "cropped", "reversed", "offset", "readonly",
 )  # fmt: skip
-"""The layouts of ``worker.arranged`` that any array can have."""
+"""The layouts of ``memory.arranged`` that any array can have."""
 
 
 def laid_out(

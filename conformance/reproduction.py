@@ -15,8 +15,9 @@ from textwrap import indent
 import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
+from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Refused, Stopped
 from cnnformance.adapters.registry import Target
-from cnnformance.adapters.subject import AdapterBroke, Crashed, Refused, Stopped, Subject
+from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import judge
 from cnnformance.conformance.judge import Failure, Index, Other
 from cnnformance.conformance.literals import LISTED, RECIPES, TooLarge, laid_out, written
@@ -205,7 +206,7 @@ def _source(
     target = subject.target
     weights = "weights" if layer.has_weights else "{}"
     through = [
-        "from cnnformance.adapters.worker import find",
+        "from cnnformance.adapters.importing import find",
         "from cnnformance.spec.layers import *",
         _adapter_of(target),
         f"layer = {layer!r}",
@@ -245,7 +246,7 @@ def _asked(
 def _backend(subject: Subject, layers: Sequence[spec.Layer]) -> list[str]:
     target = subject.target
     return [
-        "from cnnformance.adapters.worker import find",
+        "from cnnformance.adapters.importing import find",
         "from cnnformance.spec.layers import *",
         _adapter_of(target),
         f"layers = {list(layers)!r}",

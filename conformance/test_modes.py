@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cnnformance.adapters.backend import Array, Unsupported
-from cnnformance.adapters.subject import Stopped, Subject
+from cnnformance.adapters.exceptions import Stopped
+from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import judge
 from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case

@@ -16,7 +16,9 @@ import pytest
 import cnnformance
 from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Unsupported
-from cnnformance.adapters.subject import Info, Stopped, Subject
+from cnnformance.adapters.exceptions import Stopped
+from cnnformance.adapters.subject import Subject
+from cnnformance.adapters.supervision import Info
 from cnnformance.conformance.asking import PROFILES, Ask, Cut, Profile, compiles
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Evidence, Failure

@@ -23,7 +23,7 @@ from cnnformance.adapters import numpy as layers
 from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.function import NoLayerType, annotated, concrete, of
-from cnnformance.adapters.worker import NoBackend, find
+from cnnformance.adapters.importing import NoBackend, find
 from cnnformance.spec.layers import (
     Conv,
     Dense,

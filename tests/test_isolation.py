@@ -17,17 +17,11 @@ from corpus import misbehaving
 
 from cnnformance.adapters import process
 from cnnformance.adapters.backend import Array, Backend, Unsupported, Weights
+from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Hung, Refused, Stopped
 from cnnformance.adapters.memory import arranged
 from cnnformance.adapters.quarantine import Quarantine
 from cnnformance.adapters.registry import Target
-from cnnformance.adapters.subject import (
-    AdapterBroke,
-    Crashed,
-    Hung,
-    Refused,
-    Stopped,
-    Subject,
-)
+from cnnformance.adapters.subject import Subject
 from cnnformance.adapters.tail import Tail
 from cnnformance.adapters.worker import Server
 from cnnformance.conformance import models, reproduction

@@ -10,7 +10,8 @@ import scripts
 
 from cnnformance.adapters import registry
 from cnnformance.adapters.registry import Target
-from cnnformance.adapters.subject import Info, Subject
+from cnnformance.adapters.subject import Subject
+from cnnformance.adapters.supervision import Info
 from cnnformance.conformance import known
 from cnnformance.conformance.judge import Call, Failure
 from cnnformance.conformance.predicates import holds

@@ -11,7 +11,8 @@ import pytest
 from cnnformance.__main__ import main
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.registry import Target
-from cnnformance.adapters.subject import Info, Subject
+from cnnformance.adapters.subject import Subject
+from cnnformance.adapters.supervision import Info
 from cnnformance.conformance import known, recording
 from cnnformance.reports import arrays, records
 from cnnformance.spec.layers import LpPool, to_json

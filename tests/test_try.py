@@ -8,7 +8,7 @@ import pytest
 
 from cnnformance import trial
 from cnnformance.__main__ import main
-from cnnformance.adapters.misfortunes import Unknown
+from cnnformance.adapters.exceptions import Unknown
 from cnnformance.adapters.registry import SubjectError
 from cnnformance.trial import attempt
 from cnnformance.trial_report import Trial

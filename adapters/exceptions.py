@@ -1,6 +1,13 @@
-"""What may become of a request, other than an answer."""
+"""The exceptions of a request to a backend: what may become of it, other than an answer.
+
+``AdapterError`` is raised in the worker. All others are raised in the suite, by ``Subject``.
+"""
 
 from __future__ import annotations
+
+
+class AdapterError(Exception):
+    """The adapter broke the interface's contract. The suite then raises ``AdapterBroke``."""
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an error
