@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from importlib import metadata, util
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tabulate import tabulate
 
 from cnnformance import __version__
-from cnnformance.adapters import registry
+from cnnformance.adapters import registry, sources
 from cnnformance.reports.places import FILE, RecordError, resolve
 from cnnformance.reports.printable import printable
 
@@ -28,119 +26,26 @@ exit status: 0 when the answer could be given, whatever it says; 2 when the inpu
 A report on failures is still a report: `pytest conformance` is what fails. `try` exits with 1
 where the adapter needs work."""
 
-_OURS = frozenset({"cnnformance", "numpy", "ml_dtypes"})
-"""What every adapter may import besides its framework."""
-
-_UNKNOWN = "?"
-
-
-def _source(module: str) -> Path | None:
-    """Return the file of a module without importing it or the packages that hold it."""
-    top, *rest = module.split(".")
-    loaded = sys.modules.get(top)
-    found = getattr(loaded, "__spec__", None) if loaded else util.find_spec(top)
-    name = top
-    for part in rest:
-        if found is None or found.submodule_search_locations is None:
-            return None
-        places = list(getattr(loaded, "__path__", found.submodule_search_locations))
-        name, loaded = f"{name}.{part}", None
-        finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
-        found = next((s for find in finders if find and (s := find(name, places))), None)
-    return Path(found.origin) if found and found.origin else None
-
-
-def _literal(node: ast.AST, names: Mapping[str, ast.AST]) -> Any:
-    """Return the value of a literal, which may name others; of a condition, its first branch.
-
-    Raises:
-        ValueError: the value is not known before the module runs.
-    """
-    match node:
-        case ast.Tuple(elts=elements) | ast.List(elts=elements):
-            values: list[Any] = []
-            for element in elements:
-                if isinstance(element, ast.Starred):
-                    values += _literal(element.value, names)
-                else:
-                    values.append(_literal(element, names))
-            return tuple(values)
-        case ast.Name(id=name) if name in names:
-            return _literal(names[name], names)
-        case ast.IfExp(body=body):
-            return _literal(body, names)
-        case ast.Constant(value=value):
-            return value
-        case _:
-            raise ValueError(ast.dump(node))
-
-
-def _assigned(body: list[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
-    for statement in body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                yield name, value
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                yield name, value
-
-
-def _attributes(tree: ast.Module, name: str) -> dict[str, Any]:
-    """Return the class attributes that can be read off the source, bases of the file included."""
-    names = dict(_assigned(tree.body))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    if name not in classes:
-        return {}
-    found: dict[str, Any] = {}
-    for base in classes[name].bases:
-        if isinstance(base, ast.Name) and base.id != name:
-            found |= _attributes(tree, base.id)
-    for attribute, value in _assigned(classes[name].body):
-        try:
-            found[attribute] = _literal(value, names)
-        except (ValueError, TypeError):
-            found[attribute] = _UNKNOWN
-    return found
-
-
-def _frameworks(tree: ast.Module) -> list[str]:
-    """Return the packages that an adapter imports, other than Python's and the suite's own."""
-    imported: dict[str, None] = {}
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import(names=names):
-                imported |= dict.fromkeys(alias.name.partition(".")[0] for alias in names)
-            case ast.ImportFrom(module=str(module), level=0):
-                imported[module.partition(".")[0]] = None
-    return [name for name in imported if name not in _OURS | sys.stdlib_module_names]
-
-
-def _version(package: str) -> str:
-    """Return ``package version``, or that it is not installed."""
-    if util.find_spec(package) is None:
-        return f"{package}: not installed"
-    try:
-        return f"{package} {metadata.version(package)}"
-    except metadata.PackageNotFoundError:  # the distribution has another name
-        names = metadata.packages_distributions().get(package, [])
-        return f"{package} {metadata.version(names[0]) if names else _UNKNOWN}"
-
 
 def _words(value: Any) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _backends(_: argparse.Namespace) -> str:
-    file = _source("cnnformance.adapters.backend")
-    defaults = _attributes(ast.parse(file.read_bytes()), "Backend") if file else {}
+    interface = sources.of("cnnformance.adapters.backend")
+    defaults = interface.attributes("Backend") if interface else {}
     rows = []
     for name, path in registry.registered().items():
         module, class_name = path.split(":")
-        file = _source(module)
-        tree = ast.parse(file.read_bytes()) if file else ast.Module([], [])
-        told = {**defaults, **_attributes(tree, class_name)} if file else {}
-        packages = _frameworks(tree) or ["numpy"]
-        there = "; ".join(map(_version, packages)) if file else f"{module}: no such module"
-        columns = (_words(told.get(key, _UNKNOWN)) for key in ("layout", "modes", "dtypes"))
+        source = sources.of(module)
+        told = {**defaults, **source.attributes(class_name)} if source else {}
+        packages = (source and source.frameworks()) or ["numpy"]
+        there = (
+            "; ".join(map(sources.version, packages))
+            if source
+            else f"{module}: no module that can be read"
+        )
+        columns = (_words(told.get(key, sources.UNKNOWN)) for key in ("layout", "modes", "dtypes"))
         rows.append([name, there, *columns, path])
     head = ["backend", "installed", "layout", "modes", "dtypes", "class"]
     widths = [None, 28, None, 20, 40, None]

@@ -6,19 +6,17 @@ explain them. At last faults are put behind the adapter, which it must pass on.
 
 from __future__ import annotations
 
-import ast
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import util
 from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
 
 from cnnformance import traps, trial_scripts
-from cnnformance.adapters import registry
+from cnnformance.adapters import registry, sources
 from cnnformance.adapters.backend import Array, Layout, Unsupported
 from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Hung, Refused, Stopped, Unknown
 from cnnformance.adapters.faults import FAULTS, NAN
@@ -84,24 +82,11 @@ def attempt(name: str) -> Trial:
 
 def _forbidden(target: registry.Target) -> Iterator[Problem]:
     place = target.path.rpartition(":")[0]
-    found = None if place.endswith(".py") else util.find_spec(place)
-    file = Path(place) if place.endswith(".py") else Path((found and found.origin) or "")
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import(names=names):
-                imported = [alias.name for alias in names]
-            case ast.ImportFrom(module=str(module), names=names):
-                imported = [f"{module}.{alias.name}" for alias in names]
-            case _:
-                continue
-        for each in imported:
-            if each.startswith(_OURS):
-                said = f"it imports {each}, with which its answers are compared"
-                yield Problem("", "import", said, "answer with the framework's own layers alone")
+    source = sources.read(Path(place)) if place.endswith(".py") else sources.of(place)
+    for each in source.imported() if source else ():
+        if each.startswith(_OURS):
+            said = f"it imports {each}, with which its answers are compared"
+            yield Problem("", "import", said, "answer with the framework's own layers alone")
 
 
 @dataclass
