@@ -29,9 +29,12 @@ from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.exceptions import AdapterBroke, Stopped, Unknown
 from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import order, reproduction
-from cnnformance.conformance.asking import PROFILES, Ask, Cut, compiles
+from cnnformance.conformance.compiling import compiles
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.known import load_known
+from cnnformance.conformance.profiles import PROFILES
+from cnnformance.conformance.question import Question
+from cnnformance.conformance.requests import Cut
 from cnnformance.reports import arrays, records, render
 from cnnformance.reports.printable import printable
 from cnnformance.spec import clauses, networks
@@ -40,7 +43,7 @@ from cnnformance.spec.reading import DataError
 
 _TARGETS = pytest.StashKey[dict[str, registry.Target]]()
 _SUBJECTS = pytest.StashKey[dict[str, Subject]]()
-_ASK = pytest.StashKey[Ask]()
+_ASK = pytest.StashKey[Question]()
 _COMPILES = pytest.StashKey[dict[str, bool]]()
 _DEADLINE = pytest.StashKey[float]()
 _RECORDER = pytest.StashKey["_Recorder"]()
@@ -267,15 +270,15 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 
 
 @pytest.fixture
-def ask(request: pytest.FixtureRequest, subject: Subject) -> Ask:
+def ask(request: pytest.FixtureRequest, subject: Subject) -> Question:
     """One question to the subject: runs, judges and collects the evidence."""
     config = request.config
-    made = Ask(
+    made = Question(
         subject,
         PROFILES[_option(config, "--profile")],
-        _option(config, "--seed"),
-        load_known(subject.target.name),
-        question=_question(request.node, subject.name),
+        seed=_option(config, "--seed"),
+        known=load_known(subject.target.name),
+        id=_question(request.node, subject.name),
         compiles=config.stash[_COMPILES].get(subject.name, False),
         deadline=config.stash[_DEADLINE],
     )
@@ -322,7 +325,7 @@ def pytest_runtest_makereport(
 
 
 def _verdict(
-    asked: Ask, call: pytest.CallInfo[None], budget: float | None
+    asked: Question, call: pytest.CallInfo[None], budget: float | None
 ) -> tuple[str, str, list[Failure]]:
     """Return the verdict, what it says, and the failures that it stands on, the worst first."""
     error = call.excinfo.value if call.excinfo else None
@@ -349,7 +352,9 @@ def _verdict(
     return *_unfailed(asked, error, budget), []
 
 
-def _unfailed(asked: Ask, error: BaseException | None, budget: float | None) -> tuple[str, str]:
+def _unfailed(
+    asked: Question, error: BaseException | None, budget: float | None
+) -> tuple[str, str]:
     """Return the verdict of a question that nothing failed, and what it says."""
     if isinstance(error, Cut):
         asked.left = max(asked.left, 1)
@@ -367,7 +372,7 @@ def _unfailed(asked: Ask, error: BaseException | None, budget: float | None) -> 
 
 def _record(
     item: pytest.Item,
-    asked: Ask,
+    asked: Question,
     outcome: tuple[str, str, list[Failure]],
     seconds: float,
 ) -> records.Verdict:
@@ -380,7 +385,7 @@ def _record(
     short = bool(failures) and failures[0].effect == "precision"
     return records.Verdict(
         subject=asked.subject.name,
-        question=asked.question,
+        question=asked.id,
         layer=layer,
         clauses=_clauses(item),
         level="precision" if short else _level(item),
@@ -401,7 +406,7 @@ def _record(
     )
 
 
-def _died(item: pytest.Item, asked: Ask) -> records.Verdict:
+def _died(item: pytest.Item, asked: Question) -> records.Verdict:
     """Return the verdict on a question of which no more is heard."""
     died = Failure("crash", "the process that asked the question died")
     return _record(item, asked, ("crash", died.message, [died]), 0.0)
@@ -435,7 +440,7 @@ def _question(item: pytest.Item, subject: str) -> str:
     return f"{Path(place).name}::{name}"
 
 
-def _failure(asked: Ask, failure: Failure) -> records.Failure:
+def _failure(asked: Question, failure: Failure) -> records.Failure:
     script = None
     with contextlib.suppress(Exception):  # a script is a service; the failure stands without it
         script = reproduction.script(asked.subject, failure)
@@ -497,7 +502,7 @@ def _shown(record: records.Verdict, failure: Failure | None, call: pytest.CallIn
     return "\n".join(lines)
 
 
-def _transport(record: records.Verdict, asked: Ask) -> str:
+def _transport(record: records.Verdict, asked: Question) -> str:
     """Return what the recorder writes, as JSON: execnet, which may carry it, limits integers."""
     traits = [
         records.Trait(asked.subject.name, t.name, t.value, {"at": t.where}, t.shown)

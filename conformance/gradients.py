@@ -11,9 +11,9 @@ import numpy as np
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.question import Question
 from cnnformance.reference import bounds, forward, output_shape
 from cnnformance.spec import layers as spec
 
@@ -52,13 +52,13 @@ def few_enough(case: Case) -> bool:
     return not selects or int(np.prod(case.shape)) < 2 ** bounds.format_of(case.dtype).bits
 
 
-def differentiated(ask: Ask, case: Case, x: Array, upstream: Array) -> Mapping[str, Array]:
+def differentiated(ask: Question, case: Case, x: Array, upstream: Array) -> Mapping[str, Array]:
     """Return the subject's gradients, each of the shape of its operand.
 
     All operands lie in the case's memory.
 
     Raises:
-        Failure: as ``Ask.run``; it shows the operands.
+        Failure: as ``Question.run``; it shows the operands.
     """
     layer, weights = case.layer, case.weights
     memory = case.memory
@@ -85,7 +85,7 @@ def shown(layer: spec.Layer, x: Array, upstream: Array, **weights: Array) -> Ite
         raise
 
 
-def repeated(ask: Ask, case: Case) -> None:
+def repeated(ask: Question, case: Case) -> None:
     """Require equal bits of equal backward passes, of a subject that does not say otherwise."""
     x, upstream = smooth(case), upstream_of(case)
     first, again = (differentiated(ask, case, x, upstream) for _ in range(2))
@@ -125,7 +125,7 @@ def smooth(case: Case) -> Array:
     return x
 
 
-def judged(ask: Ask, case: Case) -> None:
+def judged(ask: Question, case: Case) -> None:
     """Judge the subject's gradients of a case, and note the evidence. Raises ``Failure``."""
     layer, weights, x, upstream = case.layer, case.weights, smooth(case), upstream_of(case)
     found = differentiated(ask, case, x, upstream)

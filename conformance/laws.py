@@ -12,9 +12,9 @@ from hypothesis.strategies import SearchStrategy
 
 from cnnformance.adapters.backend import Array
 from cnnformance.conformance import judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.variants import windowed
 from cnnformance.reference import bounds, output_shape
 from cnnformance.spec import layers as spec
@@ -67,13 +67,13 @@ class Answer:
             raise
 
 
-def answer(ask: Ask, layer: spec.Layer, x: Array, weights: Weights | None = None) -> Answer:
+def answer(ask: Question, layer: spec.Layer, x: Array, weights: Weights | None = None) -> Answer:
     """Run a layer, and judge its output by the reference.
 
     So a law between two answers books the one that is wrong.
 
     Raises:
-        Failure: as ``Ask.run`` does, for another shape or dtype, and for a wrong output.
+        Failure: as ``Question.run`` does, for another shape or dtype, and for a wrong output.
     """
     weights = weights or {}
     y = ask.run(layer, x, weights)
@@ -88,7 +88,11 @@ def answer(ask: Ask, layer: spec.Layer, x: Array, weights: Weights | None = None
 
 
 def chained(
-    ask: Ask, layers: tuple[spec.Layer, ...], x: Array, weights: list[Weights], alike_to: Answer
+    ask: Question,
+    layers: tuple[spec.Layer, ...],
+    x: Array,
+    weights: list[Weights],
+    alike_to: Answer,
 ) -> Answer:
     """Run a model whose output may be off as far as another answer, of the same shape, may be."""
     y = ask.run(layers, x, weights)
@@ -134,13 +138,13 @@ def require(law: str, fulfilled: Array, actual: Answer) -> None:
 
 
 def few(
-    ask: Ask, drawn: SearchStrategy[Case], question: Callable[[Case], object], share: int = 6
+    ask: Question, drawn: SearchStrategy[Case], question: Callable[[Case], object], share: int = 6
 ) -> None:
     """Ask a question about a law of a part of the profile's examples."""
     ask.explore(drawn, question, max(4, ask.profile.examples // share))
 
 
-def shifted(ask: Ask, case: Case, law: str) -> None:
+def shifted(ask: Question, case: Case, law: str) -> None:
     """Require that an input moved by one stride gives the output moved by one cell."""
     layer = windowed(case)
     cut = (slice(None), *(slice(s, None) for s in layer.stride))

@@ -17,9 +17,9 @@ import numpy as np
 from cnnformance.adapters.backend import Array, Layout, Unsupported, Weights
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.question import Question
 from cnnformance.reference import bounds, carried, fast, forward, model_shapes, terms
 from cnnformance.spec import layers as spec
 
@@ -113,11 +113,11 @@ def native(
     return placed, order
 
 
-def run(ask: Ask, layers: spec.Model, weights: Sequence[Weights], x: Array) -> Array:
+def run(ask: Question, layers: spec.Model, weights: Sequence[Weights], x: Array) -> Array:
     """Run a model natively in one request, and return its canonical output.
 
     Raises:
-        Failure: as ``Ask.run``.
+        Failure: as ``Question.run``.
         Unsupported: the subject lacks one of the layers.
     """
     layout = cast("Layout", ask.subject.start().layout)
@@ -131,13 +131,15 @@ def run(ask: Ask, layers: spec.Model, weights: Sequence[Weights], x: Array) -> A
     return canonical
 
 
-def steps(ask: Ask, layers: spec.Model, weights: Sequence[Weights], x: Array) -> Iterator[Array]:
+def steps(
+    ask: Question, layers: spec.Model, weights: Sequence[Weights], x: Array
+) -> Iterator[Array]:
     """Run a model layer by layer, each judged on the output of the one before; yield the outputs.
 
     In place of a layer that the subject lacks, its output is computed here.
 
     Raises:
-        Failure: as ``Ask.output``, with the layer that is wrong.
+        Failure: as ``Question.output``, with the layer that is wrong.
     """
     for layer, held in zip(layers, weights, strict=True):
         case = given(layer, x, **held)
@@ -207,7 +209,7 @@ def _own(
 
 
 def judged(  # noqa: PLR0917 - what was asked, and what came of it
-    ask: Ask,
+    ask: Question,
     layers: spec.Model,
     weights: Sequence[Weights],
     x: Array,

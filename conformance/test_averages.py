@@ -8,12 +8,12 @@ import numpy as np
 
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype, law, laws
 from cnnformance.conformance.laws import alike, answer, few, holds, require
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.regimes import is_integer
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.variants import counting_padding, padded, unit_cells, windowed
@@ -23,7 +23,7 @@ from cnnformance.spec import layers as spec
 
 
 @law("between-min-and-max")
-def test_between_min_and_max(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_between_min_and_max(ask: Question, kind: type[spec.Layer]) -> None:
     """Each output lies between the smallest and the largest value of its window, but rounding."""
 
     def question(case: Case) -> None:
@@ -37,7 +37,7 @@ def test_between_min_and_max(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("every-cell-contributes")
-def test_every_cell_contributes(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_every_cell_contributes(ask: Question, kind: type[spec.Layer]) -> None:
     """A one in any cell adds the same share to the mean of every window with that cell."""
 
     def question(case: Case) -> None:
@@ -51,7 +51,7 @@ def test_every_cell_contributes(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("at-most-max")
-def test_at_most_max(ask: Ask, kind: type[spec.AveragePool]) -> None:
+def test_at_most_max(ask: Question, kind: type[spec.AveragePool]) -> None:
     """No mean exceeds the maximum of its window, as the subject itself finds it."""
 
     def question(case: Case) -> None:
@@ -64,7 +64,7 @@ def test_at_most_max(ask: Ask, kind: type[spec.AveragePool]) -> None:
 
 
 @law("linear")
-def test_linear(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_linear(ask: Question, kind: type[spec.Layer]) -> None:
     """The output of a x + b y is a times the output of x plus b times that of y."""
 
     def question(case: Case) -> None:
@@ -86,7 +86,7 @@ def _without_bias(case: Case) -> Case:
 
 
 @by_kind({spec.MaxPool: ["pool.max.not-additive"]})
-def test_max_is_not_linear(ask: Ask, kind: type[spec.MaxPool]) -> None:
+def test_max_is_not_linear(ask: Question, kind: type[spec.MaxPool]) -> None:
     """A window of two different values is a witness: f(x) + f(-x) > 0 = f(x - x)."""
 
     def question(case: Case) -> None:
@@ -101,7 +101,7 @@ def test_max_is_not_linear(ask: Ask, kind: type[spec.MaxPool]) -> None:
 
 
 @law("counted-padding-is-zeros")
-def test_counted_padding_is_zeros(ask: Ask, kind: type[spec.Pool]) -> None:
+def test_counted_padding_is_zeros(ask: Question, kind: type[spec.Pool]) -> None:
     """Counted padding, and any padding of a norm, equals explicit zeros around the input."""
 
     def question(case: Case) -> None:
@@ -127,7 +127,7 @@ def constants(dtype: str) -> Array:
 
 
 @by_kind_and_dtype({spec.TYPES[name]: ids for name, ids in laws("constant-window").items()})
-def test_constant_window(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+def test_constant_window(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
     """A window of equal values pools to that value, unless their sum overflows."""
 
     def question(case: Case) -> None:
@@ -146,7 +146,7 @@ def test_constant_window(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
 
 
 @law("mean-of-many-trait")
-def test_mean_of_many(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_mean_of_many(ask: Question, kind: type[spec.Layer]) -> None:
     """The mean of ones is 1; of more than float32 counts, 1 or what a sum that stops leaves.
 
     A sum one by one in float32 grows no more from 2**24 on: honest, and a trait. The profile
@@ -171,7 +171,7 @@ def test_mean_of_many(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("absolutely-homogeneous")
-def test_absolutely_homogeneous(ask: Ask, kind: type[spec.LpPool]) -> None:
+def test_absolutely_homogeneous(ask: Question, kind: type[spec.LpPool]) -> None:
     """The norm of a times x is the absolute value of a times the norm of x."""
 
     def question(case: Case) -> None:

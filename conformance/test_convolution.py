@@ -7,12 +7,12 @@ import pytest
 
 from cnnformance.adapters.backend import Array
 from cnnformance.conformance import judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import alike, answer, few, holds, require, shifted
 from cnnformance.conformance.models import given
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.variants import longer, padded, random, unit_cells, windowed
 from cnnformance.spec import clauses
@@ -23,7 +23,7 @@ LAYER = spec.Conv
 
 @law("border-cells-read-less")
 @pytest.mark.clauses("conv.border-reads")
-def test_border_cells_read_less(ask: Ask, kind: type[spec.Conv]) -> None:
+def test_border_cells_read_less(ask: Question, kind: type[spec.Conv]) -> None:
     """A one in each cell in turn reaches as many outputs as windows can stand over the cell."""
     formula = clauses.load().formula("conv.border-reads")
 
@@ -55,13 +55,13 @@ def _same_reads(reached: Array, reads: Array) -> None:
 
 
 @law("shift-equivariant")
-def test_shift_equivariant(ask: Ask, kind: type[spec.Conv]) -> None:
+def test_shift_equivariant(ask: Question, kind: type[spec.Conv]) -> None:
     """A shifted input gives the shifted output: by one cell for each stride."""
     few(ask, cases(kind).map(longer), lambda case: shifted(ask, case, "moved by one stride"))
 
 
 @law("padding-is-zeros")
-def test_padding_is_zeros(ask: Ask, kind: type[spec.Conv]) -> None:
+def test_padding_is_zeros(ask: Question, kind: type[spec.Conv]) -> None:
     """Padding equals explicit zeros around the input and no padding."""
 
     def question(case: Case) -> None:
@@ -73,7 +73,7 @@ def test_padding_is_zeros(ask: Ask, kind: type[spec.Conv]) -> None:
 
 
 @pytest.mark.clauses("dense.equals-conv")
-def test_dense_equals_conv(ask: Ask) -> None:
+def test_dense_equals_conv(ask: Question) -> None:
     """A convolution whose window is the whole map is a dense layer of the flattened map."""
 
     def question(case: Case) -> None:
@@ -91,7 +91,7 @@ def test_dense_equals_conv(ask: Ask) -> None:
 
 
 @pytest.mark.clauses("conv.formula")
-def test_unit_kernel(ask: Ask) -> None:
+def test_unit_kernel(ask: Question) -> None:
     """A kernel with a single one copies the input from that one's place."""
 
     def question(case: Case) -> None:
@@ -112,7 +112,7 @@ def test_unit_kernel(ask: Ask) -> None:
 
 
 @pytest.mark.clauses("conv.not-flipped")
-def test_kernel_is_not_flipped(ask: Ask) -> None:
+def test_kernel_is_not_flipped(ask: Question) -> None:
     """A single one in the input gives the kernel in reverse."""
 
     def question(case: Case) -> None:
@@ -128,7 +128,7 @@ def test_kernel_is_not_flipped(ask: Ask) -> None:
 
 
 @pytest.mark.clauses("conv.bias")
-def test_bias(ask: Ask) -> None:
+def test_bias(ask: Question) -> None:
     """Of an input of zeros the output is the bias, everywhere."""
 
     def question(case: Case) -> None:
@@ -140,7 +140,7 @@ def test_bias(ask: Ask) -> None:
 
 
 @law("convolution-without-channels")
-def test_no_channels(ask: Ask, kind: type[spec.Conv]) -> None:
+def test_no_channels(ask: Question, kind: type[spec.Conv]) -> None:
     """Without input channels the output is the bias, without output channels empty, or refused."""
 
     def question(case: Case) -> None:

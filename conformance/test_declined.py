@@ -14,11 +14,11 @@ import numpy as np
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import designed, judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import FLOATS, INTEGERS, law
 from cnnformance.conformance.models import given
+from cnnformance.conformance.question import Question
 from cnnformance.reference import forward
 from cnnformance.spec import layers as spec
 
@@ -108,7 +108,7 @@ def _answered(case: Case, y: Array) -> str:
     return f"{said}{promoted}"
 
 
-def _forced(ask: Ask, case: Case) -> str:
+def _forced(ask: Question, case: Case) -> str:
     """Return what the framework does with a case that its adapter declines; empty: not its own.
 
     Raises:
@@ -133,7 +133,7 @@ def _forced(ask: Ask, case: Case) -> str:
 
 
 @law("declined-dtypes")
-def test_declined_dtypes(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_declined_dtypes(ask: Question, kind: type[spec.Layer]) -> None:
     """A dtype that the adapter declines is refused by the framework, or answered rightly.
 
     A composition of the adapter's own makes no claim there: it is not judged.

@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import alike, answer, chained, few, holds, require
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.variants import random, windowed
 from cnnformance.spec import layers as spec
@@ -21,7 +21,7 @@ LAYER = spec.Dense
 
 
 @law("every-input-reaches-every-output")
-def test_every_input_reaches_every_output(ask: Ask, kind: type[spec.Dense]) -> None:
+def test_every_input_reaches_every_output(ask: Question, kind: type[spec.Dense]) -> None:
     """A one in each input in turn gives that input's column of weights, none of them lost."""
 
     def question(case: Case) -> None:
@@ -37,7 +37,7 @@ def test_every_input_reaches_every_output(ask: Ask, kind: type[spec.Dense]) -> N
 
 
 @law("weight-feeds-one-output")
-def test_weight_feeds_one_output(ask: Ask, kind: type[spec.Dense]) -> None:
+def test_weight_feeds_one_output(ask: Question, kind: type[spec.Dense]) -> None:
     """One more in one weight adds its input to its own output, and nothing to any other."""
     del kind
 
@@ -59,7 +59,7 @@ def test_weight_feeds_one_output(ask: Ask, kind: type[spec.Dense]) -> None:
 
 
 @law("input-permutation")
-def test_input_permutation(ask: Ask, kind: type[spec.Dense]) -> None:
+def test_input_permutation(ask: Question, kind: type[spec.Dense]) -> None:
     """Inputs and columns of weights permuted alike give the same output."""
 
     def question(case: Case) -> None:
@@ -73,7 +73,7 @@ def test_input_permutation(ask: Ask, kind: type[spec.Dense]) -> None:
 
 
 @law("acts-on-last-axis")
-def test_acts_on_last_axis(ask: Ask, kind: type[spec.Dense]) -> None:
+def test_acts_on_last_axis(ask: Question, kind: type[spec.Dense]) -> None:
     """With more axes the layer acts on every row alike: as with the rows as a batch."""
 
     def question(case: Case) -> None:
@@ -87,7 +87,7 @@ def test_acts_on_last_axis(ask: Ask, kind: type[spec.Dense]) -> None:
 
 
 @law("zero-features-give-bias")
-def test_zero_features(ask: Ask, kind: type[spec.Dense]) -> None:
+def test_zero_features(ask: Question, kind: type[spec.Dense]) -> None:
     """Without input features the output is the bias, without neurons it is empty.
 
     Either may be refused: whether it is, a trait.
@@ -114,7 +114,7 @@ def test_zero_features(ask: Ask, kind: type[spec.Dense]) -> None:
 
 
 @pytest.mark.clauses("dense.needs-vector")
-def test_takes_flattened_features(ask: Ask) -> None:
+def test_takes_flattened_features(ask: Question) -> None:
     """Flatten and dense in one model give what the dense layer gives for the joined axes."""
 
     def question(case: Case) -> None:
@@ -131,7 +131,7 @@ def test_takes_flattened_features(ask: Ask) -> None:
 
 
 @pytest.mark.clauses("dense.formula")
-def test_concatenation(ask: Ask) -> None:
+def test_concatenation(ask: Question) -> None:
     """The output of joined inputs is the sum of the outputs of the parts, with one bias."""
 
     def question(case: Case) -> None:
@@ -150,7 +150,7 @@ def test_concatenation(ask: Ask) -> None:
 
 
 @pytest.mark.clauses("dense.activation")
-def test_activation(ask: Ask) -> None:
+def test_activation(ask: Question) -> None:
     """Dense and ReLU in one model give the ReLU of what the dense layer gives."""
 
     def question(case: Case) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from cnnformance.adapters.backend import Weights
 from cnnformance.conformance import judge, models
-from cnnformance.conformance.asking import Ask
+from cnnformance.conformance.question import Question
 from cnnformance.reference.windows import Array
 from cnnformance.spec import clauses
 from cnnformance.spec import layers as spec
@@ -25,7 +25,7 @@ def _trials() -> Iterator[object]:
 
 
 @pytest.mark.parametrize(("kind", "trial"), list(_trials()))
-def test_example(ask: Ask, kind: type[spec.Layer], trial: clauses.Trial) -> None:
+def test_example(ask: Question, kind: type[spec.Layer], trial: clauses.Trial) -> None:
     """The output is the one that the example states: exactly, or within rounding for sums."""
     del kind
     x = trial.input.astype(np.float32)
@@ -45,7 +45,7 @@ def test_example(ask: Ask, kind: type[spec.Layer], trial: clauses.Trial) -> None
 
 
 def _judge(
-    ask: Ask, trial: clauses.Trial, weights: Sequence[Weights], x: Array, actual: Array
+    ask: Question, trial: clauses.Trial, weights: Sequence[Weights], x: Array, actual: Array
 ) -> None:
     """Require the exact output of a selection, and of a sum one within the model's bound of it."""
     if all(layer.exact for layer in trial.model):

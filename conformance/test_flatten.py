@@ -8,11 +8,11 @@ import numpy as np
 
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import by_kind_and_dtype, law, laws
 from cnnformance.conformance.laws import alike, answer, few
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.variants import random
 from cnnformance.spec import layers as spec
@@ -29,7 +29,7 @@ SHAPES = (
 
 
 @law("one-axis")
-def test_one_axis(ask: Ask, kind: type[spec.Flatten]) -> None:
+def test_one_axis(ask: Question, kind: type[spec.Flatten]) -> None:
     """Every sample becomes a vector of all its values, whatever its axes."""
 
     def question(case: Case) -> None:
@@ -70,7 +70,7 @@ def bits(array: Array) -> Array:
 
 
 @by_kind_and_dtype({spec.TYPES[name]: ids for name, ids in laws("values-unchanged").items()})
-def test_values_unchanged(ask: Ask, kind: type[spec.Flatten], dtype: str) -> None:
+def test_values_unchanged(ask: Question, kind: type[spec.Flatten], dtype: str) -> None:
     """The same bits come out, signed zeros included; NaNs count as equal."""
 
     def question(case: Case) -> None:
@@ -88,7 +88,7 @@ def test_values_unchanged(ask: Ask, kind: type[spec.Flatten], dtype: str) -> Non
 
 
 @law("row-major-order")
-def test_row_major_order(ask: Ask, kind: type[spec.Flatten]) -> None:
+def test_row_major_order(ask: Question, kind: type[spec.Flatten]) -> None:
     """The order is that of memory: the last axis fastest."""
 
     def question(case: Case) -> None:
@@ -104,7 +104,7 @@ def test_row_major_order(ask: Ask, kind: type[spec.Flatten]) -> None:
 
 
 @law("idempotent")
-def test_idempotent(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_idempotent(ask: Question, kind: type[spec.Layer]) -> None:
     """Applied twice it gives what it gives once."""
 
     def question(case: Case) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import designed, judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.gradients import (
     differentiated,
@@ -29,6 +28,7 @@ from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law
 from cnnformance.conformance.large import large
 from cnnformance.conformance.memories import laid_out
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.variants import counting_padding
 from cnnformance.reference import bounds, fast, maximal, output_shape, scatter, windows
@@ -45,7 +45,7 @@ gradient = law(
 
 
 @gradient
-def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_gradient(ask: Question, kind: type[spec.Layer]) -> None:
     """The gradients for input, weight and bias lie within their bounds of the reference's."""
     question = partial(judged, ask)
     ask.sweep(designed.plain(kind), question)
@@ -56,7 +56,7 @@ def test_gradient(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @gradient
-def test_gradient_of_large(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_gradient_of_large(ask: Question, kind: type[spec.Layer]) -> None:
     """So they do in the shapes that networks have, and past the sizes of blocks.
 
     Where a layer has weights, long sums are of whole numbers: those show the loss of a few terms.
@@ -73,7 +73,7 @@ def _whole(case: Case) -> Case:
 
 
 @gradient
-def test_gradient_of_options(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_gradient_of_options(ask: Question, kind: type[spec.Layer]) -> None:
     """So they do with ceil mode, padding, dilation, groups, and in the other dtypes."""
     question = partial(judged, ask)
     ask.sweep(designed.options(kind, strides=((2, 3),), sizes=((7, 8),)), question)
@@ -84,17 +84,17 @@ def test_gradient_of_options(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @gradient
-def test_gradient_in_other_memory(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_gradient_in_other_memory(ask: Question, kind: type[spec.Layer]) -> None:
     """So they do for operands that lie in memory in other ways; that of a sum is broadcast."""
     most = 9 if ask.profile.name == "quick" else None
     ask.sweep(laid_out(kind, most), partial(judged, ask))
 
 
-def _examples(ask: Ask) -> int:
+def _examples(ask: Question) -> int:
     return max(6, ask.profile.examples // 3)
 
 
-def _of_none(ask: Ask, case: Case) -> None:
+def _of_none(ask: Question, case: Case) -> None:
     """Judge the gradients of an empty batch; no authority says that there are any."""
     try:
         judged(ask, case)
@@ -105,7 +105,7 @@ def _of_none(ask: Ask, case: Case) -> None:
 
 
 @law("gradient-mass")
-def test_gradient_mass(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_gradient_mass(ask: Question, kind: type[spec.Layer]) -> None:
     """The gradient for the input sums to the upstream gradient: nothing is lost or made.
 
     A mean that counts padding gives that share of the upstream gradient away.
@@ -145,7 +145,7 @@ def _tied(case: Case) -> Iterator[tuple[Array, bool]]:
 
 
 @law("gradient-ties")
-def test_gradient_at_ties(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_gradient_at_ties(ask: Question, kind: type[spec.Layer]) -> None:
     """Equal largest values share the gradient of their window: no other cell gets any of it."""
 
     def question(case: Case) -> None:
@@ -190,7 +190,7 @@ def test_gradient_at_ties(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("gradient-at-zero-trait")
-def test_gradient_at_zero(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_gradient_at_zero(ask: Question, kind: type[spec.Layer]) -> None:
     """At zero the gradient is a trait: between none and all of the upstream gradient."""
     norm = issubclass(kind, spec.LpPool)
 
@@ -218,7 +218,7 @@ def test_gradient_at_zero(ask: Ask, kind: type[spec.Layer]) -> None:
         ask.sweep(map(Case, layers, shapes), partial(_beside_a_zero, ask))
 
 
-def _beside_a_zero(ask: Ask, case: Case) -> None:
+def _beside_a_zero(ask: Question, case: Case) -> None:
     """Require of a sum of absolute values a subgradient at a zero that stands among others."""
     x = np.array([0, 3, 2, 1], np.float32)[: math.prod(case.shape)].reshape(case.shape)
     upstream = np.ones(output_shape(case.layer, case.shape), np.float32)
@@ -229,7 +229,7 @@ def _beside_a_zero(ask: Ask, case: Case) -> None:
 
 
 @law("adjoint")
-def test_adjoint(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_adjoint(ask: Question, kind: type[spec.Layer]) -> None:
     """Without a bias <layer(x), g> = <x, gradient(g)>, within the bounds of both sides."""
 
     def question(case: Case) -> None:
@@ -263,7 +263,7 @@ def _unbiased(case: Case) -> Case:
 
 
 @law("evaluation-gradient")
-def test_gradient_of_evaluation(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_gradient_of_evaluation(ask: Question, kind: type[spec.Layer]) -> None:
     """In evaluation the gradient is that of the formula, whose probabilities are no constants."""
     question = partial(judged, ask)
     ask.sweep(designed.plain(kind), question)
@@ -272,7 +272,7 @@ def test_gradient_of_evaluation(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("gradient-selects")
-def test_gradient_of_a_draw(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_gradient_of_a_draw(ask: Question, kind: type[spec.Layer]) -> None:
     """In training the gradient of a window goes to one cell, and that cell could be drawn.
 
     Not always to the largest: that has a probability below 1e-15. Cells that several windows drew
@@ -305,7 +305,7 @@ def test_gradient_of_a_draw(ask: Ask, kind: type[spec.Layer]) -> None:
     _overlapping_draws(ask, layer.replace(stride=(1, 1)), x + 1)
 
 
-def _overlapping_draws(ask: Ask, layer: spec.Layer, x: Array) -> None:
+def _overlapping_draws(ask: Question, layer: spec.Layer, x: Array) -> None:
     """Require the gradients of overlapping windows, of positive values, to add up."""
     upstream = np.full(output_shape(layer, x.shape), 2.0, np.float32)
     case = Case(layer, x.shape, regimes=("positive",))

@@ -13,12 +13,12 @@ from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.exceptions import Stopped
 from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Call, Failure, Other
 from cnnformance.conformance.kinds import law
 from cnnformance.conformance.models import Given
+from cnnformance.conformance.question import Question
 from cnnformance.reference import output_shape
 from cnnformance.spec import layers as spec
 
@@ -77,7 +77,7 @@ def _probes(kind: type[spec.Layer]) -> Iterator[Probe]:
             yield _probe(layer, np.zeros((1, *shape)), "zeros", backward=True)
 
 
-def _answer(ask: Ask, subject: Subject, probe: Probe) -> str | None:
+def _answer(ask: Question, subject: Subject, probe: Probe) -> str | None:
     """Return what a subject answers, as text without signs of zero; ``None``: it has none.
 
     Raises:
@@ -104,7 +104,7 @@ def _answer(ask: Ask, subject: Subject, probe: Probe) -> str | None:
 
 
 @law("modes-agree")
-def test_modes_agree(ask: Ask, plain: Subject, kind: type[spec.Layer]) -> None:
+def test_modes_agree(ask: Question, plain: Subject, kind: type[spec.Layer]) -> None:
     """A mode, or a device, makes the same choices as the framework does by default."""
     hung: list[str] = []
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from cnnformance.conformance import designed
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.kinds import by_kind_and_dtype, every
 from cnnformance.conformance.models import given
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.regimes import is_integer
 from cnnformance.conformance.strategies import cases
 from cnnformance.spec import layers as spec
@@ -49,12 +49,12 @@ A mode is a subject of its own, and is held to the same reference as every other
 """
 
 
-def _examples(ask: Ask, dtype: str) -> int:
+def _examples(ask: Question, dtype: str) -> int:
     return ask.profile.examples if dtype == "float32" else max(3, ask.profile.examples // 3)
 
 
 @by_kind_and_dtype(FORMULAS, SHOWN)
-def test_output(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+def test_output(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
     """Windows, strides, sizes, channels and batches as the document describes them."""
     if dtype == "float32" or ask.profile.name != "quick":
         ask.sweep(designed.plain(kind, dtype), ask.output)
@@ -87,7 +87,7 @@ OPTIONS = {kind: ids for kind, ids in every(_OPTIONS).items() if designed.has_op
 
 
 @by_kind_and_dtype(OPTIONS)
-def test_options(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+def test_options(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
     """Padding, dilation, ceil mode, counted padding, groups, inner axes, absent biases."""
     if dtype == "float32" or ask.profile.name == "thorough":
         some: dict[str, Any] = {"strides": ((2, 3),)} if ask.profile.name == "quick" else {}

@@ -12,11 +12,11 @@ import pytest
 
 from cnnformance.adapters.backend import Unsupported
 from cnnformance.conformance import judge, models
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import Mark, by_kind, law, laws
 from cnnformance.conformance.large import large
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import model_shapes
 from cnnformance.spec import clauses, networks
@@ -26,7 +26,7 @@ RUN = ("lenet5", "lenet5-conv")
 """The published networks that are small enough to be run."""
 
 
-def counted(ask: Ask, layers: Sequence[spec.Layer], holds: int) -> None:
+def counted(ask: Question, layers: Sequence[spec.Layer], holds: int) -> None:
     """Require the framework's own count of parameters.
 
     Raises:
@@ -53,7 +53,7 @@ def _counts() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("kind", "clause"), list(_counts()))
-def test_count(ask: Ask, kind: type[spec.Layer], clause: clauses.Count) -> None:
+def test_count(ask: Question, kind: type[spec.Layer], clause: clauses.Count) -> None:
     """The framework's parameters, sizes and features are the document's numbers."""
     del kind
     value = clause.value
@@ -90,7 +90,7 @@ BARE = {kind: _STATED.get(kind.__name__, []) for kind in spec.family("without we
 
 @pytest.mark.clauses("pool.parameter-count")
 @by_kind(BARE)
-def test_no_parameters(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_no_parameters(ask: Question, kind: type[spec.Layer]) -> None:
     """Pooling, flatten and ReLU learn nothing, whatever their options."""
 
     def question(case: Case) -> None:
@@ -120,7 +120,7 @@ def formula_count(layer: spec.Layer) -> int:
 
 @pytest.mark.clauses("conv.count-not-always-low")
 @by_kind(FORMULAS)
-def test_count_formula(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_count_formula(ask: Question, kind: type[spec.Layer]) -> None:
     """Drawn layers hold as many parameters as the formula says: groups, biases and ranks."""
 
     def question(case: Case) -> None:
@@ -154,7 +154,7 @@ LARGE: dict[type[spec.Layer], tuple[spec.Layer, ...]] = {
 
 
 @by_kind(FORMULAS)
-def test_large_count(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_large_count(ask: Question, kind: type[spec.Layer]) -> None:
     """Counts beyond 32 bits, and beyond the integers of float64, come out to the last digit.
 
     A framework that cannot hold so large a layer says so, and is not asked for a larger one.
@@ -178,7 +178,7 @@ def test_large_count(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("weight-shapes")
-def test_weight_shapes(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_weight_shapes(ask: Question, kind: type[spec.Layer]) -> None:
     """A layer takes M x N weights and M biases, counts as many, and gives M outputs."""
 
     def question(case: Case) -> None:
@@ -196,7 +196,7 @@ def test_weight_shapes(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("count-independent-of-size")
-def test_count_independent_of_size(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_count_independent_of_size(ask: Question, kind: type[spec.Layer]) -> None:
     """One convolution, with one set of weights, takes inputs of any size; its count stays."""
     layers = (
         kind(window=(3,), in_channels=2, out_channels=3),  # type: ignore[call-arg] # a convolution
@@ -234,7 +234,7 @@ def _networks(names: Collection[str] = PUBLISHED.keys()) -> Mark:
     )
 
 
-def _each(ask: Ask, questions: Iterable[Callable[[], object]]) -> None:
+def _each(ask: Question, questions: Iterable[Callable[[], object]]) -> None:
     """Ask what the subject supports of several things."""
     for question in questions:
         try:
@@ -247,7 +247,7 @@ def _each(ask: Ask, questions: Iterable[Callable[[], object]]) -> None:
 
 @pytest.mark.clauses("conv.count", "dense.count", "pool.no-parameters")
 @_networks()
-def test_network_parameters(ask: Ask, network: networks.Network) -> None:
+def test_network_parameters(ask: Question, network: networks.Network) -> None:
     """A published network has its authors' number of parameters, layer by layer and in all."""
     counts = {step.layer: step.parameters for step in network.steps}
     parts = [partial(counted, ask, [layer], count) for layer, count in counts.items()]
@@ -260,7 +260,7 @@ HELD = 10**7
 
 @pytest.mark.clauses("pool.output-size", "conv.valid-size")
 @_networks()
-def test_network_shapes(ask: Ask, network: networks.Network) -> None:
+def test_network_shapes(ask: Question, network: networks.Network) -> None:
     """The framework's static shapes are those that the authors state, and the formulas give.
 
     Not asked are the few dense layers that hold more than ``HELD`` parameters.
@@ -278,7 +278,7 @@ def test_network_shapes(ask: Ask, network: networks.Network) -> None:
 
 @pytest.mark.clauses("pool.output-size", "conv.valid-size", "dense.weight-shapes")
 @_networks(RUN)
-def test_network_runs(ask: Ask, network: networks.Network) -> None:
+def test_network_runs(ask: Question, network: networks.Network) -> None:
     """A small network gives the stated shapes, and right values, in every layer."""
     rng = np.random.default_rng(4)
     weights = models.drawn_weights(rng, network.layers)

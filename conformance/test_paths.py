@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import alike, answer, few
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.variants import random, windowed
 from cnnformance.spec import layers as spec
 
 
 @law("rank-consistent")
-def test_rank_consistent(ask: Ask, kind: type[spec.Windowed]) -> None:
+def test_rank_consistent(ask: Question, kind: type[spec.Windowed]) -> None:
     """A unit axis more, for input and window alike, changes nothing."""
 
     def question(case: Case) -> None:
@@ -44,7 +44,7 @@ def test_rank_consistent(ask: Ask, kind: type[spec.Windowed]) -> None:
 
 
 @law("size-as-convolution")
-def test_size_as_convolution(ask: Ask, kind: type[spec.Windowed]) -> None:
+def test_size_as_convolution(ask: Question, kind: type[spec.Windowed]) -> None:
     """Pooling and convolution of equal window, stride and padding give equal sizes."""
 
     def question(case: Case) -> None:
@@ -68,7 +68,7 @@ def test_size_as_convolution(ask: Ask, kind: type[spec.Windowed]) -> None:
 
 
 @law("adaptive-equals-window")
-def test_adaptive_equals_window(ask: Ask, kind: type[spec.Adaptive]) -> None:
+def test_adaptive_equals_window(ask: Question, kind: type[spec.Adaptive]) -> None:
     """Where the output size divides the input size, the quotient is window and stride."""
     pool = spec.MaxPool if kind is spec.AdaptiveMaxPool else spec.AveragePool
 
@@ -86,7 +86,7 @@ def test_adaptive_equals_window(ask: Ask, kind: type[spec.Adaptive]) -> None:
 
 
 @law("global-equals-window")
-def test_global_equals_window(ask: Ask, kind: type[spec.Global]) -> None:
+def test_global_equals_window(ask: Question, kind: type[spec.Global]) -> None:
     """A window as large as the input gives the same as pooling over all cells."""
     pool = spec.MaxPool if kind is spec.GlobalMaxPool else spec.AveragePool
 
@@ -100,7 +100,7 @@ def test_global_equals_window(ask: Ask, kind: type[spec.Global]) -> None:
 
 
 @law("batch-independent")
-def test_batch_independent(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_batch_independent(ask: Question, kind: type[spec.Layer]) -> None:
     """A sample alone gives what it gives in a batch, in whatever order they come."""
 
     def question(case: Case) -> None:

@@ -13,11 +13,11 @@ import pytest
 
 from cnnformance.adapters.backend import Array, Unsupported, Weights
 from cnnformance.conformance import digits, judge, models
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import by_kind
 from cnnformance.conformance.per_type import PerType
+from cnnformance.conformance.question import Question
 from cnnformance.reference import bounds, model_shapes
 from cnnformance.spec import layers as spec
 
@@ -89,7 +89,7 @@ def _asked() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("layers", "shape", "values"), list(_asked()))
-def test_chain(ask: Ask, layers: Model, shape: spec.Shape, values: str) -> None:
+def test_chain(ask: Question, layers: Model, shape: spec.Shape, values: str) -> None:
     """The chain gives what its steps give in turn, and both what the formulas give."""
     rng = np.random.default_rng([ask.seed, len(layers)])
     weights = models.drawn_weights(rng, layers, integer=values == "integer")
@@ -98,7 +98,7 @@ def test_chain(ask: Ask, layers: Model, shape: spec.Shape, values: str) -> None:
     _chained(ask, layers, weights, x)
 
 
-def _chained(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> bounds.Bound:
+def _chained(ask: Question, layers: Model, weights: Sequence[Weights], x: Array) -> bounds.Bound:
     """Judge a model run whole, and step by step, and the two against each other."""
     try:
         models.run(ask, layers, weights, x[:1])  # a plan for one sample is not one for more
@@ -114,7 +114,7 @@ def _chained(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> b
 
 
 def _blamed(
-    ask: Ask, failure: Failure, layers: Model, weights: Sequence[Weights], x: Array
+    ask: Question, failure: Failure, layers: Model, weights: Sequence[Weights], x: Array
 ) -> Failure:
     """Return the failure of the first layer that fails alone, or that of the model.
 
@@ -194,7 +194,7 @@ FIRST: tuple[Model, ...] = (
 
 
 @by_kind({kind: ["pipeline.order"] for kind in spec.family("not drawn")})
-def test_after_each_layer(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_after_each_layer(ask: Question, kind: type[spec.Layer]) -> None:
     """A layer reads what the layer before it returned, whichever layer that is."""
     rng = np.random.default_rng(ask.seed)
     dtypes = ("float32",) if ask.profile.name == "quick" else ("float32", "float64")
@@ -214,7 +214,7 @@ def test_after_each_layer(ask: Ask, kind: type[spec.Layer]) -> None:
                 _joined(ask, layers, held, x.astype(dtype))
 
 
-def _joined(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> None:
+def _joined(ask: Question, layers: Model, weights: Sequence[Weights], x: Array) -> None:
     """Judge a model, also on one sample alone before; what it lacks, or is known for, passes."""
     try:
         for some in (x[:1], x):
@@ -231,7 +231,7 @@ def _joined(ask: Ask, layers: Model, weights: Sequence[Weights], x: Array) -> No
 
 
 @pytest.mark.clauses("flatten.layout-open", "dense.needs-vector")
-def test_flatten_order(ask: Ask) -> None:
+def test_flatten_order(ask: Question) -> None:
     """In what order a map is flattened is the backend's choice, told by its layout: a trait."""
     found = {}
     for spatial in ((3,), (2, 4), (2, 3, 2)):
@@ -266,7 +266,7 @@ DIGITS = ("pipeline.order", "dense.needs-vector")
 
 
 @pytest.mark.clauses(*DIGITS)
-def test_digits(ask: Ask) -> None:
+def test_digits(ask: Question) -> None:
     """All images at once: the logits lie within the bound, the decided digits are the same.
 
     A digit is decided where the margin of the largest logit exceeds the bounds of the two. With
@@ -287,7 +287,7 @@ def test_digits(ask: Ask) -> None:
 
 
 @pytest.mark.clauses(*DIGITS)
-def test_digits_one_by_one(ask: Ask) -> None:
+def test_digits_one_by_one(ask: Question) -> None:
     """Each image by itself gives the same digit, within the same bound."""
     net = digits.load()
     images = net.images[: 4 * ask.profile.examples]
@@ -307,7 +307,7 @@ def test_digits_one_by_one(ask: Ask) -> None:
 
 
 @pytest.mark.clauses(*DIGITS)
-def test_digits_step_by_step(ask: Ask) -> None:
+def test_digits_step_by_step(ask: Question) -> None:
     """Layer by layer, each judged on what the one before gave, the network gives the same."""
     net = digits.load()
     _chained(ask, net.layers, net.weights, net.images)

@@ -11,12 +11,12 @@ import pytest
 
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.kinds import HALVES, law
 from cnnformance.conformance.laws import answer, holds
 from cnnformance.conformance.models import given
+from cnnformance.conformance.question import Question
 from cnnformance.reference import bounds, fast, forward
 from cnnformance.spec import layers as spec
 
@@ -28,7 +28,7 @@ def _large_maps(kind: type[spec.Layer]) -> Iterator[tuple[spec.Layer, spec.Shape
 
 
 @law("half-accumulation")
-def test_half_accumulation(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_half_accumulation(ask: Question, kind: type[spec.Layer]) -> None:
     """The mean of many equal halves is that value, as far as pairwise sums in halves keep it."""
 
     def question(case: Case) -> None:
@@ -54,7 +54,7 @@ def test_half_accumulation(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("sum-overflow-trait")
-def test_overflow_of_sums(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_overflow_of_sums(ask: Question, kind: type[spec.Layer]) -> None:
     """Whether a result in range survives a sum out of range is a trait; halves must survive."""
 
     def question(case: Case) -> None:
@@ -89,13 +89,13 @@ def test_overflow_of_sums(ask: Ask, kind: type[spec.Layer]) -> None:
         ask.sweep([Case(layer, shape, name) for name in ("float32", "float64", *HALVES)], question)
 
 
-def _large_by_small(ask: Ask, case: Case) -> None:
+def _large_by_small(ask: Question, case: Case) -> None:
     """Require nine products of 2**13 and 2**-10: fast kernels add inputs before they multiply."""
     found = answer(ask, case.layer, case.x, case.weights)
     holds("nine products of 8 in float16", np.full(found.y.shape, 72.0), found)
 
 
-def _in_range(ask: Ask, case: Case) -> None:
+def _in_range(ask: Question, case: Case) -> None:
     """Require 40000 + 40000 - 40000, and of 40000 three times infinity or the largest number."""
     for x, expected in ((case.x, "40000.0"), (np.abs(case.x), "inf")):
         got = ask.run(case.layer, x, case.weights).ravel()[0]
@@ -114,7 +114,7 @@ def _in_range(ask: Ask, case: Case) -> None:
 
 @pytest.mark.clauses("dense.bound")
 @pytest.mark.parametrize("kind", [spec.Dense, spec.Conv], ids=lambda kind: str(kind.__name__))
-def test_half_sums_in_range(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_half_sums_in_range(ask: Question, kind: type[spec.Layer]) -> None:
     """A sum of halves whose result is in range survives a partial sum that is not.
 
     One of positive values that is out of range is infinite, or the largest number.

@@ -19,12 +19,12 @@ import pytest
 
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.conformance import judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.instances import ordinary
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import by_kind, law, laws
 from cnnformance.conformance.models import given
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.refusals import (
     GENERAL,
     RANKS,
@@ -52,13 +52,13 @@ def _asked() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("kind", "rule", "cases"), list(_asked()))
-def test_refused(ask: Ask, kind: type[spec.Layer], rule: str, cases: Rule) -> None:
+def test_refused(ask: Question, kind: type[spec.Layer], rule: str, cases: Rule) -> None:
     """The call is refused with an exception, and leaves the backend usable."""
     _refused(ask, kind, rule, cases(kind))
 
 
 @by_kind({spec.TYPES[name]: ids for name, ids in STATED.items()})
-def test_stated(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_stated(ask: Question, kind: type[spec.Layer]) -> None:
     """What the clauses say must be refused is refused."""
     stated = [clauses.load().clauses[name] for name in STATED[kind.__name__]]
     found = [
@@ -71,7 +71,7 @@ def test_stated(ask: Ask, kind: type[spec.Layer]) -> None:
     _refused(ask, kind, "stated", found)
 
 
-def _refused(ask: Ask, kind: type[spec.Layer], rule: str, cases: Any) -> None:
+def _refused(ask: Question, kind: type[spec.Layer], rule: str, cases: Any) -> None:
     answers: set[str] = set()
     healthy: dict[Case, bool] = {}
 
@@ -105,7 +105,7 @@ def _refused(ask: Ask, kind: type[spec.Layer], rule: str, cases: Any) -> None:
         ask.trait(rule.replace("-", " "), value, kind.__name__, "all ranks and sides")
 
 
-def _answer(ask: Ask, case: Wrong) -> str:
+def _answer(ask: Question, case: Wrong) -> str:
     """Return how a case was met: ``refused``, or ``answered`` with a general meaning.
 
     Raises:
@@ -194,7 +194,7 @@ def _by_layer() -> Mapping[type[spec.Layer], list[str]]:
 
 
 @by_kind({kind: STATED.get(kind.__name__, []) for kind in _by_layer()}, ["static-shape-agrees"])
-def test_refused_statically(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_refused_statically(ask: Question, kind: type[spec.Layer]) -> None:
     """What is refused has no static shape either, or that of its general meaning.
 
     What a static answer makes of other channels and features is a trait: it need not have weights.
@@ -204,7 +204,7 @@ def test_refused_statically(ask: Ask, kind: type[spec.Layer]) -> None:
         ask.sweep(some, partial(_stated, ask, rule))
 
 
-def _stated(ask: Ask, rule: str, case: Case) -> None:
+def _stated(ask: Question, rule: str, case: Case) -> None:
     assert isinstance(case, Wrong)
     try:
         said = ask.static_shape([case.layer], case.shape)
@@ -249,7 +249,7 @@ MIXED = (
 
 
 @law("mixed-dtypes")
-def test_mixed_dtypes(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_mixed_dtypes(ask: Question, kind: type[spec.Layer]) -> None:
     """Weights of another dtype than the input's are refused, or used rightly: a trait."""
 
     def question(case: Case) -> None:
@@ -291,7 +291,7 @@ def test_mixed_dtypes(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("without-batch")
-def test_without_batch(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_without_batch(ask: Question, kind: type[spec.Layer]) -> None:
     """An input of one axis too few is refused, or taken as a single sample: which, a trait."""
 
     def question(case: Case) -> None:
@@ -316,7 +316,7 @@ def test_without_batch(ask: Ask, kind: type[spec.Layer]) -> None:
     ask.sweep((wrong("", layer, shape_for(layer)[1:]) for layer in layers), question)
 
 
-def _one_sample(ask: Ask, case: Case, y: Array) -> None:
+def _one_sample(ask: Question, case: Case, y: Array) -> None:
     """Require what the layer gives for a single sample.
 
     The suite takes the first axis for the batch, and the next, in a backend that holds its channels

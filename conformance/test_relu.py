@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.kinds import by_kind_and_dtype, laws
 from cnnformance.conformance.laws import alike, answer, few, holds, require
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.variants import random
 from cnnformance.spec import layers as spec
@@ -17,7 +17,7 @@ LAYER = spec.ReLU
 
 
 @by_kind_and_dtype({spec.TYPES[name]: ids for name, ids in laws("elementwise").items()})
-def test_elementwise(ask: Ask, kind: type[spec.ReLU], dtype: str) -> None:
+def test_elementwise(ask: Question, kind: type[spec.ReLU], dtype: str) -> None:
     """Elements in other places, under another shape, give the same in those places."""
 
     def question(case: Case) -> None:
@@ -31,7 +31,7 @@ def test_elementwise(ask: Ask, kind: type[spec.ReLU], dtype: str) -> None:
 
 
 @pytest.mark.clauses("relu.formula")
-def test_scales(ask: Ask) -> None:
+def test_scales(ask: Question) -> None:
     """A positive power of two scales the output as the input, exactly."""
 
     def question(case: Case) -> None:
@@ -44,7 +44,7 @@ def test_scales(ask: Ask) -> None:
 
 
 @pytest.mark.clauses("relu.formula")
-def test_parts(ask: Ask) -> None:
+def test_parts(ask: Question) -> None:
     """The outputs of x and -x differ by x, and one of them is zero."""
 
     def question(case: Case) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from cnnformance.adapters.backend import Array
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import Answer, alike, answer, few, holds, require
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.variants import padded, random, shuffled, single_window, windowed
 from cnnformance.reference import bounds, maximal, output_shape, scatter, windows
@@ -21,7 +21,7 @@ def _bits(array: Array) -> Array:
 
 
 @law("selects-from-window")
-def test_selects_from_window(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_selects_from_window(ask: Question, kind: type[spec.Layer]) -> None:
     """Each output is, bit for bit, one of the values of its window."""
 
     def question(case: Case) -> None:
@@ -45,7 +45,7 @@ def test_selects_from_window(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("ignores-weaker")
-def test_ignores_weaker(ask: Ask, kind: type[spec.MaxPool]) -> None:
+def test_ignores_weaker(ask: Question, kind: type[spec.MaxPool]) -> None:
     """Lowering the values that are the largest of no window changes nothing."""
 
     def question(case: Case) -> None:
@@ -59,7 +59,7 @@ def test_ignores_weaker(ask: Ask, kind: type[spec.MaxPool]) -> None:
 
 
 @law("padding-never-wins")
-def test_padding_never_wins(ask: Ask, kind: type[spec.Pool]) -> None:
+def test_padding_never_wins(ask: Question, kind: type[spec.Pool]) -> None:
     """Padding is not among the values: explicit infinities of the losing sign change nothing."""
     sign = 1 if kind.least else -1
 
@@ -82,7 +82,7 @@ def _some_input_everywhere(case: Case) -> bool:
 
 
 @law("spatial-permutation")
-def test_spatial_permutation(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_spatial_permutation(ask: Question, kind: type[spec.Layer]) -> None:
     """Where the largest value lies does not matter: any order of the cells gives the same."""
 
     def question(case: Case) -> None:
@@ -93,7 +93,7 @@ def test_spatial_permutation(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("negated-max-pool")
-def test_negated_max_pool(ask: Ask, kind: type[spec.MinPool]) -> None:
+def test_negated_max_pool(ask: Question, kind: type[spec.MinPool]) -> None:
     """The minimum is the negated maximum of the negated values."""
 
     def question(case: Case) -> None:
@@ -105,7 +105,7 @@ def test_negated_max_pool(ask: Ask, kind: type[spec.MinPool]) -> None:
 
 
 @law("shift-within-window")
-def test_shift_within_window(ask: Ask, kind: type[spec.MaxPool]) -> None:
+def test_shift_within_window(ask: Question, kind: type[spec.MaxPool]) -> None:
     """An activation that moves by one cell within its window leaves the output as it is."""
 
     def question(case: Case) -> None:

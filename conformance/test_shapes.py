@@ -9,11 +9,11 @@ import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.conformance import designed, judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.instances import halving
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import FLOATS, by_kind, every, law
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.usual import usual
 from cnnformance.reference import ShapeError, output_shape
@@ -32,7 +32,7 @@ SIZES = every(_STATED)
 
 
 @by_kind(SIZES, ["static-shape-agrees", "output-shape"])
-def test_static_shape(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_static_shape(ask: Question, kind: type[spec.Layer]) -> None:
     """The shape that the framework states without computing is the formula's."""
     count = max(6, ask.profile.examples // 3)
     for drawn in (cases(kind), cases(kind, plain=False)):
@@ -47,11 +47,11 @@ def test_static_shape(ask: Ask, kind: type[spec.Layer]) -> None:
         _stated(ask, kind(window=(2,), stride=(1,)), (1, 2**24 + 4, 1))
 
 
-def _static(ask: Ask, case: Case) -> None:
+def _static(ask: Question, case: Case) -> None:
     _agrees(ask, case.layer, case.shape)
 
 
-def _static_of_none(ask: Ask, case: Case) -> None:
+def _static_of_none(ask: Question, case: Case) -> None:
     """Ask for the static shape of an empty batch, which a subject that runs none may refuse."""
     try:
         _static(ask, case)
@@ -60,7 +60,7 @@ def _static_of_none(ask: Ask, case: Case) -> None:
             raise
 
 
-def _answers(ask: Ask, case: Case) -> bool:
+def _answers(ask: Question, case: Case) -> bool:
     """Whether the subject returns something for a case, right or wrong."""
     try:
         ask.run_any(case.layer, case.x, case.weights)
@@ -69,12 +69,12 @@ def _answers(ask: Ask, case: Case) -> bool:
     return True
 
 
-def _agrees(ask: Ask, layer: spec.Layer, shape: spec.Shape) -> None:
+def _agrees(ask: Question, layer: spec.Layer, shape: spec.Shape) -> None:
     what = f"the static answer for input {shape}"
     ask.static_shape([layer], shape, output_shape(layer, shape), what)
 
 
-def _stated(ask: Ask, layer: spec.Layer, shape: spec.Shape) -> None:
+def _stated(ask: Question, layer: spec.Layer, shape: spec.Shape) -> None:
     """Ask for a static shape past the integers of 32 bits or of float32; no array of it is made.
 
     A subject that makes one finds no memory, and says so.
@@ -108,7 +108,7 @@ def _too_small(kind: type[spec.Layer]) -> Iterator[Case]:
 
 
 @law("refused-or-empty")
-def test_window_larger_than_input(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_window_larger_than_input(ask: Question, kind: type[spec.Layer]) -> None:
     """Where no window fits, the layer is refused or the output is empty: no crash, no garbage.
 
     The static answer is none, or that of the call.
@@ -173,7 +173,7 @@ def _empty_as_it_should(case: Case, shape: spec.Shape) -> bool:
 
 
 @law("empty-batch")
-def test_empty_batch(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_empty_batch(ask: Question, kind: type[spec.Layer]) -> None:
     """A batch of no images gives a batch of no outputs, of the shape that the formula states.
 
     A subject may refuse empty batches, if it does so in every layer: which of the two, a trait.
@@ -198,13 +198,13 @@ def test_empty_batch(ask: Ask, kind: type[spec.Layer]) -> None:
         ask.explore(drawn, question, max(2, ask.profile.examples // 8))
 
 
-def _some_empty_batch(ask: Ask) -> bool:
+def _some_empty_batch(ask: Question) -> bool:
     """Whether the subject answers an empty batch in some plain layer."""
     return any(_answers(ask, next(designed.plain(k)).emptied()) for k in spec.TYPES.values())
 
 
 @law("no-channels")
-def test_no_channels(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_no_channels(ask: Question, kind: type[spec.Layer]) -> None:
     """An input of no channels gives an output of none, or is refused: which of the two, a trait."""
 
     def question(case: Case) -> None:
@@ -235,7 +235,7 @@ def _without_cells(kind: type[spec.Layer]) -> Iterator[Case]:
 
 
 @law("no-cells")
-def test_no_cells(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_no_cells(ask: Question, kind: type[spec.Layer]) -> None:
     """An axis without cells is refused, or gives what the formula gives: which, a trait.
 
     The formula has no cells, or those of padding alone; nothing has no finite mean or maximum.

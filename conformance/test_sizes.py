@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.instances import channels
 from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype
 from cnnformance.conformance.large import large
 from cnnformance.conformance.per_type import PerType
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.test_output import FORMULAS
 from cnnformance.spec import layers as spec
 
@@ -186,13 +186,13 @@ def sized(kind: type[spec.Layer], largest: int) -> Iterator[Case]:
 
 
 @by_kind(FORMULAS)
-def test_sizes(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_sizes(ask: Question, kind: type[spec.Layer]) -> None:
     """The layer computes its formula at every size of axis, window, channels and batch."""
     ask.sweep(sized(kind, ask.profile.largest), ask.output)
 
 
 @by_kind_and_dtype(FORMULAS)
-def test_large(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+def test_large(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
     """So it does where several sizes or options are large at once, in every dtype."""
     asked = large(kind, dtype, ask.profile.every)
     if ask.profile.name == "quick" and dtype != "float32":  # the first of each family

@@ -12,13 +12,13 @@ import numpy as np
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import designed, judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.gradients import differentiated, distinct, shown, upstream_of
 from cnnformance.conformance.instances import channels
 from cnnformance.conformance.judge import Failure, Index
 from cnnformance.conformance.kinds import FLOATS, law
 from cnnformance.conformance.models import given
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.test_special_values import Choices, whole_windows
 from cnnformance.reference import bounds, gradients, maximal, output_shape, scatter, windows
 from cnnformance.reports.reasons import Reason
@@ -36,7 +36,7 @@ def _padded(kind: type[spec.Layer]) -> Iterator[Case]:
             yield Case(kind(**fields, padding=(pads,) * rank), (2, *spatial, 2))
 
 
-def _cases(ask: Ask, kind: type[spec.Layer]) -> Iterator[Case]:
+def _cases(ask: Question, kind: type[spec.Layer]) -> Iterator[Case]:
     """Yield padded and plain layers of a kind, in whole numbers; a third of them in ``quick``.
 
     A third, too, in the dtypes other than float32, which ``quick`` leaves out.
@@ -76,7 +76,7 @@ def _derivative(case: Case, x: Array, place: Index) -> dict[str, Array]:
 
 
 @law("gradient-keeps-specials")
-def test_special_upstream(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_special_upstream(ask: Question, kind: type[spec.Layer]) -> None:
     """A NaN or an infinity in the upstream gradient reaches all that its output depends on.
 
     It may reach what its output read without effect, for zero times either is NaN; but no other
@@ -199,7 +199,7 @@ def _right(case: Case, upstream: Array, wrong: Array) -> str:
 
 
 @law("gradient-of-one-value")
-def test_map_of_one_value(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_map_of_one_value(ask: Question, kind: type[spec.Layer]) -> None:
     """Maps of infinities, of NaN, or of one number have gradients too, in padded windows as well.
 
     Those of means are what they are anywhere, and those of linear layers finite; ReLU is open to
@@ -241,7 +241,7 @@ _RECEIVES = {
 
 
 @law("gradient-at-nan-trait")
-def test_gradient_at_nan(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_gradient_at_nan(ask: Question, kind: type[spec.Layer]) -> None:
     """Where the gradient of a window with a NaN goes is the same at every cell, size and rank."""
     choices = Choices()
 

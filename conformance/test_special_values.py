@@ -13,11 +13,11 @@ import pytest
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure, Index, Other
 from cnnformance.conformance.kinds import FLOATS, law, laws
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import bounds, fast, forward, windows
 from cnnformance.reports.reasons import Reason
@@ -27,7 +27,7 @@ Window = tuple[spec.Layer, spec.Shape]
 
 
 @law("nan-propagates")
-def test_sum_keeps_nan_and_infinities(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_sum_keeps_nan_and_infinities(ask: Question, kind: type[spec.Layer]) -> None:
     """A sum with a NaN is NaN, and sums with infinities are infinite or, of both signs, NaN."""
     leaks: set[str] = set()
 
@@ -112,7 +112,7 @@ class Choices:
         self.seen.setdefault(value, (place, call, shows))
 
     def settle(
-        self, ask: Ask, name: str, reason: Reason = "not-consistent", *, varies: bool = False
+        self, ask: Question, name: str, reason: Reason = "not-consistent", *, varies: bool = False
     ) -> None:
         """Record the trait; more than one value is a failure, unless it may vary."""
         if not self.seen:
@@ -145,7 +145,7 @@ def _selection_kinds(name: str) -> list[type[spec.Layer]]:
 
 
 @pytest.mark.clauses("pool.max.nan")
-def test_nan_in_selections(ask: Ask) -> None:
+def test_nan_in_selections(ask: Question) -> None:
     """What a NaN does to a maximum or minimum is the same at every cell, size, rank and dtype."""
     choices = Choices()
     for kind in _selection_kinds("nan-trait-consistent"):
@@ -171,7 +171,7 @@ def test_nan_in_selections(ask: Ask) -> None:
     choices.settle(ask, "NaN in maximum and minimum", "nan-not-consistent")
 
 
-def _showing(ask: Ask, layer: spec.Layer, x: Array, cell: tuple[int, ...], said: str) -> Array:
+def _showing(ask: Question, layer: spec.Layer, x: Array, cell: tuple[int, ...], said: str) -> Array:
     """Return the sample that a value was seen in, or all of them if it does not show it alone."""
     row, *place = cell
     sample = x[row : row + 1]
@@ -194,7 +194,7 @@ def _nan_shown(said: str) -> str:
 
 
 @pytest.mark.clauses("pool.max.nan")
-def test_nan_in_windows(ask: Ask) -> None:
+def test_nan_in_windows(ask: Question) -> None:
     """A NaN reaches the windows that hold it, all in one way, and no others."""
     choices = Choices()
 
@@ -225,7 +225,7 @@ def test_nan_in_windows(ask: Ask) -> None:
 
 
 @pytest.mark.clauses("pool.max.nan")
-def test_windows_of_nan_alone(ask: Ask) -> None:
+def test_windows_of_nan_alone(ask: Question) -> None:
     """A window of NaN alone, of one cell too or in padding, gives NaN or what never wins."""
     choices = Choices()
 
@@ -261,13 +261,13 @@ def _nan_alone(kind: type[spec.Layer]) -> Iterator[Case]:
 
 
 @pytest.mark.clauses("pipeline.subnormals")
-def test_subnormals_in_selections(ask: Ask) -> None:
+def test_subnormals_in_selections(ask: Question) -> None:
     """Maxima and minima keep the subnormal numbers of a format, or all flush them to zero."""
     for dtype in FLOATS:
         _subnormals_in_selections(ask, dtype)
 
 
-def _subnormals_in_selections(ask: Ask, dtype: str) -> None:
+def _subnormals_in_selections(ask: Question, dtype: str) -> None:
     choices = Choices()
     for kind in _selection_kinds("nan-trait-consistent"):
         most = None if dtype == "float32" else 9
@@ -290,7 +290,7 @@ def _subnormals_in_selections(ask: Ask, dtype: str) -> None:
 
 
 @pytest.mark.clauses("relu.nan")
-def test_nan_in_relu(ask: Ask) -> None:
+def test_nan_in_relu(ask: Question) -> None:
     """What ReLU makes of a NaN is the same at every position, shape and dtype."""
     choices = Choices()
     for dtype in FLOATS:
@@ -316,7 +316,7 @@ def test_nan_in_relu(ask: Ask) -> None:
 
 
 @law("signed-zero-trait")
-def test_signed_zero(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_signed_zero(ask: Question, kind: type[spec.Layer]) -> None:
     """A window of zeros gives a zero; whether negative zeros keep their sign is a trait.
 
     In ReLU it may vary with dtype and size: IEEE 754-2008 lets ``maxNum`` return either of -0.0 and
@@ -344,7 +344,7 @@ def test_signed_zero(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("subnormal-trait")
-def test_subnormals(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_subnormals(ask: Question, kind: type[spec.Layer]) -> None:
     """Subnormal numbers are kept or flushed to zero: a trait; anything else is a failure."""
     for dtype in ("float32", "float64"):
         seen: set[str] = set()

@@ -11,11 +11,11 @@ import numpy as np
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import FLOATS, law
 from cnnformance.conformance.models import given
+from cnnformance.conformance.question import Question
 from cnnformance.reference import forward
 from cnnformance.spec import layers as spec
 
@@ -74,7 +74,7 @@ def _reached(case: Case, special: Any) -> Array:
 
 
 @law("weights-keep-specials")
-def test_special_weights(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_special_weights(ask: Question, kind: type[spec.Layer]) -> None:
     """A NaN or an infinity in a weight reaches every output that uses it, and does not get lost.
 
     Through a zero too: zero times an infinity is NaN. Fast algorithms may turn an infinity into NaN

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from cnnformance.conformance import designed, judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.gradients import repeated
 from cnnformance.conformance.instances import channels, one_window
@@ -19,6 +18,7 @@ from cnnformance.conformance.kinds import by_kind, dtypes, law, laws
 from cnnformance.conformance.memories import MEMORIES, laid_out
 from cnnformance.conformance.models import given
 from cnnformance.conformance.per_type import PerType
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.usual import usual
 from cnnformance.reference import ShapeError, output_shape
@@ -26,7 +26,7 @@ from cnnformance.spec import layers as spec
 
 
 @law("memory-layout")
-def test_memory_layout(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_memory_layout(ask: Question, kind: type[spec.Layer]) -> None:
     """An input that lies in memory in another way gives the same output."""
 
     def in_memories(case: Case) -> Iterator[Case]:
@@ -57,7 +57,7 @@ def test_memory_layout(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @by_kind({kind: laws("memory-layout")[kind.__name__] for kind in (spec.Conv, spec.Dense)})
-def test_weight_memory(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_weight_memory(ask: Question, kind: type[spec.Layer]) -> None:
     """Weights that lie in memory in another way give the same output."""
 
     def question(case: Case) -> None:
@@ -88,7 +88,7 @@ def _long_convolution(kind: type[spec.Conv]) -> Case:
 
 
 @law("pure")
-def test_pure(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_pure(ask: Question, kind: type[spec.Layer]) -> None:
     """A call leaves its input and earlier results alone, and an equal call gives equal bits.
 
     So does an equal backward pass.
@@ -120,7 +120,7 @@ def test_pure(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("batch-independent")
-def test_state_between_shapes(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_state_between_shapes(ask: Question, kind: type[spec.Layer]) -> None:
     """One layer called with inputs of many shapes, then the first again, answers each rightly."""
     shapes = cases(kind)
 

@@ -18,11 +18,11 @@ import pytest
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import FLOATS, by_kind, law
 from cnnformance.conformance.models import Given, given
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import bounds, candidates, forward
 from cnnformance.spec import layers as spec
@@ -109,7 +109,7 @@ def drawn(layer: spec.Layer, x: Array, y: Array) -> None:
         )
 
 
-def seeded(ask: Ask, seed: int) -> bool:
+def seeded(ask: Question, seed: int) -> bool:
     """Seed the subject; return whether it says that it can be."""
     try:
         ask.asked(lambda: ask.subject.seed(seed))
@@ -185,7 +185,7 @@ def check_frequencies(case: Case, y: Array) -> None:
 @pytest.mark.clauses("pool.stochastic.probability", "pool.stochastic.not-fixed")
 @law("draw-frequencies")
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_frequencies(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+def test_frequencies(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
     """Each cell is drawn as often as its value says, and zeros beside positive values never.
 
     The windows have 2 to 49 cells, with proportional, nearly equal, tiny, large and zero
@@ -202,7 +202,7 @@ def test_frequencies(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
 
 
 @by_kind({StochasticPool: ["pool.stochastic.selects", "pool.stochastic.zero-never-drawn"]})
-def test_drawn_from_window(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_drawn_from_window(ask: Question, kind: type[spec.Layer]) -> None:
     """Training returns, bit for bit, a cell of each window, and no zero beside a positive one."""
 
     def question(case: Case) -> None:
@@ -233,7 +233,7 @@ def _among(dtype: str, value: float, *, training: bool) -> Iterator[Given]:
 @law("zero-window")
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_zero_window(ask: Ask, kind: type[spec.Layer], dtype: str, *, training: bool) -> None:
+def test_zero_window(ask: Question, kind: type[spec.Layer], dtype: str, *, training: bool) -> None:
     """A window of zeros gives 0, and leaves the windows beside it as they are."""
     del kind
 
@@ -251,7 +251,7 @@ def test_zero_window(ask: Ask, kind: type[spec.Layer], dtype: str, *, training: 
 
 @law("draw-frequencies")
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_equal_window(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+def test_equal_window(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
     """A window of equal values draws that value, large or small."""
     del kind
 
@@ -301,7 +301,7 @@ def _repeated(pattern: Pattern) -> Given:
 
 
 @law("independent-draws")
-def test_independent(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_independent(ask: Question, kind: type[spec.Layer]) -> None:
     """Equal windows draw independently: across space, channels, batch, calls and seeds."""
     del kind
 
@@ -330,7 +330,7 @@ def test_independent(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("independent-draws")
-def test_seeded(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_seeded(ask: Question, kind: type[spec.Layer]) -> None:
     """Equal seeds draw alike, or (without a seed) always anew: a trait, and a consistent one."""
     del kind
     repeats: dict[bool, spec.Shape] = {}
@@ -360,7 +360,7 @@ def test_seeded(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @by_kind({StochasticPool: ["pool.stochastic.evaluation"]})
-def test_evaluation_is_the_mean_of_training(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_evaluation_is_the_mean_of_training(ask: Question, kind: type[spec.Layer]) -> None:
     """Evaluation draws nothing: it gives the mean of what training draws, the same in each call."""
     del kind
 

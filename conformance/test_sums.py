@@ -16,11 +16,11 @@ import numpy as np
 
 from cnnformance.adapters.backend import Array
 from cnnformance.conformance import judge, regimes
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.gradients import differentiated, shown
 from cnnformance.conformance.kinds import HALVES, by_kind_and_dtype, laws
 from cnnformance.conformance.per_type import PerType
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.test_output import FORMULAS
 from cnnformance.reference import bounds, output_shape
 from cnnformance.reference.terms import divides_exactly
@@ -160,7 +160,7 @@ def sums(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Case]:
 
 
 @by_kind_and_dtype(SUMS, SHOWN)
-def test_sums(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+def test_sums(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
     """Every term counts once and with its own weight, however many there are."""
     ask.sweep(sums(kind, dtype, few=ask.profile.name == "quick"), ask.output)
 
@@ -278,7 +278,7 @@ def backward(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Backw
 
 
 @by_kind_and_dtype(SUMMED)
-def test_sums_of_gradients(ask: Ask, kind: type[spec.Layer], dtype: str) -> None:
+def test_sums_of_gradients(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
     """So does every term of a gradient, however many outputs or samples it is the sum over."""
 
     def question(case: Case) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
-from cnnformance.conformance.asking import Ask
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import alike, answer, few, shifted
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.conformance.variants import longer, random, shuffled, single_window, windowed
 from cnnformance.reference.windows import grid
@@ -17,7 +17,7 @@ from cnnformance.spec import layers as spec
 
 
 @law("output-smaller")
-def test_output_smaller(ask: Ask, kind: type[spec.Windowed]) -> None:
+def test_output_smaller(ask: Question, kind: type[spec.Windowed]) -> None:
     """With a stride above 1 and no padding the output is smaller on every axis."""
 
     def question(case: Case) -> None:
@@ -34,7 +34,7 @@ def test_output_smaller(ask: Ask, kind: type[spec.Windowed]) -> None:
 
 
 @law("channels-independent")
-def test_channels_independent(ask: Ask, kind: type[spec.Layer]) -> None:
+def test_channels_independent(ask: Question, kind: type[spec.Layer]) -> None:
     """A channel alone gives what it gives among others, in whatever order they come."""
 
     def question(case: Case) -> None:
@@ -49,7 +49,7 @@ def test_channels_independent(ask: Ask, kind: type[spec.Layer]) -> None:
 
 
 @law("local-windows")
-def test_local_windows(ask: Ask, kind: type[spec.Windowed]) -> None:
+def test_local_windows(ask: Question, kind: type[spec.Windowed]) -> None:
     """An output stays as it is when every cell outside its window changes."""
 
     def question(case: Case) -> None:
@@ -66,7 +66,7 @@ def test_local_windows(ask: Ask, kind: type[spec.Windowed]) -> None:
 
 
 @law("equal-windows-equal-outputs")
-def test_equal_windows_equal_outputs(ask: Ask, kind: type[spec.Pool]) -> None:
+def test_equal_windows_equal_outputs(ask: Question, kind: type[spec.Pool]) -> None:
     """Copies of one window side by side give copies of its output."""
 
     def question(case: Case) -> None:
@@ -89,7 +89,7 @@ def _apart(x: Array, window: spec.Shape) -> Array:
 
 
 @law("stride-defaults-to-window")
-def test_stride_defaults_to_window(ask: Ask, kind: type[spec.Windowed]) -> None:
+def test_stride_defaults_to_window(ask: Question, kind: type[spec.Windowed]) -> None:
     """Without a stride given the windows stand side by side: each block gives one output."""
 
     def question(case: Case) -> None:
@@ -106,7 +106,7 @@ def test_stride_defaults_to_window(ask: Ask, kind: type[spec.Windowed]) -> None:
 
 
 @law("stride-default-trait")
-def test_stride_default_trait(ask: Ask, kind: type[spec.Windowed]) -> None:
+def test_stride_default_trait(ask: Question, kind: type[spec.Windowed]) -> None:
     """What the framework takes for the stride where the layer names none is a trait."""
 
     def question(case: Case) -> None:
@@ -125,13 +125,13 @@ def test_stride_default_trait(ask: Ask, kind: type[spec.Windowed]) -> None:
 
 
 @law("shift-by-stride")
-def test_shift_by_stride(ask: Ask, kind: type[spec.Pool]) -> None:
+def test_shift_by_stride(ask: Question, kind: type[spec.Pool]) -> None:
     """An input that moves by one stride moves the output by one."""
     few(ask, cases(kind).map(longer), lambda case: shifted(ask, case, "moved by one stride"))
 
 
 @law("window-permutation")
-def test_window_permutation(ask: Ask, kind: type[spec.Windowed]) -> None:
+def test_window_permutation(ask: Question, kind: type[spec.Windowed]) -> None:
     """The order of the cells in a window does not matter."""
 
     def question(case: Case) -> None:

@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from corpus.correct import CORRECT  # noqa: E402 - found through the path above
 from corpus.faulty import FAULTS  # noqa: E402 - likewise
 
-from cnnformance.conformance.asking import PROFILES  # noqa: E402 - likewise
+from cnnformance.conformance.profiles import PROFILES  # noqa: E402 - likewise
 from cnnformance.reports import records  # noqa: E402 - likewise
 
 CURVE = (0.5, 1, 3, 5, 15, 60)

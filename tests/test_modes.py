@@ -9,7 +9,8 @@ from mutation import ROOT, put
 
 from cnnformance.adapters.registry import Target
 from cnnformance.adapters.subject import Subject
-from cnnformance.conformance.asking import PROFILES, Ask
+from cnnformance.conformance.profiles import PROFILES
+from cnnformance.conformance.question import Question
 from cnnformance.conformance.test_modes import test_modes_agree as agree
 from cnnformance.spec.layers import ReLU
 
@@ -79,7 +80,7 @@ def test_the_default_mode_that_falls_is_no_fault_of_another(
         (tmp_path / "crashes").touch()
     fast = Subject(Target("fast", "falls.py:Falls", "fast"), seconds=1.0)
     plain = Subject(Target("plain", "falls.py:Falls"), seconds=1.0)
-    made = Ask(fast, PROFILES["quick"])
+    made = Question(fast, PROFILES["quick"])
     try:
         agree(made, plain, ReLU)
         assert not made.failures
@@ -89,7 +90,7 @@ def test_the_default_mode_that_falls_is_no_fault_of_another(
 
         (tmp_path / "who").write_text("fast")
         fast.restart()  # it keeps what it has built
-        made = Ask(fast, PROFILES["quick"])
+        made = Question(fast, PROFILES["quick"])
         agree(made, plain, ReLU)
         assert {failure.effect for failure in made.failures} == {how}
     finally:

@@ -21,7 +21,9 @@ import cnnformance
 from cnnformance.adapters import registry
 from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import order
-from cnnformance.conformance.asking import PROFILES, Ask, Cut
+from cnnformance.conformance.profiles import PROFILES
+from cnnformance.conformance.question import Question
+from cnnformance.conformance.requests import Cut
 from cnnformance.pytest_plugin import _unfailed
 from cnnformance.reports import records, render
 from cnnformance.reports.records import Run
@@ -538,10 +540,10 @@ def test_a_budget_that_is_over_is_told_and_passes_nothing(tmp_path: Path) -> Non
 
 def test_a_question_that_the_budget_cuts_says_how_much_was_asked() -> None:
     subject = Subject(registry.parse("numpy"))
-    cut = Ask(subject, PROFILES["quick"], examples=3, left=4)
+    cut = Question(subject, PROFILES["quick"], examples=3, left=4)
     said = "cut by the budget: 3 of 7 cases were asked, and none failed"
     assert _unfailed(cut, Cut(), 5.0) == ("not-run", said)
-    begun = Ask(subject, PROFILES["quick"], examples=3)
+    begun = Question(subject, PROFILES["quick"], examples=3)
     assert _unfailed(begun, Cut(), 5.0)[0] == "not-run"
     assert begun.planned > begun.examples
 
@@ -549,7 +551,7 @@ def test_a_question_that_the_budget_cuts_says_how_much_was_asked() -> None:
 def test_a_pass_has_asked_all_that_was_planned() -> None:
     subject = Subject(registry.parse("numpy"))
     for examples, left, verdict in ((3, 0, "pass"), (3, 1, "not-run"), (0, 0, "not-run")):
-        asked = Ask(subject, PROFILES["quick"], examples=examples, left=left)
+        asked = Question(subject, PROFILES["quick"], examples=examples, left=left)
         assert _unfailed(asked, None, None)[0] == verdict
 
 

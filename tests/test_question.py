@@ -19,9 +19,12 @@ from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.exceptions import Stopped
 from cnnformance.adapters.subject import Subject
 from cnnformance.adapters.supervision import Info
-from cnnformance.conformance.asking import PROFILES, Ask, Cut, Profile, compiles
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.compiling import compiles
 from cnnformance.conformance.judge import Evidence, Failure
+from cnnformance.conformance.profiles import PROFILES, Profile
+from cnnformance.conformance.question import Question
+from cnnformance.conformance.requests import Cut
 from cnnformance.conformance.strategies import cases
 from cnnformance.spec.layers import MaxPool, ReLU
 
@@ -48,8 +51,8 @@ class Stub:
         self.restarts += 1
 
 
-def ask(profile: Profile = SMALL, **fields: Any) -> Ask:
-    return Ask(cast("Subject", Stub()), profile, **fields)
+def ask(profile: Profile = SMALL, **fields: Any) -> Question:
+    return Question(cast("Subject", Stub()), profile, **fields)
 
 
 def rows(count: int, layer: MaxPool | ReLU = ReLU()) -> list[Case]:  # noqa: B008 - frozen
@@ -66,7 +69,9 @@ def failing(seeds: set[int], effect: str = "value") -> Callable[[Case], None]:
 
 @pytest.mark.parametrize("how", ["sweep", "explore"])
 def test_what_a_broken_subject_is_not_asked_is_no_example(how: str) -> None:
-    made = Ask(Subject(registry.Target("absent", "absent.module:Absent"), in_process=True), SMALL)
+    made = Question(
+        Subject(registry.Target("absent", "absent.module:Absent"), in_process=True), SMALL
+    )
 
     def question(case: Case) -> None:
         made.run(case.layer, case.x)
@@ -231,10 +236,10 @@ def _drawn(**fields: Any) -> list[Case]:
 
 
 def test_the_seed_and_the_question_settle_what_is_drawn() -> None:
-    assert _drawn(seed=1, question="a") == _drawn(seed=1, question="a")
-    first, *others = _drawn(seed=1, question="a")
+    assert _drawn(seed=1, id="a") == _drawn(seed=1, id="a")
+    first, *others = _drawn(seed=1, id="a")
     assert first == Case(MaxPool((1,)), (1, 1, 1), regimes=first.regimes, seed=0)  # the simplest
-    for fields in ({"seed": 2, "question": "a"}, {"seed": 1, "question": "b"}):
+    for fields in ({"seed": 2, "id": "a"}, {"seed": 1, "id": "b"}):
         again, *more = _drawn(**fields)
         assert again == first
         assert len(set(others) & set(more)) < len(others) / 2  # some are always tried
@@ -245,11 +250,15 @@ def test_no_module_that_is_loaded_changes_what_is_drawn(tmp_path: Path) -> None:
     (tmp_path / "full.py").write_text(f"CONSTANTS = {list(range(1000, 2000))}")
     root = Path(cnnformance.__file__).resolve().parents[1]
     paths = [str(root), str(root / "tests"), str(tmp_path)]
-    asked = "[_drawn(seed=1, question=name) for name in 'abcdefgh']"
+    asked = "[_drawn(seed=1, id=name) for name in 'abcdefgh']"
     drawn = []
     for modules in ("sys", "sys, full"):
         script = f"import sys; sys.path[:0] = {paths!r}; import {modules}; "
-        command = [sys.executable, "-c", f"{script}from test_asking import _drawn; print({asked})"]
+        command = [
+            sys.executable,
+            "-c",
+            f"{script}from test_question import _drawn; print({asked})",
+        ]
         drawn.append(subprocess.check_output(command, text=True))  # noqa: S603 - our own words
     assert drawn[0] == drawn[1]
 
