@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from cnnformance import traps
+from cnnformance import trial_mistakes
 from cnnformance.adapters.backend import Array, Layout
 from cnnformance.conformance import judge
 from cnnformance.spec import layers as spec
@@ -95,7 +95,7 @@ def _judged(script: Script, y: Array, layout: Layout) -> Problem | None:
     try:
         judge.output(script.case, y)
     except judge.Failure as failure:
-        mistake = traps.explained(script.case, y, layout)
+        mistake = trial_mistakes.explained(script.case, y, layout)
         return _problem(script, f"run alone it gives another result: {failure}", mistake)
     return None
 

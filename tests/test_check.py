@@ -258,7 +258,7 @@ def test_in_a_suite_of_ones_own(tmp_path: Path) -> None:
     )
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
     assert "should be exactly 0.0" in done.stdout
-    assert "checking.py" not in done.stdout  # of the failure, nothing of ours is shown
+    assert "/checking" not in done.stdout  # of the failure, nothing of ours is shown
     left = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
     assert left == {"test_mine.py"}
 
@@ -316,7 +316,7 @@ def test_an_exception_of_the_caller_passes_through(monkeypatch: pytest.MonkeyPat
     def alarmed(*_: object) -> None:
         raise TimeoutError("the caller's own alarm")
 
-    monkeypatch.setattr("cnnformance.checking.serve", alarmed)
+    monkeypatch.setattr("cnnformance.checking_run.serve", alarmed)
     with pytest.raises(TimeoutError, match="own alarm"):
         check(relu, ReLU)
 

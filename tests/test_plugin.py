@@ -24,9 +24,9 @@ from cnnformance.conformance import order
 from cnnformance.conformance.profiles import PROFILES
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.requests import Cut
-from cnnformance.pytest_plugin import _unfailed
 from cnnformance.reports import records, render
 from cnnformance.reports.records import Run
+from cnnformance.verdicts import _unfailed
 
 T = TypeVar("T")
 

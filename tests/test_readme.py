@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cnnformance
-from cnnformance.checking import Result
+from cnnformance.checking_result import Result
 from cnnformance.reports import records
 from cnnformance.reports.records import Run
 

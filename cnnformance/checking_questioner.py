@@ -12,6 +12,8 @@ from collections.abc import Collection
 
 import pytest
 
+from cnnformance import pytest_items
+
 _NOT_OF_A_FUNCTION = ("test_gradients.py", "test_special_gradients.py", "test_parameters.py")
 """The files whose questions are all about what one function cannot say."""
 
@@ -30,10 +32,9 @@ class About:
         items[:] = [item for item in items if self._asks(item)]
 
     def _asks(self, item: pytest.Item) -> bool:
-        params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
-        kind = params.get("kind") or getattr(getattr(item, "module", None), "LAYER", None)
-        takes = params.get("dtype") in (None, *self.dtypes)
-        its = getattr(kind, "__name__", "") in self.layers
+        layer_type = pytest_items.layer_type(item)
+        takes = pytest_items.params(item).get("dtype") in (None, *self.dtypes)
+        its = getattr(layer_type, "__name__", "") in self.layers
         return its and takes and item.path.name not in _NOT_OF_A_FUNCTION
 
 

@@ -1,0 +1,97 @@
+"""The suite's options of pytest: their types, and an error for what cannot be used."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import threading
+from typing import Any, get_args
+
+import pytest
+
+from cnnformance.conformance.profiles import PROFILES
+from cnnformance.reports.printable import printable
+from cnnformance.spec import clauses
+
+LEVELS: tuple[clauses.Level, ...] = get_args(clauses.Level)
+"""The levels of clauses, in the order in which a question of several takes one."""
+
+_LARGEST = 2.0**33
+"""The GiB that a 64-bit size holds."""
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the suite's options."""
+    group = parser.getgroup("cnnformance", "CNN conformance")
+    group.addoption(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="SUBJECT",
+        help="NAME[:MODE][@DEVICE], package.module:Class or path/to/file.py:Class, or a function "
+        "in the place of the class; may be repeated; default: every installed backend",
+    )
+    group.addoption(
+        "--profile", choices=list(PROFILES), default="default", help="how much is asked"
+    )
+    group.addoption(
+        "--level",
+        action="append",
+        choices=LEVELS,
+        default=[],
+        help="ask only what clauses of this level say; may be repeated; default: all",
+    )
+    group.addoption(
+        "--timeout", type=_seconds, default=30.0, metavar="S", help="time limit of one request (30)"
+    )
+    group.addoption(
+        "--memory-limit", type=_size, default=8.0, metavar="GIB", help="of a worker; 0: none (8)"
+    )
+    group.addoption(
+        "--budget",
+        type=_seconds,
+        metavar="S",
+        help="seconds of the whole run, after which questions are not run; default: no limit",
+    )
+    group.addoption("--seed", type=_seed, default=0, help="seed of all drawn cases (0)")
+    group.addoption("--record", metavar="FILE", help="where the verdicts go")
+    group.addoption(
+        "--in-process", action="store_true", help="run backends in this process, for debuggers"
+    )
+    group.addoption("--link", type=int, help=argparse.SUPPRESS)  # a socket, as ``Subject`` has it
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _seconds(text: str) -> float:
+    """Return a time limit; argparse names the option in its error."""
+    if not 0 < (value := _number(text)) <= threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return value
+
+
+def _size(text: str) -> float:
+    if not 0 <= (value := _number(text)) < _LARGEST:
+        raise argparse.ArgumentTypeError(f"{text} is no size of 0 or more, in GiB")
+    return value
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text} is no integer of 0 or more")
+    return int(text)
+
+
+def option(config: pytest.Config, name: str) -> Any:
+    """Return the value of an option of ours; each has a default."""
+    return config.getoption(name)
+
+
+def unusable(said: str) -> pytest.UsageError:
+    """Return what ends the run before it begins, in one line: it may quote paths and files."""
+    return pytest.UsageError(" ".join(printable(said).split()))
