@@ -19,7 +19,7 @@ from cnnformance import pytest_processes, verdicts
 from cnnformance.adapters import registry
 from cnnformance.adapters.exceptions import AdapterBroke, Unknown
 from cnnformance.adapters.subject import Subject
-from cnnformance.conformance import order
+from cnnformance.conformance import question_order
 from cnnformance.conformance.compiling import compiles
 from cnnformance.conformance.known import load_known
 from cnnformance.conformance.profiles import PROFILES
@@ -136,7 +136,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         name = params(item).get("subject")
         if name not in subjects:  # a test of someone else's
             return -1, 0
-        return subjects.index(name), order.place(question_id(item, name))
+        return subjects.index(name), question_order.place(question_id(item, name))
 
     items.sort(key=place)
     levels = option(config, "--level")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cnnformance.adapters.wire import dtype_named
-from cnnformance.conformance.models import Given, given
+from cnnformance.conformance.cases import Given, given
 from cnnformance.spec import layers as spec
 
 CASES: Mapping[type[spec.Layer], Sequence[tuple[spec.Layer, spec.Shape]]] = {

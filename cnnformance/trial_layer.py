@@ -16,8 +16,8 @@ from cnnformance.adapters.faults import FAULTS, NAN
 from cnnformance.adapters.subject import Subject
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.kinds import dtypes
-from cnnformance.conformance.models import Given
+from cnnformance.conformance.cases import Given
+from cnnformance.conformance.parametrize import dtypes
 from cnnformance.reference import output_shape, parameter_count
 from cnnformance.spec import layers as spec
 from cnnformance.trial_cases import case_of, cases_of

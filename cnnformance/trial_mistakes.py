@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from cnnformance.adapters.backend import Array, Layout, Weights
-from cnnformance.conformance.models import Given
+from cnnformance.conformance.cases import Given
 from cnnformance.reference import ShapeError, forward, gradients, output_shape, parameter_count
 from cnnformance.spec import layers as spec
 

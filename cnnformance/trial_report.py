@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from tabulate import tabulate
 
 from cnnformance.adapters.backend import Array
-from cnnformance.conformance.kinds import FLOATS, INTEGERS
-from cnnformance.conformance.models import Given
+from cnnformance.conformance.cases import Given
+from cnnformance.conformance.parametrize import FLOATS, INTEGERS
 from cnnformance.reports.printable import printable
 
 _COLUMNS = (*FLOATS, *INTEGERS, "options", "calls", "shape", "count", "gradient", "script")

@@ -1,9 +1,13 @@
-"""A case: one layer, and how its input and weights are made. Small enough to be recorded whole."""
+"""A case: one layer, and how its input and weights are made, or the arrays themselves.
+
+The recipe of a case is small enough to be recorded whole.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -92,3 +96,25 @@ class Case:
             "seed": self.seed,
             "memory": self.memory,
         }
+
+
+@dataclass(frozen=True, eq=False)  # arrays have no equality: each case is itself
+class Given(Case):
+    """A case whose input, and weights if any, are given rather than drawn."""
+
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+    @cached_property
+    def x(self) -> Array:
+        """The input, canonical."""
+        return self.arrays["x"]
+
+    @cached_property
+    def weights(self) -> dict[str, Array]:
+        """The weights, whatever their shapes."""
+        return {name: array for name, array in self.arrays.items() if name != "x"}
+
+
+def given(layer: spec.Layer, x: Array, **weights: Array) -> Given:
+    """Return the case of a layer on these arrays."""
+    return Given(layer, x.shape, x.dtype.name, ("given",), arrays={"x": x, **weights})

@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from cnnformance.adapters import registry
-from cnnformance.conformance import otherwise
+from cnnformance.conformance import other_definitions
 from cnnformance.conformance.predicates import holds
 from cnnformance.reference import bounds
 from cnnformance.reports import records
@@ -46,7 +46,7 @@ def names_of(failure: Failure) -> dict[str, Any]:
     ``parameters``, ``output_shape``), ``operand`` (whose gradient: ``input``, ``weight``,
     ``bias``), ``expected`` and ``actual`` as numbers, ``ratio`` (the actual over the expected),
     ``raised`` (what the framework itself said, as it refused), and whether it agrees with another
-    definition: ``as_power_mean``, ``as_whole_mean`` (see ``otherwise``).
+    definition: ``as_power_mean``, ``as_whole_mean`` (see ``other_definitions``).
     """
     fields = {f.name for kind in spec.TYPES.values() for f in dataclasses.fields(kind)}
     layer = failure.layers[0] if failure.layers else failure.case.layer if failure.case else None
@@ -87,7 +87,7 @@ def names_of(failure: Failure) -> dict[str, Any]:
         "as_power_mean": False,
         "as_whole_mean": False,
     }
-    return names | otherwise.agreeing(failure)
+    return names | other_definitions.agreeing(failure)
 
 
 def _fits(layer: spec.Layer | None, shape: spec.Shape) -> bool:

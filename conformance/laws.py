@@ -13,9 +13,9 @@ from hypothesis.strategies import SearchStrategy
 from cnnformance.adapters.backend import Array
 from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases_varied import windowed
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.question import Question
-from cnnformance.conformance.variants import windowed
 from cnnformance.reference import bounds, output_shape
 from cnnformance.spec import layers as spec
 

@@ -1,4 +1,4 @@
-"""Whole models, and single layers on given arrays: how they are run and judged.
+"""Models of several layers: how they are run and judged.
 
 A model runs in one request, natively: the framework's own layout from the first layer to the last.
 """
@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -17,33 +15,11 @@ import numpy as np
 from cnnformance.adapters.backend import Array, Layout, Unsupported, Weights
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases import given
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.question import Question
-from cnnformance.reference import bounds, carried, fast, forward, model_shapes, terms
+from cnnformance.reference import bounds, fast, forward, model_shapes, propagated, terms
 from cnnformance.spec import layers as spec
-
-
-@dataclass(frozen=True, eq=False)  # arrays have no equality: each case is itself
-class Given(Case):
-    """A case whose input, and weights if any, are given rather than drawn."""
-
-    arrays: Mapping[str, Array] = field(default_factory=dict)
-
-    @cached_property
-    def x(self) -> Array:
-        """The input, canonical."""
-        return self.arrays["x"]
-
-    @cached_property
-    def weights(self) -> dict[str, Array]:
-        """The weights, whatever their shapes."""
-        return {name: array for name, array in self.arrays.items() if name != "x"}
-
-
-def given(layer: spec.Layer, x: Array, **weights: Array) -> Given:
-    """Return the case of a layer on these arrays."""
-    return Given(layer, x.shape, x.dtype.name, ("given",), arrays={"x": x, **weights})
 
 
 def drawn_weights(
@@ -174,7 +150,7 @@ def bound(
         largest = _rounded_up(np.abs(value) + error, x.dtype.name)
         own, judged_here = _own(layer, held, largest, others=others)
         value = np.asarray(forward(layer, value, held), dtype=np.float64)
-        moved = carried(layer, held, error) if error.any() else np.zeros(value.shape)
+        moved = propagated(layer, held, error) if error.any() else np.zeros(value.shape)
         error = moved + own
         judged = judged and judged_here
     return bounds.Bound(value, error, np.full(value.shape, judged))

@@ -17,10 +17,10 @@ from hypothesis import Phase
 from hypothesis.strategies import SearchStrategy
 
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases_spread import spread
 from cnnformance.conformance.drawing import draw
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.requests import Cut
-from cnnformance.conformance.sized import spread
 from cnnformance.conformance.tally import REFUSALS, Tally
 
 T = TypeVar("T")

@@ -7,14 +7,13 @@ import pytest
 
 from cnnformance.adapters.backend import Array
 from cnnformance.conformance import judge
-from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases import Case, given
+from cnnformance.conformance.cases_varied import longer, padded, random, unit_cells, windowed
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import alike, answer, few, holds, require, shifted
-from cnnformance.conformance.models import given
+from cnnformance.conformance.parametrize import law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
-from cnnformance.conformance.variants import longer, padded, random, unit_cells, windowed
 from cnnformance.spec import clauses
 from cnnformance.spec import layers as spec
 

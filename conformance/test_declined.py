@@ -13,11 +13,10 @@ import numpy as np
 
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
-from cnnformance.conformance import designed, judge
-from cnnformance.conformance.cases import Case
+from cnnformance.conformance import cases_by_option, judge
+from cnnformance.conformance.cases import Case, given
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import FLOATS, INTEGERS, law
-from cnnformance.conformance.models import given
+from cnnformance.conformance.parametrize import FLOATS, INTEGERS, law
 from cnnformance.conformance.question import Question
 from cnnformance.reference import forward
 from cnnformance.spec import layers as spec
@@ -38,7 +37,7 @@ def fractional(layer: spec.Layer) -> bool:
 
 def _few(kind: type[spec.Layer]) -> Iterator[Case]:
     """Yield one plain layer of each rank that the kind has."""
-    for _, cases in itertools.groupby(designed.plain(kind), lambda case: len(case.shape)):
+    for _, cases in itertools.groupby(cases_by_option.plain(kind), lambda case: len(case.shape)):
         yield next(cases)
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases_varied import random, windowed
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import alike, answer, chained, few, holds, require
+from cnnformance.conformance.parametrize import law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
-from cnnformance.conformance.variants import random, windowed
 from cnnformance.spec import layers as spec
 
 LAYER = spec.Dense

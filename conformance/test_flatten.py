@@ -9,12 +9,12 @@ import numpy as np
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases_varied import random
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import by_kind_and_dtype, law, laws
 from cnnformance.conformance.laws import alike, answer, few
+from cnnformance.conformance.parametrize import by_kind_and_dtype, law, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
-from cnnformance.conformance.variants import random
 from cnnformance.spec import layers as spec
 
 SHAPES = (

@@ -13,8 +13,11 @@ import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.wire import dtype_named
-from cnnformance.conformance import designed, judge
+from cnnformance.conformance import cases_by_option, judge
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases_by_memory import laid_out
+from cnnformance.conformance.cases_by_size import large
+from cnnformance.conformance.cases_varied import counting_padding
 from cnnformance.conformance.gradients import (
     differentiated,
     distinct,
@@ -25,12 +28,9 @@ from cnnformance.conformance.gradients import (
 )
 from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import law
-from cnnformance.conformance.large import large
-from cnnformance.conformance.memories import laid_out
+from cnnformance.conformance.parametrize import law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
-from cnnformance.conformance.variants import counting_padding
 from cnnformance.reference import bounds, fast, maximal, output_shape, scatter, windows
 from cnnformance.reference.gradient_bounds import gradient_bounds
 from cnnformance.spec import layers as spec
@@ -48,7 +48,7 @@ gradient = law(
 def test_gradient(ask: Question, kind: type[spec.Layer]) -> None:
     """The gradients for input, weight and bias lie within their bounds of the reference's."""
     question = partial(judged, ask)
-    ask.sweep(designed.plain(kind), question)
+    ask.sweep(cases_by_option.plain(kind), question)
     regimes = (*REGIMES, "faint") if kind.elementwise else REGIMES
     ask.explore(cases(kind, regimes=regimes), question, _examples(ask))
     empty = partial(_of_none, ask)
@@ -76,7 +76,7 @@ def _whole(case: Case) -> Case:
 def test_gradient_of_options(ask: Question, kind: type[spec.Layer]) -> None:
     """So they do with ceil mode, padding, dilation, groups, and in the other dtypes."""
     question = partial(judged, ask)
-    ask.sweep(designed.options(kind, strides=((2, 3),), sizes=((7, 8),)), question)
+    ask.sweep(cases_by_option.options(kind, strides=((2, 3),), sizes=((7, 8),)), question)
     ask.explore(cases(kind, plain=False, regimes=REGIMES), question, _examples(ask))
     for dtype in ("float64", "float16", "bfloat16"):
         drawn = cases(kind, dtype, plain=False, regimes=REGIMES).filter(few_enough)
@@ -266,7 +266,7 @@ def _unbiased(case: Case) -> Case:
 def test_gradient_of_evaluation(ask: Question, kind: type[spec.Layer]) -> None:
     """In evaluation the gradient is that of the formula, whose probabilities are no constants."""
     question = partial(judged, ask)
-    ask.sweep(designed.plain(kind), question)
+    ask.sweep(cases_by_option.plain(kind), question)
     for dtype in ("float32", "float64"):
         ask.explore(cases(kind, dtype, plain=False), question, max(6, ask.profile.examples // 6))
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnformance.conformance import designed
-from cnnformance.conformance.cases import Case
-from cnnformance.conformance.kinds import by_kind_and_dtype, every
-from cnnformance.conformance.models import given
+from cnnformance.conformance import cases_by_option
+from cnnformance.conformance.cases import Case, given
+from cnnformance.conformance.parametrize import by_kind_and_dtype, every
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.regimes import is_integer
 from cnnformance.conformance.strategies import cases
@@ -57,7 +56,7 @@ def _examples(ask: Question, dtype: str) -> int:
 def test_output(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
     """Windows, strides, sizes, channels and batches as the document describes them."""
     if dtype == "float32" or ask.profile.name != "quick":
-        ask.sweep(designed.plain(kind, dtype), ask.output)
+        ask.sweep(cases_by_option.plain(kind, dtype), ask.output)
     ask.explore(cases(kind, dtype), ask.output, _examples(ask, dtype))
 
 
@@ -83,7 +82,7 @@ _OPTIONS: dict[type[spec.Layer], list[str]] = {
     spec.Flatten: ["flatten.inner-axis"],
     spec.Dense: ["dense.without-bias"],
 }
-OPTIONS = {kind: ids for kind, ids in every(_OPTIONS).items() if designed.has_options(kind)}
+OPTIONS = {kind: ids for kind, ids in every(_OPTIONS).items() if cases_by_option.has_options(kind)}
 
 
 @by_kind_and_dtype(OPTIONS)
@@ -91,7 +90,7 @@ def test_options(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
     """Padding, dilation, ceil mode, counted padding, groups, inner axes, absent biases."""
     if dtype == "float32" or ask.profile.name == "thorough":
         some: dict[str, Any] = {"strides": ((2, 3),)} if ask.profile.name == "quick" else {}
-        ask.sweep(designed.options(kind, dtype, **some), ask.output)
+        ask.sweep(cases_by_option.options(kind, dtype, **some), ask.output)
     if kind.compares and is_integer(dtype):
         ask.sweep(_of_one_end(kind, dtype), ask.output)
     examples = 2 * _examples(ask, dtype)
@@ -102,5 +101,5 @@ def _of_one_end(kind: type[spec.Layer], dtype: str) -> Iterator[Case]:
     """Yield maps of the integer that loses, which padding must not beat."""
     ends = np.iinfo(dtype)
     value = ends.max if kind.least else ends.min
-    for case in designed.options(kind, strides=((2, 3),), sizes=((7, 8),)):
+    for case in cases_by_option.options(kind, strides=((2, 3),), sizes=((7, 8),)):
         yield given(case.layer, np.full(case.shape, value, dtype))

@@ -12,10 +12,10 @@ import pytest
 
 from cnnformance.adapters.backend import Unsupported
 from cnnformance.conformance import judge, models
-from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases import Case, Given, given
+from cnnformance.conformance.cases_by_size import large
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import Mark, by_kind, law, laws
-from cnnformance.conformance.large import large
+from cnnformance.conformance.parametrize import Mark, by_kind, law, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import model_shapes
@@ -205,14 +205,14 @@ def test_count_independent_of_size(ask: Question, kind: type[spec.Layer]) -> Non
     )
     rng = np.random.default_rng(3)
 
-    def sized() -> Iterator[models.Given]:
+    def sized() -> Iterator[Given]:
         for layer in layers:
             (weights,) = models.drawn_weights(rng, [layer], integer=True)
             for size in (3, 8, 33):
                 rank = len(layer.window)  # type: ignore[attr-defined] # windowed
                 shape = (1, *(size + axis for axis in range(rank)), 2)
                 x = rng.integers(-9, 9, shape).astype(np.float32)
-                yield models.given(layer, x, **weights)
+                yield given(layer, x, **weights)
 
     def question(case: Case) -> None:
         ask.output(case)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases_varied import random, windowed
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import alike, answer, few
+from cnnformance.conformance.parametrize import law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
-from cnnformance.conformance.variants import random, windowed
 from cnnformance.spec import layers as spec
 
 

@@ -15,7 +15,7 @@ from cnnformance.adapters.backend import Array, Unsupported, Weights
 from cnnformance.conformance import digits, judge, models
 from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import by_kind
+from cnnformance.conformance.parametrize import by_kind
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.question import Question
 from cnnformance.reference import bounds, model_shapes

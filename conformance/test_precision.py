@@ -11,11 +11,10 @@ import pytest
 
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases import Case, given
 from cnnformance.conformance.instances import one_window
-from cnnformance.conformance.kinds import HALVES, law
 from cnnformance.conformance.laws import answer, holds
-from cnnformance.conformance.models import given
+from cnnformance.conformance.parametrize import HALVES, law
 from cnnformance.conformance.question import Question
 from cnnformance.reference import bounds, fast, forward
 from cnnformance.spec import layers as spec

@@ -19,11 +19,10 @@ import pytest
 
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.conformance import judge
-from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases import Case, given
 from cnnformance.conformance.instances import ordinary
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import by_kind, law, laws
-from cnnformance.conformance.models import given
+from cnnformance.conformance.parametrize import by_kind, law, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.refusals import (
     GENERAL,

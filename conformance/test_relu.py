@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from cnnformance.conformance.cases import Case
-from cnnformance.conformance.kinds import by_kind_and_dtype, laws
+from cnnformance.conformance.cases_varied import random
 from cnnformance.conformance.laws import alike, answer, few, holds, require
+from cnnformance.conformance.parametrize import by_kind_and_dtype, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
-from cnnformance.conformance.variants import random
 from cnnformance.spec import layers as spec
 
 LAYER = spec.ReLU

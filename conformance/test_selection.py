@@ -6,12 +6,12 @@ import numpy as np
 
 from cnnformance.adapters.backend import Array
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases_varied import padded, random, shuffled, single_window, windowed
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import Answer, alike, answer, few, holds, require
+from cnnformance.conformance.parametrize import law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
-from cnnformance.conformance.variants import padded, random, shuffled, single_window, windowed
 from cnnformance.reference import bounds, maximal, output_shape, scatter, windows
 from cnnformance.spec import layers as spec
 

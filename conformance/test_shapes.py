@@ -8,14 +8,14 @@ from functools import cache, partial
 import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
-from cnnformance.conformance import designed, judge
+from cnnformance.conformance import cases_by_option, judge
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases_published import published
 from cnnformance.conformance.instances import halving
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import FLOATS, by_kind, every, law
+from cnnformance.conformance.parametrize import FLOATS, by_kind, every, law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
-from cnnformance.conformance.usual import usual
 from cnnformance.reference import ShapeError, output_shape
 from cnnformance.spec import layers as spec
 
@@ -38,7 +38,7 @@ def test_static_shape(ask: Question, kind: type[spec.Layer]) -> None:
     for drawn in (cases(kind), cases(kind, plain=False)):
         ask.explore(drawn, lambda case: _static(ask, case), count)
     ask.explore(cases(kind).map(Case.emptied), lambda case: _static_of_none(ask, case), count // 3)
-    sized = (Case(kind(**fields), shape) for fields, shape in usual(kind, ask.profile.every))
+    sized = (Case(kind(**fields), shape) for fields, shape in published(kind, ask.profile.every))
     ask.sweep(sized, partial(_static, ask))
     if issubclass(kind, spec.Flatten):
         ask.sweep([Case(kind(), (2, 0, 3))], partial(_static_of_none, ask))
@@ -190,8 +190,8 @@ def test_empty_batch(ask: Question, kind: type[spec.Layer]) -> None:
             value = "refused"
         ask.trait("empty batch", value, f"{kind.__name__}, {case.layer}", str(case.shape))
 
-    designs = designed.options(kind, strides=((2, 3),), sizes=((7, 8),))
-    ask.sweep(map(Case.emptied, (*designed.plain(kind), *designs)), question)
+    designs = cases_by_option.options(kind, strides=((2, 3),), sizes=((7, 8),))
+    ask.sweep(map(Case.emptied, (*cases_by_option.plain(kind), *designs)), question)
     ask.explore(cases(kind).map(Case.emptied), question, max(4, ask.profile.examples // 8))
     for dtype in FLOATS:
         drawn = cases(kind, dtype, plain=False).map(Case.emptied)
@@ -200,7 +200,7 @@ def test_empty_batch(ask: Question, kind: type[spec.Layer]) -> None:
 
 def _some_empty_batch(ask: Question) -> bool:
     """Whether the subject answers an empty batch in some plain layer."""
-    return any(_answers(ask, next(designed.plain(k)).emptied()) for k in spec.TYPES.values())
+    return any(_answers(ask, next(cases_by_option.plain(k)).emptied()) for k in spec.TYPES.values())
 
 
 @law("no-channels")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases_by_size import large
 from cnnformance.conformance.instances import channels
-from cnnformance.conformance.kinds import by_kind, by_kind_and_dtype
-from cnnformance.conformance.large import large
+from cnnformance.conformance.parametrize import by_kind, by_kind_and_dtype
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.test_output import FORMULAS

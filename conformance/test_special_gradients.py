@@ -11,13 +11,12 @@ import numpy as np
 
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
-from cnnformance.conformance import designed, judge
-from cnnformance.conformance.cases import Case
+from cnnformance.conformance import cases_by_option, judge
+from cnnformance.conformance.cases import Case, given
 from cnnformance.conformance.gradients import differentiated, distinct, shown, upstream_of
 from cnnformance.conformance.instances import channels
 from cnnformance.conformance.judge import Failure, Index
-from cnnformance.conformance.kinds import FLOATS, law
-from cnnformance.conformance.models import given
+from cnnformance.conformance.parametrize import FLOATS, law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.test_special_values import Choices, whole_windows
 from cnnformance.reference import bounds, gradients, maximal, output_shape, scatter, windows
@@ -44,7 +43,7 @@ def _cases(ask: Question, kind: type[spec.Layer]) -> Iterator[Case]:
     quick = ask.profile.name == "quick"
     for dtype in ("float32",) if quick else FLOATS:
         every = 3 if quick or dtype != "float32" else 1
-        for cases in (_padded(kind), designed.plain(kind, dtype)):  # padding shows more
+        for cases in (_padded(kind), cases_by_option.plain(kind, dtype)):  # padding shows more
             for case in itertools.islice(cases, 0, None, every):
                 yield case.with_(dtype=dtype, regimes=("integer",))
 

@@ -16,7 +16,7 @@ from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure, Index, Other
-from cnnformance.conformance.kinds import FLOATS, law, laws
+from cnnformance.conformance.parametrize import FLOATS, law, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import bounds, fast, forward, windows

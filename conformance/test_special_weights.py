@@ -11,10 +11,9 @@ import numpy as np
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases import Case, given
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import FLOATS, law
-from cnnformance.conformance.models import given
+from cnnformance.conformance.parametrize import FLOATS, law
 from cnnformance.conformance.question import Question
 from cnnformance.reference import forward
 from cnnformance.spec import layers as spec

@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from cnnformance.conformance import designed, judge
-from cnnformance.conformance.cases import Case
+from cnnformance.conformance import cases_by_option, judge
+from cnnformance.conformance.cases import Case, given
+from cnnformance.conformance.cases_by_memory import MEMORIES, laid_out
+from cnnformance.conformance.cases_published import published
 from cnnformance.conformance.gradients import repeated
 from cnnformance.conformance.instances import channels, one_window
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import by_kind, dtypes, law, laws
-from cnnformance.conformance.memories import MEMORIES, laid_out
-from cnnformance.conformance.models import given
+from cnnformance.conformance.parametrize import by_kind, dtypes, law, laws
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
-from cnnformance.conformance.usual import usual
 from cnnformance.reference import ShapeError, output_shape
 from cnnformance.spec import layers as spec
 
@@ -52,7 +51,9 @@ def test_memory_layout(ask: Question, kind: type[spec.Layer]) -> None:
     for dtype in dtypes(kind)[2:]:
         lying = (case for case in laid_out(kind, most, dtype) if case.memory in MEMORIES)
         ask.sweep(lying, ask.output)
-    sized = (Case(kind(**fields), shape) for fields, shape in usual(kind, 9 * ask.profile.every))
+    sized = (
+        Case(kind(**fields), shape) for fields, shape in published(kind, 9 * ask.profile.every)
+    )
     ask.sweep((case.with_(memory=memory) for case in sized for memory in MEMORIES), ask.output)
 
 
@@ -114,9 +115,9 @@ def test_pure(ask: Question, kind: type[spec.Layer]) -> None:
             raise Failure("impure", "; ".join(problems))
 
     ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 4))
-    ask.sweep([long_sum(kind), *designed.plain(kind)], question)
+    ask.sweep([long_sum(kind), *cases_by_option.plain(kind)], question)
     if ask.subject.info.deterministic:
-        ask.sweep(designed.plain(kind), partial(repeated, ask))
+        ask.sweep(cases_by_option.plain(kind), partial(repeated, ask))
 
 
 @law("batch-independent")

@@ -18,10 +18,9 @@ import pytest
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases import Case, Given, given
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import FLOATS, by_kind, law
-from cnnformance.conformance.models import Given, given
+from cnnformance.conformance.parametrize import FLOATS, by_kind, law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import bounds, candidates, forward

@@ -18,7 +18,7 @@ from cnnformance.adapters.backend import Array
 from cnnformance.conformance import judge, regimes
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.gradients import differentiated, shown
-from cnnformance.conformance.kinds import HALVES, by_kind_and_dtype, laws
+from cnnformance.conformance.parametrize import HALVES, by_kind_and_dtype, laws
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.test_output import FORMULAS

@@ -6,12 +6,12 @@ import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases_varied import longer, random, shuffled, single_window, windowed
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.kinds import law
 from cnnformance.conformance.laws import alike, answer, few, shifted
+from cnnformance.conformance.parametrize import law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
-from cnnformance.conformance.variants import longer, random, shuffled, single_window, windowed
 from cnnformance.reference.windows import grid
 from cnnformance.spec import layers as spec
 

@@ -15,10 +15,10 @@ from cnnformance.reference import (
     min_pool,
     relu,
 )
-from cnnformance.reference.carried import carried
 from cnnformance.reference.counts import parameter_count
 from cnnformance.reference.forward import Weights, forward, forward_model
 from cnnformance.reference.gradients import Gradients, gradients
+from cnnformance.reference.propagation import propagated
 from cnnformance.reference.selection import maximal
 from cnnformance.reference.shapes import model_shapes, output_shape
 from cnnformance.reference.stochastic_pool import candidates
@@ -33,7 +33,6 @@ __all__ = [
     "adaptive_pool",
     "average_pool",
     "candidates",
-    "carried",
     "conv",
     "dense",
     "flatten",
@@ -49,6 +48,7 @@ __all__ = [
     "model_shapes",
     "output_shape",
     "parameter_count",
+    "propagated",
     "relu",
     "scatter",
     "terms",

@@ -14,10 +14,10 @@ from cnnformance.reference.bounds import (
     largest_partial,
     rounding_error,
 )
-from cnnformance.reference.carried import carried
 from cnnformance.reference.forward import Weights, compute, forward
 from cnnformance.reference.gradient_bounds import exponents, meets
 from cnnformance.reference.gradients import Gradients, differentiate
+from cnnformance.reference.propagation import propagated
 from cnnformance.reference.scaling import normalised
 from cnnformance.reference.terms import power_of_two
 from cnnformance.reference.windows import Array, over_windows, scatter, windows
@@ -133,7 +133,7 @@ def norm_exponents(layer: LpPool, x: Array) -> float:
     return (layer.p - 1) * float(np.abs(np.log(finite)).max(initial=0.0))
 
 
-@carried.register
-def carried_through_a_norm(layer: LpPool, _weights: Weights, error: Array) -> Array:
+@propagated.register
+def propagated_by_a_norm(layer: LpPool, _weights: Weights, error: Array) -> Array:
     """Return the norm of the errors, by the triangle inequality."""
     return forward(layer, error)

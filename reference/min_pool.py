@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cnnformance.reference.carried import carried
 from cnnformance.reference.forward import Weights, compute, forward
 from cnnformance.reference.gradients import Gradients, differentiate
+from cnnformance.reference.propagation import propagated
 from cnnformance.reference.selection import selection_gradient, smallest
 from cnnformance.reference.windows import Array
 from cnnformance.spec.layers import MaxPool, MinPool
@@ -22,7 +22,7 @@ def min_pool_gradients(layer: MinPool, x: Array, upstream: Array) -> Gradients:
     return selection_gradient(layer, x, upstream)
 
 
-@carried.register
-def carried_through_a_minimum(layer: MinPool, _weights: Weights, error: Array) -> Array:
+@propagated.register
+def propagated_by_a_minimum(layer: MinPool, _weights: Weights, error: Array) -> Array:
     """Return the largest error of each window."""
     return forward(MaxPool(**vars(layer)), error)

@@ -10,10 +10,10 @@ import pytest
 
 from cnnformance.conformance.per_type import PerType, of_type
 from cnnformance.reference import bounds
-from cnnformance.reference.carried import carried
 from cnnformance.reference.forward import compute
 from cnnformance.reference.gradient_bounds import gradient_bounds
 from cnnformance.reference.gradients import Gradients, differentiate
+from cnnformance.reference.propagation import propagated
 from cnnformance.spec import layers as spec
 
 
@@ -83,4 +83,4 @@ def test_a_layer_without_a_bound_is_told_and_blames_nobody() -> None:
     with pytest.raises(NotImplementedError, match="Square has no bound of its gradient"):
         gradient_bounds(Square(), x, {}, x)
     with pytest.raises(TypeError, match="no rule carries an error"):
-        carried(Square(), {}, x)
+        propagated(Square(), {}, x)

@@ -20,7 +20,7 @@ from corpus import hostile
 import cnnformance
 from cnnformance.adapters import registry
 from cnnformance.adapters.subject import Subject
-from cnnformance.conformance import order
+from cnnformance.conformance import question_order
 from cnnformance.conformance.profiles import PROFILES
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.requests import Cut
@@ -726,6 +726,6 @@ def test_questions_are_asked_in_their_order_by_subject(tmp_path: Path) -> None:
     assert [*asked[0], *asked[1]] == ids
     assert len(asked[0]) == len(asked[1])
     names = [question.partition("[")[0] for question in asked[0]]
-    assert set(names) > {*order.FIRST, *order.LAST}
-    assert list(dict.fromkeys(names))[: len(order.FIRST)] == list(order.FIRST)
-    assert list(dict.fromkeys(names))[-len(order.LAST) :] == list(order.LAST)
+    assert set(names) > {*question_order.FIRST, *question_order.LAST}
+    assert list(dict.fromkeys(names))[: len(question_order.FIRST)] == list(question_order.FIRST)
+    assert list(dict.fromkeys(names))[-len(question_order.LAST) :] == list(question_order.LAST)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from cnnformance.adapters.backend import Array, Weights
 from cnnformance.adapters.numpy import NumPy, fold, unfold, widen, window_of
-from cnnformance.conformance import designed, strategies
+from cnnformance.conformance import cases_by_option, strategies
 from cnnformance.reference.forward import compute
 from cnnformance.reference.gradients import Gradients, differentiate
 from cnnformance.reference.windows import grid, over_windows, scatter
@@ -87,11 +87,11 @@ def drawn_halved(kind: type[SumPool], draw: Any, *, plain: bool) -> dict[str, An
     return {} if plain else {"halved": draw(st.booleans())}
 
 
-@designed.choices.register(SumPool)
+@cases_by_option.choices.register(SumPool)
 def halved_once(kind: type[SumPool]) -> list[dict[str, Any]]:
     """Return the options of any pooling, and its own."""
     del kind
-    return [*designed.choices(spec.Pool), {"halved": True}]
+    return [*cases_by_option.choices(spec.Pool), {"halved": True}]
 
 
 def pytest_configure() -> None:

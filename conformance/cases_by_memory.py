@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from cnnformance.conformance import designed
+from cnnformance.conformance import cases_by_option
 from cnnformance.conformance.cases import Case
-from cnnformance.conformance.sized import spread
+from cnnformance.conformance.cases_spread import spread
 from cnnformance.spec import layers as spec
 
 MEMORIES = (
@@ -23,7 +23,7 @@ def laid_out(
 
     Each stretch of as many cases as there are memories has them all.
     """
-    plain, memories = list(spread(designed.plain(kind, dtype))), (*MEMORIES, "broadcast")
+    plain, memories = list(spread(cases_by_option.plain(kind, dtype))), (*MEMORIES, "broadcast")
     round_trip = math.lcm(len(plain), len(memories))
     for number in range(len(plain) * len(memories))[:most]:
         memory = memories[(number + number // round_trip) % len(memories)]

@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cnnformance.conformance import edges
+from cnnformance.conformance import cases_at_edges
 from cnnformance.conformance.cases import Case
-from cnnformance.conformance.designed import of_regimes
+from cnnformance.conformance.cases_by_option import of_regimes
+from cnnformance.conformance.cases_published import MANY, families, few_windows, of_other_ranks
+from cnnformance.conformance.cases_published import POOLS as PUBLISHED_POOLS
+from cnnformance.conformance.cases_spread import Sized, first, interleaved, spread
 from cnnformance.conformance.instances import channels
-from cnnformance.conformance.kinds import HALVES
+from cnnformance.conformance.parametrize import HALVES
 from cnnformance.conformance.per_type import PerType, of_type
-from cnnformance.conformance.sized import Sized, first, interleaved, spread
-from cnnformance.conformance.usual import MANY, families, few_windows, of_other_ranks
-from cnnformance.conformance.usual import POOLS as USUAL_POOLS
 from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
 
@@ -193,7 +193,7 @@ BY_SIZE: Mapping[type[spec.Layer], tuple[Sized, ...]] = {
 """By type or base class: sizes past those of blocks and of 16 bits."""
 COUNTED = spread(
     ({**fields, "count_include_pad": True}, shape)
-    for fields, shape in (*OPTIONS, *USUAL_POOLS)
+    for fields, shape in (*OPTIONS, *PUBLISHED_POOLS)
     if fields.keys() & {"padding", "ceil_mode"}
 )
 
@@ -243,8 +243,12 @@ def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Ite
     prefix holds its share of every family. Halves are asked with more places than they can count.
     """
     few = few_windows(kind, max(1, every // 2) if dtype == "float32" else every)
-    sized = [*families(kind, every), spread(of_type(BY_SIZE, kind)), tuple(edges.units(kind))]
-    sized.append(tuple(edges.remainders(kind)))
+    sized = [
+        *families(kind, every),
+        spread(of_type(BY_SIZE, kind)),
+        tuple(cases_at_edges.units(kind)),
+        tuple(cases_at_edges.remainders(kind)),
+    ]
     if "count_include_pad" in kind.__dataclass_fields__:
         sized.append(first(COUNTED, every))
     if dtype in HALVES:

@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cnnformance.conformance import edges
+from cnnformance.conformance import cases_at_edges
+from cnnformance.conformance.cases_spread import Sized, first, interleaved, spread
 from cnnformance.conformance.per_type import PerType
-from cnnformance.conformance.sized import Sized, first, interleaved, spread
 from cnnformance.conformance.strategies import every_window_reads
 from cnnformance.spec import layers as spec
 
@@ -266,7 +266,7 @@ def few_windows(kind: type[Any], every: int = 1) -> tuple[Sized, ...]:
 
 @few_windows.register(spec.Pool, spec.Conv)
 def _few(kind: type[spec.Windowed], every: int = 1) -> tuple[Sized, ...]:
-    return first(tuple(edges.narrow(kind)), every)
+    return first(tuple(cases_at_edges.narrow(kind)), every)
 
 
 Families = list[tuple[Sized, ...]]
@@ -285,10 +285,10 @@ def all_families(kind: type[Any]) -> Families:
 @all_families.register(spec.Conv)
 def _of_convolutions(kind: type[spec.Conv]) -> Families:
     return [
-        tuple(edges.long_groups()),
-        tuple(edges.grouped()),
-        tuple(edges.single(kind)),
-        tuple(edges.borders(kind)),
+        tuple(cases_at_edges.long_groups()),
+        tuple(cases_at_edges.grouped()),
+        tuple(cases_at_edges.single(kind)),
+        tuple(cases_at_edges.borders(kind)),
         tuple(_kernels(2)),
         spread(_grouped_convolutions()),
         spread(_tiled_convolutions()),
@@ -299,8 +299,8 @@ def _of_convolutions(kind: type[spec.Conv]) -> Families:
 @all_families.register(spec.Pool)
 def _of_pools(kind: type[spec.Pool]) -> Families:
     return [
-        tuple(edges.single(kind)),
-        tuple(edges.borders(kind)),
+        tuple(cases_at_edges.single(kind)),
+        tuple(cases_at_edges.borders(kind)),
         tuple(_windows(kind, 2)),
         spread(_pools()),
         spread(_whole()),
@@ -330,7 +330,7 @@ def families(kind: type[spec.Layer], every: int = 1) -> Families:
     return [first(family, every) for family in all_families(kind)]
 
 
-def usual(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
+def published(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
     """Return the layers with few windows, and then all families, the first of each first."""
     return (*few_windows(kind, every), *interleaved(*families(kind, every)))
 

@@ -1,4 +1,4 @@
-"""How far the error of a layer's input can move its exact output."""
+"""The propagation of errors: how far one of a layer's input can move its exact output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnformance.spec.layers import Layer
 
 
 @singledispatch
-def carried(layer: Layer, weights: Weights, error: Array) -> Array:
+def propagated(layer: Layer, weights: Weights, error: Array) -> Array:
     """Bound the change of a layer's exact output when its input changes by ``error``.
 
     Of a linear layer that is what it makes of the error with its absolute weights and no bias; of

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from cnnformance.conformance.large import large
-from cnnformance.conformance.sized import first, interleaved, spread
-from cnnformance.conformance.usual import families, of_other_ranks, triples, usual
+from cnnformance.conformance.cases_by_size import large
+from cnnformance.conformance.cases_published import families, of_other_ranks, published, triples
+from cnnformance.conformance.cases_spread import first, interleaved, spread
 from cnnformance.reference import output_shape
 from cnnformance.spec import layers as spec
 
@@ -57,7 +57,7 @@ def test_a_part_is_rounded_up() -> None:
 
 @pytest.mark.parametrize("kind", spec.TYPES.values())
 def test_each_layer_gives_cells(kind: type[spec.Layer]) -> None:
-    for fields, shape in (*usual(kind), *interleaved(*of_other_ranks(kind))):
+    for fields, shape in (*published(kind), *interleaved(*of_other_ranks(kind))):
         assert min(output_shape(kind(**fields), shape)) > 0, (fields, shape)
 
 
