@@ -1,17 +1,23 @@
-"""Which part of the project may import which: an adapter must not be able to copy the answer."""
+"""Which way imports go, between the packages and inside them.
+
+Between packages: an adapter must not be able to copy the answer. Inside one: what is asked about
+comes before the judge, the judge before the question, and nothing is imported in a circle.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import cnnformance
 
+PACKAGES = ("spec", "reference", "adapters", "conformance", "reports", "cnnformance")
 ROOT = Path(cnnformance.__file__).resolve().parents[1]
 ALLOWED: Mapping[str, set[str]] = {
     "spec": set(),
@@ -20,6 +26,36 @@ ALLOWED: Mapping[str, set[str]] = {
     "reports": {"spec"},
     "conformance": {"spec", "reference", "adapters", "reports"},
 }
+
+
+TIERS: Mapping[str, Sequence[set[str]]] = {
+    "adapters": (
+        {"backend", "exceptions", "registry", "sources"},  # the contract
+        {"wire", "memory", "layout", "faults", "answers"},  # messages and arrays
+        {"function", "importing", "worker"},  # the worker
+        {"descendants", "fork_server"},  # its process, which imports what the worker does
+        {"tail", "process", "link", "in_process"},  # the suite's end of each way to reach it
+        {"quarantine", "supervision", "subject"},  # the subject
+    ),
+    "conformance": (
+        {"per_type", "profiles", "regimes", "instances", "strategies", "cases", "cases_by_option",
+         "cases_by_size", "cases_at_edges", "cases_published", "cases_by_memory", "cases_varied",
+         "cases_spread", "parametrize", "digits"},
+        {"judge", "other_definitions", "predicates", "known"},
+        {"requests", "tally", "drawing", "question", "compiling"},
+        {"gradients", "laws", "models", "refusals"},  # what several questions share
+        {"literals", "reproduction", "recording"},  # what is made of a failure
+    ),
+    "cnnformance": (
+        {"pytest_options", "pytest_items"},
+        {"verdicts", "pytest_recorder", "pytest_processes"},
+        {"pytest_plugin", "pytest_entry"},
+        {"checking_questioner", "checking_run", "checking_result", "checking"},
+        {"trial_report", "trial_cases", "trial_mistakes", "trial_scripts", "trial_layer", "trial"},
+        {"__main__"},
+    ),
+}  # fmt: skip
+"""The modules of a package in order: each imports those of its own row and of rows above."""
 
 
 def _imports(part: str) -> Iterator[tuple[str, str]]:
@@ -78,3 +114,45 @@ def test_a_worker_loads_no_reader_of_data() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def _modules(package: str) -> dict[str, set[str]]:
+    """Return the modules of a package, each with those that it imports, for types alone too."""
+    names = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__", "conftest"}
+    prefix = "cnnformance." if package == "cnnformance" else f"cnnformance.{package}."
+    found: dict[str, set[str]] = {name: set() for name in names}
+    for file, imported in _imports(package):
+        module = file.removesuffix(".py")
+        first = imported.removeprefix(prefix).partition(".")[0]
+        if module in names and imported.startswith(prefix) and first in names - {module}:
+            found[module].add(first)
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    modules = _modules(package)
+    assert any(modules.values())
+    TopologicalSorter(modules).prepare()  # CycleError names the circle
+
+
+@pytest.mark.parametrize("package", TIERS)
+def test_a_module_imports_none_of_a_row_below(package: str) -> None:
+    modules = _modules(package)
+    row = {name: number for number, names in enumerate(TIERS[package]) for name in names}
+    assert row.keys() <= modules.keys(), "a module was renamed: rename it in TIERS"
+    for name, imported in modules.items():
+        for other in imported & row.keys():
+            assert name not in row or row[other] <= row[name], f"{name} imports {other}"
+
+
+def test_questions_alone_import_questions() -> None:
+    for name, imported in _modules("conformance").items():
+        if not name.startswith("test_"):
+            assert not [other for other in imported if other.startswith("test_")], name
+
+
+@pytest.mark.parametrize("framework", ["torch", "tensorflow", "jax", "onnxruntime", "numpy"])
+def test_an_adapter_imports_none_of_what_asks_it(framework: str) -> None:
+    asking = set().union(*TIERS["adapters"][2:])
+    assert not _modules("adapters")[framework] & asking
