@@ -1,4 +1,4 @@
-"""What a worker may answer to each kind of request. Nothing else reaches the suite."""
+"""What a worker may answer to each request. Nothing else reaches the suite."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _ROUNDS = 20
 def adopt() -> None:
     """Become the parent of every process below whose own parent dies, on Linux.
 
-    So none gets away, whatever session it moves to.
+    None of them escapes then, whatever session it moves to.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

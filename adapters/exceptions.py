@@ -11,12 +11,12 @@ class AdapterError(Exception):
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an error
-    """The framework raised an exception. Carries its type, message and traceback."""
+    """The framework raised an exception. Carries its type's name, message and traceback."""
 
-    def __init__(self, kind: str, message: str, traceback: str) -> None:
+    def __init__(self, raised: str, message: str, traceback: str) -> None:
         """Keep what the framework said."""
-        super().__init__(f"{kind}: {message}")
-        self.kind = kind
+        super().__init__(f"{raised}: {message}")
+        self.raised = raised
         self.message = message
         self.traceback = traceback
 
@@ -48,4 +48,4 @@ class Hung(Crashed):
 
 
 class Stopped(Exception):  # noqa: N818 - named for what happened
-    """Such requests hung too often, and are not put any more: the message names them."""
+    """The request is in quarantine, because others like it hung; the message names them."""

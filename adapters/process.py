@@ -134,7 +134,9 @@ class Process:
     def ask(
         self, header: wire.Header, arrays: Sequence[Array], seconds: float
     ) -> tuple[wire.Header, list[Array]]:
-        """Put a request, and return the worker's answer to it: the next finds a fresh one if not.
+        """Put a request, and return the worker's answer to it.
+
+        After anything else the next request finds a fresh child.
 
         Raises:
             Hung: it did not come in time.

@@ -1,4 +1,4 @@
-"""What hung again and again, and is therefore not asked any more; all else goes on."""
+"""The quarantine: requests that hung again and again are not put any more."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Features = frozenset[str]
 
 @dataclass
 class Quarantine:
-    """The requests that are not put any more: by layer type, kind, and what the hung ones share.
+    """The requests that are not put any more.
 
-    Hangs of one layer type count together, those of models as a type of their own, and each kind
-    of request by itself (a script that hangs says nothing of its layer). What is barred is all
+    Hangs of one layer type count together, those of models as a type of their own, and each request
+    by itself: a script that hangs says nothing of its layer. What is barred is all
     that has the rank and the options (each field that is not as in a plain layer) which the hung
     ones have in common; after more hangs, the whole type. The rank is the number of spatial axes:
     a layer's own or, where it takes any, that of its input.
@@ -70,15 +70,15 @@ class Quarantine:
 
 def _asked(ask: str, layers: Sequence[Layer], rank: int | None) -> Iterator[tuple[str, Features]]:
     """Yield the name and features of a request, then those of each layer of a model."""
-    kind = _CALLED.get(ask, ask)
+    request = _CALLED.get(ask, ask)
     if len(layers) != 1:
         name = "Model" if layers else ""
-        yield " of ".join(filter(None, (kind, name))), Features()
+        yield " of ".join(filter(None, (request, name))), Features()
     for layer in layers:
         options, own = _options(layer), _rank(layer)
         rank = rank if own is None else own
         features = options if rank is None else options | {f"rank {rank}"}
-        yield " of ".join(filter(None, (kind, type(layer).__name__))), features
+        yield " of ".join(filter(None, (request, type(layer).__name__))), features
         if not (layer.takes_images or layer.elementwise):
             rank = None
 

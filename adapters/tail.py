@@ -15,7 +15,7 @@ _READS = 64
 
 
 class Tail:
-    """A pipe that is read all the time, so that who writes never waits; its end is kept.
+    """A pipe that is read all the time, so that no writer waits; the end of the text is kept.
 
     ``sink`` is the descriptor to write to. Writes of several processes are not mixed, up to the
     size that POSIX promises, and none is lost.

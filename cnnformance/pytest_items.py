@@ -33,7 +33,7 @@ def level(item: pytest.Item) -> clauses.Level:
 
 
 def params(item: pytest.Item) -> dict[str, Any]:
-    """Return the parameters of a test; none of what is no parametrised test."""
+    """Return the parameters of a test; an empty dict where it has none."""
     found: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
     return found
 

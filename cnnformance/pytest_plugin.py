@@ -127,7 +127,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order the questions of each subject, and leave out those of levels that were not chosen.
 
-    And those that would compare a subject with itself: it is the plain way of its framework.
+    Questions that would compare a subject with itself are left out too: it is the plain one of
+    its framework.
     """
     known: dict[str, Subject] = config.stash[_SUBJECTS]
     subjects = list(known)

@@ -1,4 +1,4 @@
-"""What it takes to ask in several processes, those of pytest-xdist."""
+"""The processes of pytest-xdist: what they cannot be told, and their end with the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOOKS = 1.0
 
 
 def require_unicode(config: pytest.Config) -> None:
-    """Refuse what the processes cannot be told: a path that is no UTF-8.
+    """Refuse a path that is no UTF-8, which cannot be handed on to the processes.
 
     Raises:
         UsageError: there is one in the options, or in where the run begins.

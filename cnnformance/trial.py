@@ -81,7 +81,7 @@ def _forbidden(target: registry.Target) -> Iterator[Problem]:
 
 @dataclass
 class _Whole:
-    """The trial of what is not of one layer: dtypes, the seed, layers of any size."""
+    """The trial of what concerns no single layer: dtypes, the seed, large layers, scripts."""
 
     trial: Trial
     subject: Subject
@@ -114,7 +114,10 @@ class _Whole:
             self.trial.contract.append(problem)
 
     def _sizes(self) -> None:
-        """Ask of layers that are too large to allocate. An adapter may have to: a hint."""
+        """Ask for counts and shapes of layers that are too large to allocate.
+
+        A wrong or slow answer is a hint and no fault: some frameworks cannot but allocate.
+        """
         row = self.trial.cells[spec.Dense.__name__]
         asked: list[tuple[str, spec.Dense, Callable[[], object]]] = []
         if row.get("count") == "ok":

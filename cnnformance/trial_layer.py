@@ -71,7 +71,7 @@ class LayerTrial:
         self.trial.wrong.append(Problem(self.name, method, said, remedy))
 
     def _put(self, call: Callable[[], T], column: str, method: str) -> T | None:
-        """Return what a request returns; note what else became of it."""
+        """Return what a request returns; None where it went wrong, which the trial then holds."""
         try:
             answer = call()
         except Unsupported as reason:
@@ -215,7 +215,10 @@ class LayerTrial:
         self.trial.scripts.append(Script(self.name, source, case, x))
 
     def _faults(self, case: Given) -> None:
-        """Put faults on the framework's result. The adapter hides what is then still right."""
+        """Put faults on the framework's result, and note those that the adapter hides.
+
+        It hides a fault if its answer is right all the same.
+        """
         try:
             y = self.subject.run([case.layer], [case.weights], case.x).y
         except (Unsupported, Refused, Crashed, AdapterBroke, Stopped):

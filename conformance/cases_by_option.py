@@ -1,4 +1,4 @@
-"""Cases by design, for what drawing may miss: each option once, each rank, shapes that coincide."""
+"""Cases by design, for what drawing may miss: each option alone, each rank, equal sizes."""
 
 from __future__ import annotations
 

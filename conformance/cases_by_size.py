@@ -238,9 +238,10 @@ def _lines(most: int) -> tuple[spec.Shape, ...]:
 def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Iterator[Case]:
     """Yield the cases of a kind, in regimes that show a lost tail, a swap and a drowned sum.
 
-    Of the layers that networks have, one in ``every``; those of one and three dimensions in float32
-    and float64 alone. Few windows come first, for which dtypes have kernels of their own; then each
-    prefix holds its share of every family. Halves are asked with more places than they can count.
+    Of the layers of published networks it is one in ``every``; those of one and three dimensions in
+    float32 and float64 alone. Few windows come first, for which dtypes have kernels of their own;
+    then each prefix holds its share of every family. Halves are asked with more places than they
+    can count.
     """
     few = few_windows(kind, max(1, every // 2) if dtype == "float32" else every)
     sized = [

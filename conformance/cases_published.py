@@ -1,4 +1,4 @@
-"""Cases by design, of layers as published networks have them: kernels are written for these."""
+"""Cases by design, of layers as published networks have them, for which kernels are written."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ _POOLED = {
 def _windows(kind: type[spec.Pool], rank: int) -> Iterator[Sized]:
     """Yield poolings in which any three of their options meet.
 
-    But for strides beyond the window, and for windows wholly in padding, which are left out.
+    Strides beyond the window, and windows wholly in padding, are left out.
     """
     chosen = triples(
         _POOLED[rank],
@@ -326,7 +326,7 @@ def _of_adaptive(kind: type[spec.Adaptive]) -> Families:
 
 
 def families(kind: type[spec.Layer], every: int = 1) -> Families:
-    """Return the first one in ``every`` of each family of layers that networks have."""
+    """Return the first one in ``every`` of each family of layers of published networks."""
     return [first(family, every) for family in all_families(kind)]
 
 
@@ -353,5 +353,5 @@ def _other_pools(kind: type[spec.Pool]) -> Families:
 
 
 def of_other_ranks(kind: type[spec.Layer], every: int = 1) -> Families:
-    """Return likewise the layers by design of one and of three dimensions."""
+    """Return the first one in ``every`` of each family of layers of one and of three dimensions."""
     return [first(family, every) for family in _other_ranks(kind)]

@@ -27,9 +27,9 @@ def spread(items: Iterable[T]) -> tuple[T, ...]:
 
 
 def interleaved(*families: tuple[T, ...]) -> tuple[T, ...]:
-    """Return the members of all families, the first of each first.
+    """Return the members of all families, those that come first in their family first.
 
-    Each prefix holds of every family as large a part as of the others; each keeps its order.
+    Each prefix holds an equal part of every family, and each family keeps its order.
     """
     placed = [(n / len(family), item) for family in families for n, item in enumerate(family)]
     return tuple(item for _, item in sorted(placed, key=lambda pair: pair[0]))

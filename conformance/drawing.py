@@ -49,7 +49,7 @@ def draw(
 def _no_constants() -> contextlib.AbstractContextManager[object]:
     """Return a context in which Hypothesis draws no constants of the modules that it finds loaded.
 
-    What is asked would depend on what else was imported, and so on the questions before.
+    With them, what is asked would depend on what else was imported, and so on earlier questions.
     """
     name, provider = "_maybe_draw_constant", providers.HypothesisProvider
     if not hasattr(provider, name):  # an older version draws none

@@ -21,8 +21,8 @@ from cnnformance.spec import layers as spec
 def upstream_of(case: Case) -> Array:
     """Return the upstream gradient of a case: drawn from its seed, in its output's shape.
 
-    In whole numbers, if the case is; one number throughout, as that of a sum is, for the memory
-    ``broadcast``.
+    It is of whole numbers where the case is, and one number throughout, as the gradient of a sum
+    is, for the memory ``broadcast``.
     """
     shape = output_shape(case.layer, case.shape)
     if case.memory == "broadcast":
@@ -107,8 +107,8 @@ def law_broken(
 def smooth(case: Case) -> Array:
     """Return the input of a case without ties in a selection, and without the kink of ReLU.
 
-    Of a norm of order 2 or more, and of an evaluation, it has zeros, but no window of them alone:
-    there is a kink.
+    That of a norm of order 2 or more, and that of stochastic pooling, has some zeros, but no window
+    of zeros alone, where there is a kink.
     """
     if case.layer.elementwise:
         return np.where(case.x == 0, np.ones((), case.x.dtype), case.x)

@@ -40,7 +40,7 @@ class Other:
 class Failure(AssertionError):  # noqa: N818 - pytest's word
     """A result that no correct implementation can return, and what shows it.
 
-    ``effect`` names the kind: ``value``, ``shape``, ``dtype``, ``special``, ``exception``,
+    ``effect`` says how it is wrong: ``value``, ``shape``, ``dtype``, ``special``, ``exception``,
     ``accepted``, ``crash``, ``hang``, ``adapter``, ``impure``, ``count``, ``statistics``,
     ``law``, ``trait``, ``precision`` (a shorter format or accumulator explains the result).
     ``reason`` says why, in a word of ``reports.reasons``; by default the usual one of the effect.

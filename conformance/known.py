@@ -1,4 +1,4 @@
-"""Recorded divergences: what a framework is known to do otherwise, as data beside its adapter.
+"""Recorded divergences: where a framework is known to differ, as data beside its adapter.
 
 The adapter's module with the suffix ``.toml`` holds them. One explains a failure when layer,
 effect, predicate and version all fit; another failure of the same layer stays a failure.

@@ -70,7 +70,7 @@ class Answer:
 def answer(ask: Question, layer: spec.Layer, x: Array, weights: Weights | None = None) -> Answer:
     """Run a layer, and judge its output by the reference.
 
-    So a law between two answers books the one that is wrong.
+    Of two answers that break a law, the one that is wrong is then told first.
 
     Raises:
         Failure: as ``Question.run`` does, for another shape or dtype, and for a wrong output.
@@ -103,7 +103,7 @@ def chained(
 
 
 def holds(law: str, value: Array, actual: Answer) -> None:
-    """Require an answer to be what a law says: to the bit for a selection, else within its error.
+    """Require an answer to be what a law says: bit for bit of a selection, else within its error.
 
     Raises:
         Failure: the law is broken.
@@ -117,7 +117,7 @@ def holds(law: str, value: Array, actual: Answer) -> None:
 
 
 def alike(law: str, expected: Answer, actual: Answer) -> None:
-    """Require two answers to agree: to the bit for a selection, else within their summed errors.
+    """Require two answers to agree: bit for bit of selections, else within their summed errors.
 
     Raises:
         Failure: the law is broken.

@@ -70,7 +70,7 @@ def by_kind(
 def by_kind_and_dtype(
     table: Mapping[type[spec.Layer], Iterable[str]], laws_shown: Iterable[str] = ()
 ) -> Mark:
-    """Parametrise a test likewise, by ``kind`` and ``dtype``."""
+    """Parametrise a test by ``kind`` and ``dtype``, with the clauses of each."""
     return pytest.mark.parametrize(("kind", "dtype"), [
         pytest.param(
             kind, dtype, marks=_marks(kind, ids, laws_shown), id=f"{kind.__name__}-{dtype}"

@@ -1,4 +1,4 @@
-"""What the suite knows of layer types: functions and tables, by type or by base class."""
+"""Functions and tables that have an entry for each layer type, or for a base class of several."""
 
 from __future__ import annotations
 

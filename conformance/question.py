@@ -145,7 +145,7 @@ class Question(Tally):
     ) -> None:
         """Put a simpler failure of the same effect in the place of the first one.
 
-        The cases of before are drawn again, without being asked, up to the failing one.
+        The cases that were drawn before are drawn again, and not asked, up to the failing one.
         """
         first, *others = self.failures
         most = {"hang": 0, "crash": 10}.get(first.effect, self.profile.shrinks)

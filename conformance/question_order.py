@@ -1,6 +1,6 @@
-"""In which order the questions are asked: what catches much for little comes first.
+"""The order in which questions are asked: those that catch many faults at little cost come first.
 
-Measured on the corpus of faulty backends: how many faults a question catches, and its cost.
+Catch and cost were measured on the corpus of faulty backends.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ DEPARTURES = (
     "training", "batch == 0", "channels == 0", "0 in spatial", "has_nan", "has_inf",
     "memory != 'contiguous'",
 )  # fmt: skip
-"""Predicates that tell a case from a plain one. A minimal case departs from it only as needed."""
+"""Predicates that tell a case from a plain one. Of the smallest case that fails, each that holds
+matters to the failure."""
 
 
 def rebuilt(failure: records.Failure) -> Failure:

@@ -1,6 +1,6 @@
 """Regimes: families of input values, each aimed at one way for a kernel to go wrong.
 
-A case packs several regimes along the batch axis: row ``i`` of the input holds regime
+A case may hold several regimes along the batch axis: row ``i`` of the input holds regime
 ``i % len(regimes)``.
 """
 

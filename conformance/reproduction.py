@@ -25,7 +25,7 @@ from cnnformance.reports.tables import called
 from cnnformance.spec import layers as spec
 from cnnformance.spec.printable import printable
 
-_MISFORTUNES = (Refused, Crashed, AdapterBroke, Stopped)
+_NO_ANSWER = (Refused, Crashed, AdapterBroke, Stopped)
 _HEAD = ("import ", "from ", "print(", "os.environ[", "jax.config.", "torch.set_num_threads")
 """How the lines begin that stand once in a script, and above what may raise."""
 _JUDGED = ("beyond-bound", "not-equal", "not-finite", "long-half-sums", "raised")
@@ -219,7 +219,7 @@ def _source(
         ast.parse(source)
     except Unsupported:
         return through
-    except _MISFORTUNES as error:
+    except _NO_ANSWER as error:
         said = f"# through the adapter: its own script was not had ({_told(str(error))})"
         return [said, *through]
     except SyntaxError as error:
@@ -239,7 +239,7 @@ def _asked(
         return []
     try:
         return subject.script(layers[0], (), call, "contiguous", shape).rstrip().splitlines()
-    except (Unsupported, *_MISFORTUNES):
+    except (Unsupported, *_NO_ANSWER):
         return []
 
 
@@ -394,6 +394,6 @@ def _fails(subject: Subject, failure: Failure, arrays: dict[str, Array]) -> Fail
     except Refused as error:
         said = f"raised {error}"
         return dataclasses.replace(failure, effect="exception", message=said, arrays=arrays)
-    except (Unsupported, *_MISFORTUNES):
+    except (Unsupported, *_NO_ANSWER):
         return None
     return None

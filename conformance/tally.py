@@ -135,7 +135,7 @@ class Tally(Requests):
         return True
 
     def _gather(self, failure: Failure) -> None:
-        """Keep a failure, unless one with no departure from the plain layer but its own is kept."""
+        """Keep a failure, unless one is kept whose departures are all among its own."""
         kept = [_departures(other) for other in self.failures]
         found = _departures(failure)
         if any(other <= found for other in kept):
@@ -168,9 +168,10 @@ class Tally(Requests):
         return bool(found)
 
     def _alone(self) -> None:
-        """Ask the failing cases again in fresh processes: defects of their own, or leaked state?
+        """Ask the failing cases again in fresh processes, and note whether each fails there too.
 
-        A subject in this process has no fresh one.
+        If it does not, an earlier call left a state behind, or the failure is flaky. Nothing is
+        asked again of a subject without a process of its own.
         """
         if not self.subject.isolated:
             return
@@ -191,7 +192,7 @@ class Tally(Requests):
 
 
 def _departures(failure: Failure) -> frozenset[tuple[str, object]]:
-    """Return what tells a failure from one of the plainest layer, its effect among it."""
+    """Return the departures of a failure from one of the plainest layer, and its effect."""
     layer = failure.layers[0] if failure.layers else None
     found: set[tuple[str, object]] = {("effect", failure.effect), ("call", failure.call)}
     found.add(("layers", tuple(type(each).__name__ for each in failure.layers)))

@@ -24,7 +24,7 @@ from cnnformance.spec import layers as spec
 
 @law("between-min-and-max")
 def test_between_min_and_max(ask: Question, kind: type[spec.Layer]) -> None:
-    """Each output lies between the smallest and the largest value of its window, but rounding."""
+    """Each output lies between the extremes of its window, except for rounding."""
 
     def question(case: Case) -> None:
         said = answer(ask, case.layer, case.x)
@@ -147,9 +147,9 @@ def test_constant_window(ask: Question, kind: type[spec.Layer], dtype: str) -> N
 
 @law("mean-of-many-trait")
 def test_mean_of_many(ask: Question, kind: type[spec.Layer]) -> None:
-    """The mean of ones is 1; of more than float32 counts, 1 or what a sum that stops leaves.
+    """The mean of ones is 1, or of more ones than float32 can count what a stuck sum leaves.
 
-    A sum one by one in float32 grows no more from 2**24 on: honest, and a trait. The profile
+    A sum one by one in float32 stops to grow at 2**24. That is a trait, and no failure. The profile
     ``thorough`` asks it, of a map that takes 100 MB.
     """
 

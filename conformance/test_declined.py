@@ -1,4 +1,4 @@
-"""What an adapter declines by dtype, put to its framework: ``unsupported`` is not unasked.
+"""What an adapter declines by dtype is put to its framework all the same.
 
 The framework refuses, or answers rightly. What it makes of integer means and norms is a trait.
 """
@@ -51,8 +51,8 @@ def _whole(rng: np.random.Generator, shape: spec.Shape, dtype: str, most: int) -
 def _case(plain: Case, dtype: str) -> Case:
     """Return the layer on values that the dtype holds, and sums of them too.
 
-    But for the second sample of a mean: that is one large number, whose sum an accumulator of its
-    own dtype does not hold. The sums of int64, which has no wider one, are small.
+    The second sample of a mean is an exception: it is one large number, whose sum an accumulator of
+    its own dtype does not hold. The sums of int64, which has no wider one, are small.
     """
     if dtype in FLOATS:
         regimes = ("positive",) if plain.layer.draws else plain.regimes

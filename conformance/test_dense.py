@@ -90,7 +90,7 @@ def test_acts_on_last_axis(ask: Question, kind: type[spec.Dense]) -> None:
 def test_zero_features(ask: Question, kind: type[spec.Dense]) -> None:
     """Without input features the output is the bias, without neurons it is empty.
 
-    Either may be refused: whether it is, a trait.
+    Either may be refused; whether it is, is a trait.
     """
 
     def question(case: Case) -> None:

@@ -57,9 +57,9 @@ def test_gradient(ask: Question, kind: type[spec.Layer]) -> None:
 
 @gradient
 def test_gradient_of_large(ask: Question, kind: type[spec.Layer]) -> None:
-    """So they do in the shapes that networks have, and past the sizes of blocks.
+    """The gradients lie within their bounds in the shapes of published networks, and in large ones.
 
-    Where a layer has weights, long sums are of whole numbers: those show the loss of a few terms.
+    Where a layer has weights, long sums are of whole numbers, which show the loss of a few terms.
     """
     every = 2 * ask.profile.every  # a new shape costs most in the backward pass
     for dtype, share in (("float32", every), ("float64", 4 * every)):
@@ -74,7 +74,7 @@ def _whole(case: Case) -> Case:
 
 @gradient
 def test_gradient_of_options(ask: Question, kind: type[spec.Layer]) -> None:
-    """So they do with ceil mode, padding, dilation, groups, and in the other dtypes."""
+    """The gradients lie within their bounds with every option of a layer, and in every dtype."""
     question = partial(judged, ask)
     ask.sweep(cases_by_option.options(kind, strides=((2, 3),), sizes=((7, 8),)), question)
     ask.explore(cases(kind, plain=False, regimes=REGIMES), question, _examples(ask))
@@ -85,7 +85,7 @@ def test_gradient_of_options(ask: Question, kind: type[spec.Layer]) -> None:
 
 @gradient
 def test_gradient_in_other_memory(ask: Question, kind: type[spec.Layer]) -> None:
-    """So they do for operands that lie in memory in other ways; that of a sum is broadcast."""
+    """The gradients lie within their bounds for operands that lie in memory in other ways."""
     most = 9 if ask.profile.name == "quick" else None
     ask.sweep(laid_out(kind, most), partial(judged, ask))
 
@@ -95,7 +95,7 @@ def _examples(ask: Question) -> int:
 
 
 def _of_none(ask: Question, case: Case) -> None:
-    """Judge the gradients of an empty batch; no authority says that there are any."""
+    """Judge the gradients of an empty batch; a refusal is right too, for no authority has any."""
     try:
         judged(ask, case)
     except Failure as failure:

@@ -1,4 +1,4 @@
-"""Modes and devices of one framework: what the specification leaves open they choose alike."""
+"""Modes and devices of one framework make the same choices where the specification leaves any."""
 
 from __future__ import annotations
 

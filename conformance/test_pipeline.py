@@ -215,7 +215,7 @@ def test_after_each_layer(ask: Question, kind: type[spec.Layer]) -> None:
 
 
 def _joined(ask: Question, layers: Model, weights: Sequence[Weights], x: Array) -> None:
-    """Judge a model, also on one sample alone before; what it lacks, or is known for, passes."""
+    """Judge a model, after a call on one sample alone; what is unsupported or known passes."""
     try:
         for some in (x[:1], x):
             y = models.run(ask, layers, weights, some)
@@ -232,7 +232,7 @@ def _joined(ask: Question, layers: Model, weights: Sequence[Weights], x: Array) 
 
 @pytest.mark.clauses("flatten.layout-open", "dense.needs-vector")
 def test_flatten_order(ask: Question) -> None:
-    """In what order a map is flattened is the backend's choice, told by its layout: a trait."""
+    """The order in which a map is flattened is a trait, and follows from the backend's layout."""
     found = {}
     for spatial in ((3,), (2, 4), (2, 3, 2)):
         layers = (spec.MaxPool((1,) * len(spatial)), spec.Flatten())

@@ -1,10 +1,12 @@
 """What has no meaning must be refused: an exception, and neither an answer nor the process's end.
 
-Asked is what every framework can refuse, layers or functions. A function learns the window, the
-channels and the groups of a convolution from its weights, and broadcasts a bias of one number: that
-is not asked. What has a general meaning that some frameworks document (padding beyond the window:
-windows of padding alone; negative padding: cropping; more axes: batches of batches; flattening no
-axes: an axis of one) may also be answered with just that; which it is, is a trait.
+The questions are about what every framework can refuse, whether it has layers or functions. A
+function takes the window, the channels and the groups of a convolution from its weights, and
+broadcasts a bias of one number, so that wrong values of these are not asked.
+
+Some input has a general meaning that frameworks document: padding beyond the window makes windows
+of padding alone, negative padding crops, more axes are batches of batches, and no axes flatten to
+an axis of one. An answer with that meaning is right too; whether it is given is a trait.
 """
 
 from __future__ import annotations
@@ -135,10 +137,7 @@ def _some(y: Array) -> str:
 
 
 def _meant(case: Wrong) -> Case | None:
-    """Return the ordinary case that a wrong one means in general, if there is one.
-
-    More axes are of the batch, negative padding crops, and no axes join to an axis of one.
-    """
+    """Return the ordinary case that gives the general meaning of a wrong one, if there is one."""
     layer, x, weights = case.layer, case.x, case.weights
     if isinstance(layer, spec.Flatten) and x.ndim == layer.start:
         return given(layer, x[..., None])
@@ -249,7 +248,7 @@ MIXED = (
 
 @law("mixed-dtypes")
 def test_mixed_dtypes(ask: Question, kind: type[spec.Layer]) -> None:
-    """Weights of another dtype than the input's are refused, or used rightly: a trait."""
+    """Weights of another dtype than the input's are refused or used rightly; which is a trait."""
 
     def question(case: Case) -> None:
         try:
@@ -291,7 +290,7 @@ def test_mixed_dtypes(ask: Question, kind: type[spec.Layer]) -> None:
 
 @law("without-batch")
 def test_without_batch(ask: Question, kind: type[spec.Layer]) -> None:
-    """An input of one axis too few is refused, or taken as a single sample: which, a trait."""
+    """An input without a batch is refused or taken as a single sample; which is a trait."""
 
     def question(case: Case) -> None:
         try:

@@ -111,7 +111,7 @@ def _too_small(kind: type[spec.Layer]) -> Iterator[Case]:
 def test_window_larger_than_input(ask: Question, kind: type[spec.Layer]) -> None:
     """Where no window fits, the layer is refused or the output is empty: no crash, no garbage.
 
-    The static answer is none, or that of the call.
+    The static shape is refused too, or is that of the call.
     """
     returned: dict[Case, spec.Shape] = {}
 
@@ -176,7 +176,7 @@ def _empty_as_it_should(case: Case, shape: spec.Shape) -> bool:
 def test_empty_batch(ask: Question, kind: type[spec.Layer]) -> None:
     """A batch of no images gives a batch of no outputs, of the shape that the formula states.
 
-    A subject may refuse empty batches, if it does so in every layer: which of the two, a trait.
+    A subject may refuse empty batches, if it does so in every layer; whether it does is a trait.
     """
     some = cache(lambda: _some_empty_batch(ask))
 
@@ -205,7 +205,7 @@ def _some_empty_batch(ask: Question) -> bool:
 
 @law("no-channels")
 def test_no_channels(ask: Question, kind: type[spec.Layer]) -> None:
-    """An input of no channels gives an output of none, or is refused: which of the two, a trait."""
+    """An input of no channels gives an output of none, or is refused; which is a trait."""
 
     def question(case: Case) -> None:
         value = "answered"
@@ -236,9 +236,10 @@ def _without_cells(kind: type[spec.Layer]) -> Iterator[Case]:
 
 @law("no-cells")
 def test_no_cells(ask: Question, kind: type[spec.Layer]) -> None:
-    """An axis without cells is refused, or gives what the formula gives: which, a trait.
+    """An axis without cells is refused, or gives what the formula gives; which is a trait.
 
-    The formula has no cells, or those of padding alone; nothing has no finite mean or maximum.
+    The windows then have no cells, or cells of padding alone, whose mean and maximum are not
+    finite.
     """
     answers: set[str] = set()
 

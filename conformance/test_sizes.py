@@ -193,7 +193,7 @@ def test_sizes(ask: Question, kind: type[spec.Layer]) -> None:
 
 @by_kind_and_dtype(FORMULAS)
 def test_large(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
-    """So it does where several sizes or options are large at once, in every dtype."""
+    """The layer computes its formula where several sizes or options are large, in every dtype."""
     asked = large(kind, dtype, ask.profile.every)
     if ask.profile.name == "quick" and dtype != "float32":  # the first of each family
         asked = itertools.islice(asked, 16)

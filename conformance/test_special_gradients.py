@@ -38,7 +38,7 @@ def _padded(kind: type[spec.Layer]) -> Iterator[Case]:
 def _cases(ask: Question, kind: type[spec.Layer]) -> Iterator[Case]:
     """Yield padded and plain layers of a kind, in whole numbers; a third of them in ``quick``.
 
-    A third, too, in the dtypes other than float32, which ``quick`` leaves out.
+    In the dtypes other than float32 it is a third as well, and none in ``quick``.
     """
     quick = ask.profile.name == "quick"
     for dtype in ("float32",) if quick else FLOATS:
@@ -136,7 +136,7 @@ def _none(
 def _shares(case: Case, upstream: Array, mask: Array | float) -> tuple[Array, float]:
     """Return the sum of the upstream gradients of the windows over each cell, times a mask.
 
-    Also how much larger rounding can make it, in any order.
+    The second result is how much larger rounding can make it, in any order.
     """
     layer: Any = case.layer  # it has windows
     cells = np.zeros_like(windows(layer, case.x, 0)[0], np.float64)

@@ -76,8 +76,9 @@ def _reached(case: Case, special: Any) -> Array:
 def test_special_weights(ask: Question, kind: type[spec.Layer]) -> None:
     """A NaN or an infinity in a weight reaches every output that uses it, and does not get lost.
 
-    Through a zero too: zero times an infinity is NaN. Fast algorithms may turn an infinity into NaN
-    and spread both over further outputs, and padding may or may not be multiplied: traits.
+    It reaches the output through a zero as well: zero times an infinity is NaN. Fast algorithms may
+    turn an infinity into NaN and spread both over further outputs, and padding may or may not be
+    multiplied: traits.
     """
     spread: set[str] = set()
 

@@ -92,7 +92,7 @@ def _long_convolution(kind: type[spec.Conv]) -> Case:
 def test_pure(ask: Question, kind: type[spec.Layer]) -> None:
     """A call leaves its input and earlier results alone, and an equal call gives equal bits.
 
-    So does an equal backward pass.
+    An equal backward pass gives equal bits too.
     """
 
     def question(case: Case) -> None:
@@ -139,7 +139,7 @@ def test_state_between_shapes(ask: Question, kind: type[spec.Layer]) -> None:
 
 
 def _twins(kind: type[spec.Layer]) -> Iterator[Case]:
-    """Yield layers apart in one field that give equal shapes: a cache must tell them apart."""
+    """Yield layers that differ in one field and give equal shapes: a cache must tell them apart."""
     if not issubclass(kind, spec.Pool | spec.Conv):
         return
     fields: dict[str, Any] = {"window": (2, 2), "stride": (3, 3), "padding": ((1, 1), (1, 1))}

@@ -330,7 +330,7 @@ def test_independent(ask: Question, kind: type[spec.Layer]) -> None:
 
 @law("independent-draws")
 def test_seeded(ask: Question, kind: type[spec.Layer]) -> None:
-    """Equal seeds draw alike, or (without a seed) always anew: a trait, and a consistent one."""
+    """Equal seeds draw alike, or each call draws anew; which is a trait that must be consistent."""
     del kind
     repeats: dict[bool, spec.Shape] = {}
 

@@ -61,7 +61,7 @@ def _convolutions(n: int) -> Iterator[Sized]:
 def sized(kind: type[Any], n: int) -> Iterator[Sized]:
     """Yield layers of a kind whose outputs have about n terms, and an input without its batch.
 
-    None of those whose outputs have one term each.
+    Layers whose outputs have one term each are left out.
     """
     del kind, n
     yield from ()
@@ -279,7 +279,7 @@ def backward(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Backw
 
 @by_kind_and_dtype(SUMMED)
 def test_sums_of_gradients(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
-    """So does every term of a gradient, however many outputs or samples it is the sum over."""
+    """Every term of a gradient counts once, however many outputs or samples it sums over."""
 
     def question(case: Case) -> None:
         assert isinstance(case, Backward)

@@ -25,7 +25,8 @@ from cnnformance.spec.layers import AveragePool, Shape
 def divisors(layer: Located, sizes: Shape) -> Array:
     """Return how many cells of each window count, an integer array of the output's sizes.
 
-    Those in the input and, with ``count_include_pad``, in the padding; never those beyond it.
+    Cells in the input count and, with ``count_include_pad``, those in the padding; those beyond
+    the padding never do.
     """
     if not (isinstance(layer, AveragePool) and layer.count_include_pad):
         at = grid(layer, sizes)

@@ -257,7 +257,7 @@ def largest_partial(layer: spec.Layer, of: Operands) -> Array:
 
 
 class Analysis:
-    """What is known of a sum layer's outputs before any is seen: their sums, and their errors."""
+    """The sums and the error bounds of a layer's outputs, before any output is seen."""
 
     def __init__(self, layer: spec.Layer, x: Array, weights: Weights) -> None:
         """Take the sums of a layer on an input, for its format and its accumulators."""

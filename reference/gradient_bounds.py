@@ -56,8 +56,8 @@ def _counts(layer: Any, x: Array, weights: Weights, upstream: Array) -> dict[str
 def meets(layer: spec.Layer, _x: Array) -> int:
     """Return how many roundings a term of the input's gradient can meet, but those of additions.
 
-    None, or of a share of a mean: divided, or times a rounded reciprocal, by axis. Layers that
-    are neither linear nor exact register theirs.
+    There are none, or those of a share of a mean: divided, or times a rounded reciprocal, by axis.
+    Layers that are neither linear nor exact register theirs.
     """
     if not (layer.linear or layer.exact):
         raise NotImplementedError(f"{type(layer).__name__} has no bound of its gradient")

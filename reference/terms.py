@@ -1,4 +1,4 @@
-"""Of how many terms an output is the sum, and by what they are divided.
+"""The number of terms whose sum an output is, and by what they are divided.
 
 Generic functions: each layer's file registers its own.
 """
