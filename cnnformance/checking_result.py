@@ -80,7 +80,7 @@ class Result:
         """The layer types of which no question was answered, and why: they were not checked."""
         answered = {v.layer for v in self.run.verdicts if v.verdict in ("pass", *records.FAILING)}
         reasons = {v.layer: v.message for v in reversed(self.run.verdicts)}
-        names = (kind.__name__ for kind in self.layers)
+        names = (layer_type.__name__ for layer_type in self.layers)
         return {n: reasons.get(n) or "nothing was asked" for n in names if n not in answered}
 
     @property

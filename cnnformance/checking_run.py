@@ -63,10 +63,10 @@ def asked_elsewhere(
         ]
     else:
         lines += [f"from {module} import {name} as found"]
-    kinds = "".join(f"layers.{kind.__name__}, " for kind in backend.kinds)
+    layer_types = "".join(f"layers.{layer_type.__name__}, " for layer_type in backend.kinds)
     options = f"dtypes={backend.dtypes!r}, layout={backend.layout!r}"
     lines += ["found = getattr(found, 'function', found)"]  # of a test that was made of it
-    lines += [f"Checked = function.of(found, ({kinds}), {options})"]
+    lines += [f"Checked = function.of(found, ({layer_types}), {options})"]
     adapter = folder / "checked.py"
     adapter.write_text("\n".join(lines), encoding="utf-8")
     arguments = [*arguments, "--backend", f"{adapter}:Checked"]
@@ -86,7 +86,7 @@ def _questioner(
     """Start the process that asks, and wait for its end on leaving; it is ended on an exception."""
     questions = next(p for p in _places() if p.is_dir())
     options = {
-        "layers": [kind.__name__ for kind in backend.kinds],
+        "layers": [layer_type.__name__ for layer_type in backend.kinds],
         "dtypes": backend.dtypes,
         "arguments": [
             str(questions), "-c", os.devnull, "--rootdir", str(questions.parent), *arguments,

@@ -50,6 +50,6 @@ def question_id(item: pytest.Item, subject: str) -> str:
 def layer_type(item: pytest.Item) -> Any:
     """Return the layer type that a question is about, or its name; None where it is about several.
 
-    It is the parameter ``kind`` of the test, or ``LAYER`` of its module.
+    It is the parameter ``layer_type`` of the test, or ``LAYER`` of its module.
     """
-    return params(item).get("kind") or getattr(getattr(item, "module", None), "LAYER", None)
+    return params(item).get("layer_type") or getattr(getattr(item, "module", None), "LAYER", None)

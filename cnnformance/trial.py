@@ -58,8 +58,8 @@ def attempt(name: str) -> Trial:
             trial.contract.append(Problem("", "start", f"{error} ({said[0]})", remedy))
             return trial
         trial.version = info.version
-        for kind in spec.TYPES.values():
-            LayerTrial(trial, subject, kind).ask()
+        for layer_type in spec.TYPES.values():
+            LayerTrial(trial, subject, layer_type).ask()
             if sum("HANG" in row.values() for row in trial.cells.values()) >= _HANGS:
                 hang = f"{_HANGS} layers hang, and the others were not tried"
                 trial.contract.append(Problem("", "build", hang, "run one call by hand"))

@@ -41,14 +41,14 @@ Sizes differ along all axes, but where a mistake would be refused before it give
 """
 
 
-def cases_of(kind: type[spec.Layer]) -> Sequence[tuple[spec.Layer, spec.Shape]]:
+def cases_of(layer_type: type[spec.Layer]) -> Sequence[tuple[spec.Layer, spec.Shape]]:
     """Return the layers of a type; of any pooling, with and without its options."""
-    if kind in CASES:
-        return CASES[kind]
-    if issubclass(kind, spec.Windowed):
-        padded = kind((3, 3), (2, 2), ((1, 1), (1, 1)))
-        return [(kind((2, 3), (1, 2)), (2, 5, 6, 3)), (padded, (2, 5, 6, 3))]
-    return [(kind(), (2, 4, 5, 3))]
+    if layer_type in CASES:
+        return CASES[layer_type]
+    if issubclass(layer_type, spec.Windowed):
+        padded = layer_type((3, 3), (2, 2), ((1, 1), (1, 1)))
+        return [(layer_type((2, 3), (1, 2)), (2, 5, 6, 3)), (padded, (2, 5, 6, 3))]
+    return [(layer_type(), (2, 4, 5, 3))]
 
 
 def case_of(layer: spec.Layer, shape: spec.Shape, dtype: str) -> Given:

@@ -32,19 +32,19 @@ class LayerTrial:
 
     trial: Trial
     subject: Subject
-    kind: type[spec.Layer]
+    layer_type: type[spec.Layer]
     right: dict[str, Given] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The name of the layer type."""
-        return self.kind.__name__
+        return self.layer_type.__name__
 
     def ask(self) -> None:
         """Ask everything of the layer type; what is found stands in the trial."""
         self.cells = self.trial.cells.setdefault(self.name, {})
-        (layer, shape), *others = cases_of(self.kind)
-        for dtype in dtypes(self.kind):
+        (layer, shape), *others = cases_of(self.layer_type)
+        for dtype in dtypes(self.layer_type):
             self._once(case_of(layer, shape, dtype), dtype, dtype)
             if "HANG" in self.cells.values():
                 return
@@ -170,7 +170,9 @@ class LayerTrial:
                     "output_shape", said, trial_mistakes.shape_explained(layer, shape, stated)
                 )
         held = (
-            [layer, *(other for other, _ in cases_of(self.kind)[1:])] if layer.has_weights else []
+            [layer, *(other for other, _ in cases_of(self.layer_type)[1:])]
+            if layer.has_weights
+            else []
         )
         for each in held or [layer]:
             count = self._put(partial(self.subject.parameters, [each]), "count", "parameters")

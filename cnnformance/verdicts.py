@@ -79,9 +79,9 @@ def record(
 ) -> records.Verdict:
     """Return the record of a verdict on a question."""
     params = items.params(item)
-    kind = items.layer_type(item)
+    layer_type = items.layer_type(item)
     verdict, message, failures = outcome
-    layer = kind.__name__ if isinstance(kind, type) else str(kind or "Model")
+    layer = layer_type.__name__ if isinstance(layer_type, type) else str(layer_type or "Model")
     shown = [_failure(asked, failure) for failure in failures]
     layer = records.blamed(layer, shown[0]) if shown else layer
     short = bool(failures) and failures[0].effect == "precision"

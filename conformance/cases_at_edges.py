@@ -16,13 +16,13 @@ _PAIRS = ((4, 8), (1, 1), (3, 2), (16, 16), (2, 3))
 """Channels of convolutions, in and out."""
 
 
-def _sized(kind: type[spec.Layer], number: int, spatial: spec.Shape, **fields: Any) -> Sized:
+def _sized(layer_type: type[spec.Layer], number: int, spatial: spec.Shape, **fields: Any) -> Sized:
     """Return a layer of windows and two samples for it; the channels change with the number."""
     ins, outs = _PAIRS[number % len(_PAIRS)]
-    return {**channels(kind, ins, outs), **fields}, (2, *spatial, ins)
+    return {**channels(layer_type, ins, outs), **fields}, (2, *spatial, ins)
 
 
-def narrow(kind: type[spec.Layer]) -> Iterator[Sized]:
+def narrow(layer_type: type[spec.Layer]) -> Iterator[Sized]:
     """Yield layers whose result is one or two cells wide along one axis, and four along others.
 
     One strided column comes first, of each axis; then each axis has another width and stride.
@@ -37,7 +37,7 @@ def narrow(kind: type[spec.Layer]) -> Iterator[Sized]:
         counts = [count if n == axis else 4 for n in range(rank)]
         left_over = int(stride > 1)
         spatial = tuple(3 + (n - 1) * stride + left_over for n in counts)
-        yield _sized(kind, number, spatial, window=(3,) * rank, stride=(stride,) * rank)
+        yield _sized(layer_type, number, spatial, window=(3,) * rank, stride=(stride,) * rank)
 
 
 _POOLED: tuple[dict[str, Any], ...] = (
@@ -64,78 +64,78 @@ _OPTIONS: Mapping[type[spec.Layer], tuple[dict[str, Any], ...]] = {
 }
 
 
-def single(kind: type[spec.Layer]) -> Iterator[Sized]:
+def single(layer_type: type[spec.Layer]) -> Iterator[Sized]:
     """Yield windows of one cell with the options that they can have, which differ by the axis."""
-    options = of_type(_OPTIONS, kind)
+    options = of_type(_OPTIONS, layer_type)
     for turn, (number, option) in itertools.product(range(3), enumerate(options)):
         rank = _RANKS[(number + turn) % 3]
         fields = {k: v[:rank] if isinstance(v, tuple) else v for k, v in option.items()}
         layer, (batch, *spatial, channels) = _sized(
-            kind, number, (6, 7, 5)[:rank], window=(1,) * rank, **fields
+            layer_type, number, (6, 7, 5)[:rank], window=(1,) * rank, **fields
         )
         yield layer, (batch, *spatial, layer.get("in_channels", channels))
 
 
-def borders(kind: type[spec.Layer]) -> Iterator[Sized]:
+def borders(layer_type: type[spec.Layer]) -> Iterator[Sized]:
     """Yield windows that overlap across cells 32, 64, 128 and 256 of each axis."""
     for stride, axis in itertools.product((1, 2), range(3)):
         for rank in (rank for rank in _RANKS if axis < rank):
             window = tuple(3 if n == axis else 2 for n in range(rank))
             spatial = tuple(270 if n == axis else 3 for n in range(rank))
             strides = tuple(stride if n == axis else 1 for n in range(rank))
-            yield _sized(kind, 2 + axis, spatial, window=window, stride=strides)
+            yield _sized(layer_type, 2 + axis, spatial, window=window, stride=strides)
 
 
-def units(kind: type[spec.Layer]) -> Iterator[Sized]:
+def units(layer_type: type[spec.Layer]) -> Iterator[Sized]:
     """Yield one sample of one cell along an axis, and of one channel, which keeps its axes."""
     for number, (rank, axis) in enumerate((r, a) for r in _RANKS for a in range(r)):
         spatial = tuple(1 if n == axis else 4 for n in range(rank))
         sizes = tuple(min(n, 2) for n in spatial)
         ins = 1 if number % 2 else 3
         shape = (1, *spatial, ins)
-        if issubclass(kind, spec.Windowed):
-            yield {"window": sizes, **channels(kind, ins, 2 - number % 2)}, shape
-        elif issubclass(kind, spec.Adaptive):
+        if issubclass(layer_type, spec.Windowed):
+            yield {"window": sizes, **channels(layer_type, ins, 2 - number % 2)}, shape
+        elif issubclass(layer_type, spec.Adaptive):
             yield {"output": sizes}, shape
-        elif issubclass(kind, spec.Global):
+        elif issubclass(layer_type, spec.Global):
             yield {"rank": rank}, shape
-        elif not kind.has_weights:
+        elif not layer_type.has_weights:
             yield {}, shape
 
 
-def remainders(kind: type[spec.Layer]) -> Iterator[Sized]:
+def remainders(layer_type: type[spec.Layer]) -> Iterator[Sized]:
     """Yield sizes one below those of vectors, which leave the largest remainder, in every role."""
     for n, more in ((15, 31), (31, 7), (7, 15)):
-        yield from _remainders(kind, n, more)
+        yield from _remainders(layer_type, n, more)
 
 
 @PerType
-def _remainders(kind: type[Any], n: int, more: int) -> Iterator[Sized]:
-    del kind
+def _remainders(layer_type: type[Any], n: int, more: int) -> Iterator[Sized]:
+    del layer_type
     yield {}, (n, more)
 
 
 @_remainders.register(spec.Dense)
-def _of_dense(kind: type[spec.Dense], n: int, more: int) -> Iterator[Sized]:
-    del kind
+def _of_dense(layer_type: type[spec.Dense], n: int, more: int) -> Iterator[Sized]:
+    del layer_type
     yield {"in_features": n, "out_features": more}, (7, n)
 
 
 @_remainders.register(spec.Windowed)
-def _of_windows(kind: type[spec.Windowed], n: int, more: int) -> Iterator[Sized]:
-    yield {"window": (1, 2), "stride": (1, 1), **channels(kind, n, more)}, (7, 1, 4, n)
-    yield {"window": (n,), "stride": (1,), **channels(kind, 1, 1)}, (1, n + more - 1, 1)
+def _of_windows(layer_type: type[spec.Windowed], n: int, more: int) -> Iterator[Sized]:
+    yield {"window": (1, 2), "stride": (1, 1), **channels(layer_type, n, more)}, (7, 1, 4, n)
+    yield {"window": (n,), "stride": (1,), **channels(layer_type, 1, 1)}, (1, n + more - 1, 1)
 
 
 @_remainders.register(spec.Adaptive)
-def _of_outputs(kind: type[spec.Adaptive], n: int, more: int) -> Iterator[Sized]:
-    del kind
+def _of_outputs(layer_type: type[spec.Adaptive], n: int, more: int) -> Iterator[Sized]:
+    del layer_type
     yield {"output": (n,)}, (7, more, n)
 
 
 @_remainders.register(spec.Global)
-def _of_maps(kind: type[spec.Global], n: int, more: int) -> Iterator[Sized]:
-    del kind
+def _of_maps(layer_type: type[spec.Global], n: int, more: int) -> Iterator[Sized]:
+    del layer_type
     yield {"rank": 1}, (7, n, more)
 
 

@@ -17,13 +17,16 @@ MEMORIES = (
 
 
 def laid_out(
-    kind: type[spec.Layer], most: int | None = None, dtype: str = "float32"
+    layer_type: type[spec.Layer], most: int | None = None, dtype: str = "float32"
 ) -> Iterator[Case]:
     """Yield the plain cases of a layer in every memory and ``broadcast``, or ``most`` of them.
 
     Each stretch of as many cases as there are memories has them all.
     """
-    plain, memories = list(spread(cases_by_option.plain(kind, dtype))), (*MEMORIES, "broadcast")
+    plain, memories = (
+        list(spread(cases_by_option.plain(layer_type, dtype))),
+        (*MEMORIES, "broadcast"),
+    )
     round_trip = math.lcm(len(plain), len(memories))
     for number in range(len(plain) * len(memories))[:most]:
         memory = memories[(number + number // round_trip) % len(memories)]

@@ -63,34 +63,34 @@ Group = Sequence[tuple[spec.Layer, spec.Shape]]
 
 
 @PerType
-def described(kind: type[Any]) -> Iterator[Group]:
+def described(layer_type: type[Any]) -> Iterator[Group]:
     """Yield a layer as the document describes it, at each rank, in groups."""
     for spatial in _SPATIAL.values():
-        yield [(one_window(kind, spatial), (2, *spatial, 3))]
+        yield [(one_window(layer_type, spatial), (2, *spatial, 3))]
 
 
 @described.register(spec.Adaptive)
-def _adaptive(kind: type[spec.Adaptive]) -> Iterator[Group]:
+def _adaptive(layer_type: type[spec.Adaptive]) -> Iterator[Group]:
     for rank, spatial in _SPATIAL.items():
-        yield [(kind(output=(n,) * rank), (2, *spatial, 3)) for n in (1, 3, 4, 12)]
+        yield [(layer_type(output=(n,) * rank), (2, *spatial, 3)) for n in (1, 3, 4, 12)]
 
 
 @described.register(spec.Windowed)
-def _windowed(kind: type[spec.Windowed]) -> Iterator[Group]:
+def _windowed(layer_type: type[spec.Windowed]) -> Iterator[Group]:
     for rank, spatial in _SPATIAL.items():
         for window, stride in _WINDOWS[rank]:
-            both = (kind(window, stride, **channels(kind, 3, outs)) for outs in (3, 2))
+            both = (layer_type(window, stride, **channels(layer_type, 3, outs)) for outs in (3, 2))
             yield [(layer, (2, *spatial, 3)) for layer in dict.fromkeys(both)]
 
 
 @described.register(spec.Dense)
-def _dense(kind: type[spec.Dense]) -> Iterator[Group]:
-    yield (kind(4, 3), (5, 4)), (kind(4, 4), (4, 4)), (kind(1, 5), (3, 1))
+def _dense(layer_type: type[spec.Dense]) -> Iterator[Group]:
+    yield (layer_type(4, 3), (5, 4)), (layer_type(4, 4), (4, 4)), (layer_type(1, 5), (3, 1))
 
 
-def plain(kind: type[spec.Layer], dtype: str = "float32") -> Iterator[Case]:
+def plain(layer_type: type[spec.Layer], dtype: str = "float32") -> Iterator[Case]:
     """Yield a layer as the document describes it, at each rank; weights square, and not."""
-    for group in described(kind):
+    for group in described(layer_type):
         yield from of_regimes(dtype, *group)
 
 
@@ -109,76 +109,76 @@ _CEIL: Options = [{"ceil_mode": True}, {"ceil_mode": True, "padding": ((1, 1), (
 
 
 @PerType
-def choices(kind: type[Any]) -> Options:
+def choices(layer_type: type[Any]) -> Options:
     """Return the options of a layer of windows, alone and in pairs: what fails most first."""
-    del kind
+    del layer_type
     return []
 
 
 @choices.register(spec.Pool)
-def _of_pools(kind: type[spec.Pool]) -> Options:
-    del kind
+def _of_pools(layer_type: type[spec.Pool]) -> Options:
+    del layer_type
     return [*_CEIL, *_PADDING, *_DILATION]
 
 
 @choices.register(spec.AveragePool)
-def _of_averages(kind: type[spec.AveragePool]) -> Options:
-    del kind
+def _of_averages(layer_type: type[spec.AveragePool]) -> Options:
+    del layer_type
     counted = [{**option, "count_include_pad": True} for option in (*_CEIL, *_PADDING)]
     return [*counted[:2], *_CEIL, *_PADDING, *counted[2:], *_DILATION]
 
 
 @choices.register(spec.LpPool)
-def _of_norms(kind: type[spec.LpPool]) -> Options:
-    del kind
+def _of_norms(layer_type: type[spec.LpPool]) -> Options:
+    del layer_type
     return [*_CEIL, *_PADDING, {"p": 1}, {"p": 3}, {"p": 5}, *_DILATION]
 
 
 @choices.register(spec.Conv)
-def _of_convolutions(kind: type[spec.Conv]) -> Options:
-    del kind
+def _of_convolutions(layer_type: type[spec.Conv]) -> Options:
+    del layer_type
     more: Options = [{"bias": False}, {"padding": "same", "dilation": (2, 2)}]
     return [{"groups": 2}, *_PADDING, *more, *_DILATION]
 
 
 @PerType
-def without_windows(kind: type[Any]) -> Group:
+def without_windows(layer_type: type[Any]) -> Group:
     """Return the options of a layer that has no windows."""
-    del kind
+    del layer_type
     return ()
 
 
 @without_windows.register(spec.Dense)
-def _biases(kind: type[spec.Dense]) -> Group:
-    several = (kind(3, 5), (2, 4, 3)), (kind(3, 3), (2, 2, 3, 3))
-    return *several, (kind(4, 3, bias=False), (5, 4))
+def _biases(layer_type: type[spec.Dense]) -> Group:
+    several = (layer_type(3, 5), (2, 4, 3)), (layer_type(3, 3), (2, 2, 3, 3))
+    return *several, (layer_type(4, 3, bias=False), (5, 4))
 
 
 @without_windows.register(spec.Flatten)
-def _axes(kind: type[spec.Flatten]) -> Group:
+def _axes(layer_type: type[spec.Flatten]) -> Group:
     shapes = ((2, 3, 2), (2, 3, 4, 2), (2, 3, 2, 4, 2))
-    return [(kind(n), s) for s in shapes for n in range(2, len(s))]
+    return [(layer_type(n), s) for s in shapes for n in range(2, len(s))]
 
 
 def options(
-    kind: type[Any],
+    layer_type: type[Any],
     dtype: str = "float32",
     strides: tuple[spec.Shape, ...] = ((1, 1), (2, 3)),
     sizes: tuple[spec.Shape, ...] = ((7, 8), (8, 9)),
 ) -> Iterator[Case]:
     """Yield each option of a layer alone and in the pairs that meet at a border, axis by axis."""
-    yield from of_regimes(dtype, *without_windows(kind))
-    weights = channels(kind, 2, 4)
-    for spatial, stride, option in itertools.product(sizes, strides, choices(kind)):
-        layer = kind(window=(2, 3), stride=stride, **weights, **option)
+    yield from of_regimes(dtype, *without_windows(layer_type))
+    weights = channels(layer_type, 2, 4)
+    for spatial, stride, option in itertools.product(sizes, strides, choices(layer_type)):
+        layer = layer_type(window=(2, 3), stride=stride, **weights, **option)
         yield from of_regimes(dtype, (layer, (2, *spatial, 2)))
     windows: spec.Shape = (2, 3, 2)
     steps: spec.Shape = (2, 3, 1)
     cells: spec.Shape = (7, 8, 6)
-    for rank, option in itertools.product((3, 1), choices(kind)):
+    for rank, option in itertools.product((3, 1), choices(layer_type)):
         fields = {**{name: _of_rank(value, rank) for name, value in option.items()}, **weights}
         axes = slice(3) if rank == 3 else slice(1, 2)
-        layer = kind(window=windows[axes], stride=steps[axes], **fields)
+        layer = layer_type(window=windows[axes], stride=steps[axes], **fields)
         yield from of_regimes(dtype, (layer, (2, *cells[axes], 2)))
 
 
@@ -191,6 +191,6 @@ def _of_rank(value: Any, rank: int) -> Any:
     return (*value, (0, 1) if isinstance(value[0], tuple) else 5 - max(value))
 
 
-def has_options(kind: type[spec.Layer]) -> bool:
+def has_options(layer_type: type[spec.Layer]) -> bool:
     """Whether a layer type has options beyond what the document describes."""
-    return bool(choices(kind) or without_windows(kind))
+    return bool(choices(layer_type) or without_windows(layer_type))

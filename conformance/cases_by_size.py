@@ -199,15 +199,15 @@ COUNTED = spread(
 
 
 @PerType
-def _positions(kind: type[Any], most: int) -> Iterator[Sized]:
+def _positions(layer_type: type[Any], most: int) -> Iterator[Sized]:
     """Yield layers over more places than ``most``, along each axis and in all."""
-    del kind, most
+    del layer_type, most
     yield from ()
 
 
 @_positions.register(spec.Adaptive)
-def _adaptive_positions(kind: type[spec.Adaptive], most: int) -> Iterator[Sized]:
-    del kind
+def _adaptive_positions(layer_type: type[spec.Adaptive], most: int) -> Iterator[Sized]:
+    del layer_type
     more = most + 44
     yield {"output": (more // 3,)}, (2, more, 1)
     yield {"output": (3, 2)}, (2, 4, more, 1)
@@ -215,18 +215,18 @@ def _adaptive_positions(kind: type[spec.Adaptive], most: int) -> Iterator[Sized]
 
 
 @_positions.register(spec.Global)
-def _global_positions(kind: type[spec.Global], most: int) -> Iterator[Sized]:
-    del kind
+def _global_positions(layer_type: type[spec.Global], most: int) -> Iterator[Sized]:
+    del layer_type
     yield from (({"rank": len(line)}, (2, *line, 1)) for line in _lines(most)[:2])
 
 
 @_positions.register(spec.Pool, spec.Conv)
-def _windowed_positions(kind: type[spec.Windowed], most: int) -> Iterator[Sized]:
+def _windowed_positions(layer_type: type[spec.Windowed], most: int) -> Iterator[Sized]:
     side = math.isqrt(most) + 3
     strided: tuple[tuple[spec.Shape, int], ...] = (((2 * most + 88,), 2), ((side, side), 2))
     for line, stride in (*((line, 1) for line in _lines(most)), *strided):
         fields = {"window": (2,) * len(line), "stride": (stride,) * len(line)}
-        yield {**fields, **channels(kind, 1, 2)}, (2, *line, 1)
+        yield {**fields, **channels(layer_type, 1, 2)}, (2, *line, 1)
 
 
 def _lines(most: int) -> tuple[spec.Shape, ...]:
@@ -235,41 +235,41 @@ def _lines(most: int) -> tuple[spec.Shape, ...]:
     return (more,), (3, more), (more, 2), (2, more, 2), (2, 2, more)
 
 
-def large(kind: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Iterator[Case]:
-    """Yield the cases of a kind, in regimes that show a lost tail, a swap and a drowned sum.
+def large(layer_type: type[spec.Layer], dtype: str = "float32", every: int = 1) -> Iterator[Case]:
+    """Yield the cases of a layer type, in regimes that show a lost tail, a swap and a drowned sum.
 
     Of the layers of published networks it is one in ``every``; those of one and three dimensions in
     float32 and float64 alone. Few windows come first, for which dtypes have kernels of their own;
     then each prefix holds its share of every family. Halves are asked with more places than they
     can count.
     """
-    few = few_windows(kind, max(1, every // 2) if dtype == "float32" else every)
+    few = few_windows(layer_type, max(1, every // 2) if dtype == "float32" else every)
     sized = [
-        *families(kind, every),
-        spread(of_type(BY_SIZE, kind)),
-        tuple(cases_at_edges.units(kind)),
-        tuple(cases_at_edges.remainders(kind)),
+        *families(layer_type, every),
+        spread(of_type(BY_SIZE, layer_type)),
+        tuple(cases_at_edges.units(layer_type)),
+        tuple(cases_at_edges.remainders(layer_type)),
     ]
-    if "count_include_pad" in kind.__dataclass_fields__:
+    if "count_include_pad" in layer_type.__dataclass_fields__:
         sized.append(first(COUNTED, every))
     if dtype in HALVES:
-        sized.insert(0, tuple(_positions(kind, 2 ** bounds.format_of(dtype).bits)))
+        sized.insert(0, tuple(_positions(layer_type, 2 ** bounds.format_of(dtype).bits)))
     if dtype in ("float32", "float64"):
-        sized += of_other_ranks(kind, every)
+        sized += of_other_ranks(layer_type, every)
     regimes: tuple[str, ...] = ("negative", "integer")
     batch = 2
-    if kind.draws:
+    if layer_type.draws:
         regimes = ("positive", "faint")
-    elif kind.exact:  # the extreme value at either end, or in no padding
+    elif layer_type.exact:  # the extreme value at either end, or in no padding
         regimes = ("rising", "falling", "negative")
         batch = 3
     pairs = (
-        (kind(**fields), (batch if n == 2 else n, *rest))
+        (layer_type(**fields), (batch if n == 2 else n, *rest))
         for fields, (n, *rest) in (*few, *interleaved(*sized))
     )
     yield from of_regimes(dtype, *pairs, regimes=regimes)
-    if kind.averages and issubclass(
-        kind, spec.Windowed
+    if layer_type.averages and issubclass(
+        layer_type, spec.Windowed
     ):  # a running sum loses what larger neighbours drown
-        running = (kind(window=(3,), stride=(1,)), (2, 40, 2))
+        running = (layer_type(window=(3,), stride=(1,)), (2, 40, 2))
         yield from of_regimes(dtype, running, regimes=("wide", "cancellation"))

@@ -98,7 +98,7 @@ _POOLED = {
 }
 
 
-def _windows(kind: type[spec.Pool], rank: int) -> Iterator[Sized]:
+def _windows(layer_type: type[spec.Pool], rank: int) -> Iterator[Sized]:
     """Yield poolings in which any three of their options meet.
 
     Strides beyond the window, and windows wholly in padding, are left out.
@@ -111,11 +111,11 @@ def _windows(kind: type[spec.Pool], rank: int) -> Iterator[Sized]:
         (1, 32, 3, 64, 8) if rank == 2 else (1, 3, 8, 2, 16),
     )
     for row, (window, stride, padding, options, channels) in enumerate(chosen):
-        fields = {k: v for k, v in options.items() if k in kind.__dataclass_fields__}
+        fields = {k: v for k, v in options.items() if k in layer_type.__dataclass_fields__}
         if padding == "same":
             fields.pop("ceil_mode", None)
         half = tuple(w // 2 for w in window)
-        layer = kind(window, (stride,) * rank, _pads(padding, half, half), **fields)
+        layer = layer_type(window, (stride,) * rank, _pads(padding, half, half), **fields)
         shape = (2, *_map(layer, row), channels)
         if stride <= min(window) and every_window_reads(layer, shape[1:-1]):
             yield vars(layer), shape
@@ -258,37 +258,37 @@ ADAPTIVE: tuple[Sized, ...] = (
 
 
 @PerType
-def few_windows(kind: type[Any], every: int = 1) -> tuple[Sized, ...]:
+def few_windows(layer_type: type[Any], every: int = 1) -> tuple[Sized, ...]:
     """Return the first one in ``every`` of the layers with few windows along an axis."""
-    del kind, every
+    del layer_type, every
     return ()
 
 
 @few_windows.register(spec.Pool, spec.Conv)
-def _few(kind: type[spec.Windowed], every: int = 1) -> tuple[Sized, ...]:
-    return first(tuple(cases_at_edges.narrow(kind)), every)
+def _few(layer_type: type[spec.Windowed], every: int = 1) -> tuple[Sized, ...]:
+    return first(tuple(cases_at_edges.narrow(layer_type)), every)
 
 
 Families = list[tuple[Sized, ...]]
 
 
 @PerType
-def all_families(kind: type[Any]) -> Families:
+def all_families(layer_type: type[Any]) -> Families:
     """Return the families of other layers; none for layers without options.
 
     Each is in an order in which a prefix covers as much as it can.
     """
-    del kind
+    del layer_type
     return []
 
 
 @all_families.register(spec.Conv)
-def _of_convolutions(kind: type[spec.Conv]) -> Families:
+def _of_convolutions(layer_type: type[spec.Conv]) -> Families:
     return [
         tuple(cases_at_edges.long_groups()),
         tuple(cases_at_edges.grouped()),
-        tuple(cases_at_edges.single(kind)),
-        tuple(cases_at_edges.borders(kind)),
+        tuple(cases_at_edges.single(layer_type)),
+        tuple(cases_at_edges.borders(layer_type)),
         tuple(_kernels(2)),
         spread(_grouped_convolutions()),
         spread(_tiled_convolutions()),
@@ -297,61 +297,61 @@ def _of_convolutions(kind: type[spec.Conv]) -> Families:
 
 
 @all_families.register(spec.Pool)
-def _of_pools(kind: type[spec.Pool]) -> Families:
+def _of_pools(layer_type: type[spec.Pool]) -> Families:
     return [
-        tuple(cases_at_edges.single(kind)),
-        tuple(cases_at_edges.borders(kind)),
-        tuple(_windows(kind, 2)),
+        tuple(cases_at_edges.single(layer_type)),
+        tuple(cases_at_edges.borders(layer_type)),
+        tuple(_windows(layer_type, 2)),
         spread(_pools()),
         spread(_whole()),
     ]
 
 
 @all_families.register(spec.Dense)
-def _of_dense(kind: type[spec.Dense]) -> Families:
-    del kind
+def _of_dense(layer_type: type[spec.Dense]) -> Families:
+    del layer_type
     return [spread(DENSE)]
 
 
 @all_families.register(spec.Global)
-def _of_global(kind: type[spec.Global]) -> Families:
-    del kind
+def _of_global(layer_type: type[spec.Global]) -> Families:
+    del layer_type
     return [GLOBAL]
 
 
 @all_families.register(spec.Adaptive)
-def _of_adaptive(kind: type[spec.Adaptive]) -> Families:
-    del kind
+def _of_adaptive(layer_type: type[spec.Adaptive]) -> Families:
+    del layer_type
     return [spread(ADAPTIVE)]
 
 
-def families(kind: type[spec.Layer], every: int = 1) -> Families:
+def families(layer_type: type[spec.Layer], every: int = 1) -> Families:
     """Return the first one in ``every`` of each family of layers of published networks."""
-    return [first(family, every) for family in all_families(kind)]
+    return [first(family, every) for family in all_families(layer_type)]
 
 
-def published(kind: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
+def published(layer_type: type[spec.Layer], every: int = 1) -> tuple[Sized, ...]:
     """Return the layers with few windows, and then all families, the first of each first."""
-    return (*few_windows(kind, every), *interleaved(*families(kind, every)))
+    return (*few_windows(layer_type, every), *interleaved(*families(layer_type, every)))
 
 
 @PerType
-def _other_ranks(kind: type[Any]) -> Families:
-    del kind
+def _other_ranks(layer_type: type[Any]) -> Families:
+    del layer_type
     return []
 
 
 @_other_ranks.register(spec.Conv)
-def _other_convolutions(kind: type[spec.Conv]) -> Families:
-    del kind
+def _other_convolutions(layer_type: type[spec.Conv]) -> Families:
+    del layer_type
     return [tuple(_kernels(1)), tuple(_kernels(3))]
 
 
 @_other_ranks.register(spec.Pool)
-def _other_pools(kind: type[spec.Pool]) -> Families:
-    return [tuple(_windows(kind, 1)), tuple(_windows(kind, 3))]
+def _other_pools(layer_type: type[spec.Pool]) -> Families:
+    return [tuple(_windows(layer_type, 1)), tuple(_windows(layer_type, 3))]
 
 
-def of_other_ranks(kind: type[spec.Layer], every: int = 1) -> Families:
+def of_other_ranks(layer_type: type[spec.Layer], every: int = 1) -> Families:
     """Return the first one in ``every`` of each family of layers of one and of three dimensions."""
-    return [first(family, every) for family in _other_ranks(kind)]
+    return [first(family, every) for family in _other_ranks(layer_type)]

@@ -17,9 +17,9 @@ INTEGERS = ("int8", "uint8", "int16", "int32", "int64")
 Mark = Callable[[Any], Any]
 
 
-def dtypes(kind: type[spec.Layer]) -> tuple[str, ...]:
+def dtypes(layer_type: type[spec.Layer]) -> tuple[str, ...]:
     """Return the dtypes that a layer is asked with."""
-    return (*FLOATS, *INTEGERS) if kind.exact else FLOATS
+    return (*FLOATS, *INTEGERS) if layer_type.exact else FLOATS
 
 
 def laws(name: str) -> dict[str, list[str]]:
@@ -39,12 +39,12 @@ def laws(name: str) -> dict[str, list[str]]:
 
 
 def law(name: str, also: Mapping[type[spec.Layer], Iterable[str]] | None = None) -> Mark:
-    """Parametrise a test by ``kind``: every layer type that the spec states the law for.
+    """Parametrise a test by ``layer_type``: every layer type that the spec states the law for.
 
     ``also`` adds clauses, of other kinds than laws, that the test checks of a layer type.
     """
-    more = {kind.__name__: list(ids) for kind, ids in (also or {}).items()}
-    return pytest.mark.parametrize("kind", [
+    more = {layer_type.__name__: list(ids) for layer_type, ids in (also or {}).items()}
+    return pytest.mark.parametrize("layer_type", [
         pytest.param(
             spec.TYPES[layer], marks=pytest.mark.clauses(*ids, *more.get(layer, [])), id=layer
         )
@@ -54,34 +54,40 @@ def law(name: str, also: Mapping[type[spec.Layer], Iterable[str]] | None = None)
 
 def every(stated: Mapping[type[spec.Layer], Iterable[str]]) -> dict[type[spec.Layer], list[str]]:
     """Return the clauses of every registered layer type, which may have none."""
-    return {kind: list(stated.get(kind, ())) for kind in spec.TYPES.values()}
+    return {layer_type: list(stated.get(layer_type, ())) for layer_type in spec.TYPES.values()}
 
 
-def by_kind(
+def by_layer_type(
     table: Mapping[type[spec.Layer], Iterable[str]], laws_shown: Iterable[str] = ()
 ) -> Mark:
-    """Parametrise a test by ``kind``, with the clauses of each, and of the laws that it shows."""
-    return pytest.mark.parametrize("kind", [
-        pytest.param(kind, marks=_marks(kind, ids, laws_shown), id=kind.__name__)
-        for kind, ids in table.items()
+    """Parametrise a test by ``layer_type``.
+
+    Each has its clauses, and those of the laws that the test shows for it.
+    """
+    return pytest.mark.parametrize("layer_type", [
+        pytest.param(layer_type, marks=_marks(layer_type, ids, laws_shown), id=layer_type.__name__)
+        for layer_type, ids in table.items()
     ])  # fmt: skip
 
 
-def by_kind_and_dtype(
+def by_layer_type_and_dtype(
     table: Mapping[type[spec.Layer], Iterable[str]], laws_shown: Iterable[str] = ()
 ) -> Mark:
-    """Parametrise a test by ``kind`` and ``dtype``, with the clauses of each."""
-    return pytest.mark.parametrize(("kind", "dtype"), [
+    """Parametrise a test by ``layer_type`` and ``dtype``, with the clauses of each."""
+    return pytest.mark.parametrize(("layer_type", "dtype"), [
         pytest.param(
-            kind, dtype, marks=_marks(kind, ids, laws_shown), id=f"{kind.__name__}-{dtype}"
+            layer_type,
+            dtype,
+            marks=_marks(layer_type, ids, laws_shown),
+            id=f"{layer_type.__name__}-{dtype}",
         )
-        for kind, ids in table.items()
-        for dtype in dtypes(kind)
+        for layer_type, ids in table.items()
+        for dtype in dtypes(layer_type)
     ])  # fmt: skip
 
 
 def _marks(
-    kind: type[spec.Layer], ids: Iterable[str], laws_shown: Iterable[str]
+    layer_type: type[spec.Layer], ids: Iterable[str], laws_shown: Iterable[str]
 ) -> pytest.MarkDecorator:
-    shown = [i for name in laws_shown for i in laws(name).get(kind.__name__, [])]
+    shown = [i for name in laws_shown for i in laws(name).get(layer_type.__name__, [])]
     return pytest.mark.clauses(*ids, *shown)

@@ -10,9 +10,9 @@ from cnnformance.spec import layers as spec
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Kind = TypeVar("Kind", bound=spec.Layer)
+LayerType = TypeVar("LayerType", bound=spec.Layer)
 
-Function = Callable[Concatenate[type[Kind], P], T]
+Function = Callable[Concatenate[type[LayerType], P], T]
 """An implementation: its first argument is the type."""
 
 
@@ -28,25 +28,25 @@ class PerType(Generic[P, T]):
         update_wrapper(self, default)
 
     def register(
-        self, *kinds: type[Kind]
-    ) -> Callable[[Function[Kind, P, T]], Function[Kind, P, T]]:
+        self, *layer_types: type[LayerType]
+    ) -> Callable[[Function[LayerType, P, T]], Function[LayerType, P, T]]:
         """Return a decorator that makes a function the implementation of these types."""
 
-        def registered(function: Function[Kind, P, T]) -> Function[Kind, P, T]:
-            for kind in kinds:
-                self._found.register(kind, function)
+        def registered(function: Function[LayerType, P, T]) -> Function[LayerType, P, T]:
+            for layer_type in layer_types:
+                self._found.register(layer_type, function)
             return function
 
         return registered
 
-    def __call__(self, kind: type[spec.Layer], *args: P.args, **kwargs: P.kwargs) -> T:
+    def __call__(self, layer_type: type[spec.Layer], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the implementation of a type."""
-        return self._found.dispatch(kind)(kind, *args, **kwargs)
+        return self._found.dispatch(layer_type)(layer_type, *args, **kwargs)
 
 
-def of_type(table: Mapping[type[spec.Layer], T], kind: type[spec.Layer]) -> T:
+def of_type(table: Mapping[type[spec.Layer], T], layer_type: type[spec.Layer]) -> T:
     """Return what a table holds for the nearest base class of a type. Raises ``KeyError``: none."""
-    for base in kind.__mro__:
+    for base in layer_type.__mro__:
         if base in table:
             return table[base]
-    raise KeyError(kind.__name__)
+    raise KeyError(layer_type.__name__)

@@ -61,9 +61,9 @@ def along(sizes: spec.Shape, value: int) -> Iterator[spec.Shape]:
 
 
 def _field(field: str, values: tuple[int, ...]) -> Callable[[type[spec.Layer]], Iterator[Wrong]]:
-    def found(kind: type[spec.Layer]) -> Iterator[Wrong]:
+    def found(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
         for rank in RANKS:
-            layer = ordinary(kind, rank)
+            layer = ordinary(layer_type, rank)
             for value in values:
                 for sizes in along(getattr(layer, field), value):
                     yield wrong(f"{field} {sizes}", broken(layer, **{field: sizes}), of=layer)
@@ -71,62 +71,62 @@ def _field(field: str, values: tuple[int, ...]) -> Callable[[type[spec.Layer]], 
     return found
 
 
-def _negative_padding(kind: type[spec.Layer]) -> Iterator[Wrong]:
+def _negative_padding(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
         none = ((0, 0),) * (rank - 1)
         for pads in (((-1, 0), *none), (*none, (0, -1)), ((-1, -1),) * rank):
-            yield wrong(f"padding {pads}", broken(ordinary(kind, rank), padding=pads))
+            yield wrong(f"padding {pads}", broken(ordinary(layer_type, rank), padding=pads))
 
 
-def _padding_of_a_window(kind: type[spec.Layer]) -> Iterator[Wrong]:
+def _padding_of_a_window(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
         window = WINDOW[:rank]
         for pads in (tuple((w, w) for w in window), tuple((0, w + 1) for w in window)):
-            yield wrong(f"padding {pads}", broken(ordinary(kind, rank), padding=pads))
+            yield wrong(f"padding {pads}", broken(ordinary(layer_type, rank), padding=pads))
 
 
-def _order(kind: type[spec.Layer]) -> Iterator[Wrong]:
+def _order(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
-        yield wrong("order p = 0", broken(ordinary(kind, rank), p=0))
+        yield wrong("order p = 0", broken(ordinary(layer_type, rank), p=0))
 
 
-def _more_axes(kind: type[spec.Layer]) -> Iterator[Wrong]:
+def _more_axes(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
-        layer = ordinary(kind, rank)
+        layer = ordinary(layer_type, rank)
         batch, *spatial, channels = shape_for(layer)
         for more in ((3,), (2, 3)):
             shape = (batch, *spatial, *more, channels)
             yield wrong(f"an input of {len(shape)} axes", layer, shape)
 
 
-def _fewer_axes(kind: type[spec.Layer]) -> Iterator[Wrong]:
+def _fewer_axes(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
-        layer = ordinary(kind, rank)
+        layer = ordinary(layer_type, rank)
         _, *spatial, channels = shape_for(layer)
         yield wrong(f"an input of {rank} axes", layer, (*spatial[1:], channels))
 
 
-def _channels(kind: type[spec.Layer]) -> Iterator[Wrong]:
+def _channels(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
         for groups in (1, 2):
-            layer = broken(ordinary(kind, rank), groups=groups)
+            layer = broken(ordinary(layer_type, rank), groups=groups)
             *most, channels = shape_for(layer)
             for other in (1, channels - 1, channels + 1, 2 * channels - 1):
                 yield wrong(f"{other} input channels", layer, (*most, other))
 
 
-def _features(kind: type[spec.Layer]) -> Iterator[Wrong]:
+def _features(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
     for batch in ((2,), (1,), (4,), (2, 3)):
         for features in (1, 3, 5, 8):
-            yield wrong(f"{features} input features", ordinary(kind), (*batch, features))
+            yield wrong(f"{features} input features", ordinary(layer_type), (*batch, features))
     for joined in ((2, 2), (4, 1), (2, 1, 2)):
-        yield wrong(f"an input with features {joined}", ordinary(kind), (3, *joined))
-    yield wrong("no bias, 3 input features", kind(4, 2, bias=False), (2, 3))  # type: ignore[call-arg] # dense
+        yield wrong(f"an input with features {joined}", ordinary(layer_type), (3, *joined))
+    yield wrong("no bias, 3 input features", layer_type(4, 2, bias=False), (2, 3))  # type: ignore[call-arg] # dense
 
 
-def _groups(kind: type[spec.Layer]) -> Iterator[Wrong]:
+def _groups(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
-        layer = ordinary(kind, rank)
+        layer = ordinary(layer_type, rank)
         window = WINDOW[:rank]
         for groups, inputs, outputs in ((3, 4, 6), (4, 4, 6), (2, 4, 5), (2, 3, 4)):
             changed = broken(layer, groups=groups, in_channels=inputs, out_channels=outputs)
@@ -136,15 +136,15 @@ def _groups(kind: type[spec.Layer]) -> Iterator[Wrong]:
             yield wrong(why, changed, shape, weight=kernel, bias=(outputs,))
 
 
-def _weights(kind: type[spec.Layer]) -> Iterator[Wrong]:
-    if issubclass(kind, spec.Dense):
+def _weights(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
+    if issubclass(layer_type, spec.Dense):
         for shape in ((3, 5), (3, 3), (4, 3), (2, 4), (4, 4)):
-            yield wrong(f"a weight of shape {shape}", ordinary(kind), weight=shape)
+            yield wrong(f"a weight of shape {shape}", ordinary(layer_type), weight=shape)
         for size in (2, 4, 6):
-            yield wrong(f"a bias of shape {(size,)}", ordinary(kind), bias=(size,))
+            yield wrong(f"a bias of shape {(size,)}", ordinary(layer_type), bias=(size,))
         return
     for rank in RANKS:
-        layer = ordinary(kind, rank)
+        layer = ordinary(layer_type, rank)
         for channels in ((5, 6), (3, 6), (6, 4), (4, 5), (6,)):
             kernel = (*WINDOW[:rank], *channels)
             yield wrong(f"a weight of shape {kernel}", layer, weight=kernel)
@@ -152,30 +152,32 @@ def _weights(kind: type[spec.Layer]) -> Iterator[Wrong]:
             yield wrong(f"a bias of shape {(size,)}", layer, bias=(size,))
 
 
-def _output(kind: type[spec.Layer]) -> Iterator[Wrong]:
+def _output(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
     for rank in RANKS:
-        layer = ordinary(kind, rank)
+        layer = ordinary(layer_type, rank)
         for output in along(layer.output, -1):  # type: ignore[attr-defined] # adaptive
             yield wrong(f"output sizes {output}", broken(layer, output=output))
 
 
-def _past_the_rank(kind: type[spec.Layer]) -> Iterator[Wrong]:
+def _past_the_rank(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
     for shape in ((5,), (2, 3), (2, 3, 4), (2, 3, 4, 2)):
         for past in (1, 2, 7):
-            layer = kind(len(shape) + past)  # type: ignore[call-arg] # flatten
+            layer = layer_type(len(shape) + past)  # type: ignore[call-arg] # flatten
             yield wrong(f"axis {len(shape) + past} of {len(shape)} axes", layer, shape)
 
 
-def _from_the_end(kind: type[spec.Layer]) -> Iterator[Wrong]:
+def _from_the_end(layer_type: type[spec.Layer]) -> Iterator[Wrong]:
     for shape in ((5,), (1,), (2, 3)):
-        layer = kind(len(shape))  # type: ignore[call-arg] # flatten
+        layer = layer_type(len(shape))  # type: ignore[call-arg] # flatten
         yield wrong(f"no axis after the first {len(shape)}", layer, shape)
 
 
 POOLS = spec.family("poolings with padding")
 WINDOWED = spec.family("windowed")
-DRAWN = [kind for kind in spec.TYPES.values() if kind.draws]
-ADAPTIVE = [kind for kind in spec.TYPES.values() if issubclass(kind, spec.Adaptive)]
+DRAWN = [layer_type for layer_type in spec.TYPES.values() if layer_type.draws]
+ADAPTIVE = [
+    layer_type for layer_type in spec.TYPES.values() if issubclass(layer_type, spec.Adaptive)
+]
 
 Rule = Callable[[type[spec.Layer]], Iterator[Wrong]]
 

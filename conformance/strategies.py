@@ -27,13 +27,13 @@ _EXTRA = {1: 16, 2: 7, 3: 4}
 Draw = Any
 
 
-def regimes_of(kind: type[spec.Layer], dtype: str) -> tuple[str, ...]:
+def regimes_of(layer_type: type[spec.Layer], dtype: str) -> tuple[str, ...]:
     """Return the regimes that a layer's output is judged in; NaN is a question of its own."""
     if is_integer(dtype):
         return ("integer", "ends")
-    if kind.draws:
+    if layer_type.draws:
         return ("positive", "faint")
-    return FINITE + SELECTED if kind.exact else FINITE
+    return FINITE + SELECTED if layer_type.exact else FINITE
 
 
 def _sizes(draw: Draw, rank: int, low: int, high: int) -> spec.Shape:
@@ -87,50 +87,50 @@ def _spatial(draw: Draw, layer: spec.Windowed) -> spec.Shape:
 
 
 @PerType
-def drawn(kind: type[Any], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+def drawn(layer_type: type[Any], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
     """Draw a layer of a type, for maps of a rank; a plain one is as the document describes it."""
     del draw, rank, plain
-    layer: spec.Layer = kind()
+    layer: spec.Layer = layer_type()
     return layer
 
 
 @drawn.register(spec.Global)
-def _global(kind: type[spec.Global], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+def _global(layer_type: type[spec.Global], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
     del draw, plain
-    return kind(rank=rank)
+    return layer_type(rank=rank)
 
 
 @drawn.register(spec.Adaptive)
-def _adaptive(kind: type[spec.Adaptive], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+def _adaptive(layer_type: type[spec.Adaptive], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
     del plain
-    return kind(output=_sizes(draw, rank, 1, _LONGEST[rank] + 1))
+    return layer_type(output=_sizes(draw, rank, 1, _LONGEST[rank] + 1))
 
 
 @drawn.register(spec.Flatten)
-def _flatten(kind: type[spec.Flatten], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
-    return kind(start=1 if plain else draw(st.integers(1, rank + 1)))
+def _flatten(layer_type: type[spec.Flatten], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+    return layer_type(start=1 if plain else draw(st.integers(1, rank + 1)))
 
 
 @drawn.register(spec.Dense)
-def _dense(kind: type[spec.Dense], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+def _dense(layer_type: type[spec.Dense], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
     del rank
     features = draw(st.integers(1, 40)), draw(st.integers(1, 20))
-    return kind(*features, bias=True if plain else draw(st.booleans()))
+    return layer_type(*features, bias=True if plain else draw(st.booleans()))
 
 
 @drawn.register(spec.StochasticPool)
 def _stochastic(
-    kind: type[spec.StochasticPool], draw: Draw, rank: int, *, plain: bool
+    layer_type: type[spec.StochasticPool], draw: Draw, rank: int, *, plain: bool
 ) -> spec.Layer:
     del plain
-    return kind(**_geometry(draw, rank, plain=True, dilated=False))
+    return layer_type(**_geometry(draw, rank, plain=True, dilated=False))
 
 
 @drawn.register(spec.Conv)
-def _conv(kind: type[spec.Conv], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+def _conv(layer_type: type[spec.Conv], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
     fields = _geometry(draw, rank, plain=plain, dilated=True)
     groups = 1 if plain else draw(st.sampled_from([1, 1, 2, 3]))
-    return kind(
+    return layer_type(
         **fields,
         in_channels=groups * draw(st.integers(1, 5)),
         out_channels=groups * draw(st.integers(1, 5)),
@@ -140,30 +140,30 @@ def _conv(kind: type[spec.Conv], draw: Draw, rank: int, *, plain: bool) -> spec.
 
 
 @drawn.register(spec.Pool)
-def _pool(kind: type[spec.Pool], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
+def _pool(layer_type: type[spec.Pool], draw: Draw, rank: int, *, plain: bool) -> spec.Layer:
     fields = _geometry(draw, rank, plain=plain, dilated=True)
-    fields |= options(kind, draw, plain=plain)
+    fields |= options(layer_type, draw, plain=plain)
     if not plain:
         fields["ceil_mode"] = draw(st.booleans()) and not isinstance(fields.get("padding"), str)
-    return kind(**fields)
+    return layer_type(**fields)
 
 
 @PerType
-def options(kind: type[Any], draw: Draw, *, plain: bool) -> dict[str, Any]:
+def options(layer_type: type[Any], draw: Draw, *, plain: bool) -> dict[str, Any]:
     """Draw the fields that a pooling has beyond its windows."""
-    del kind, draw, plain
+    del layer_type, draw, plain
     return {}
 
 
 @options.register(spec.LpPool)
-def _order(kind: type[spec.LpPool], draw: Draw, *, plain: bool) -> dict[str, Any]:
-    del kind
+def _order(layer_type: type[spec.LpPool], draw: Draw, *, plain: bool) -> dict[str, Any]:
+    del layer_type
     return {"p": 2 if plain else draw(st.sampled_from([2, 1, 3, 4, 5]))}
 
 
 @options.register(spec.AveragePool)
-def _counted(kind: type[spec.AveragePool], draw: Draw, *, plain: bool) -> dict[str, Any]:
-    del kind
+def _counted(layer_type: type[spec.AveragePool], draw: Draw, *, plain: bool) -> dict[str, Any]:
+    del layer_type
     return {} if plain else {"count_include_pad": draw(st.booleans())}
 
 
@@ -214,22 +214,22 @@ def every_window_reads(layer: spec.Windowed, spatial: spec.Shape) -> bool:
 @st.composite
 def cases(
     draw: Draw,
-    kind: type[spec.Layer],
+    layer_type: type[spec.Layer],
     dtype: str = "float32",
     *,
     plain: bool = True,
     regimes: Sequence[str] = (),
     memory: Sequence[str] = ("contiguous",),
 ) -> Case:
-    """Draw a case of a layer kind.
+    """Draw a case of a layer type.
 
     ``plain`` cases use what the document describes: windows and strides that may differ per axis
     and overlap. Others add padding, dilation, ceil mode, groups and the like. All regimes are
     packed along the batch axis, or one is drawn.
     """
-    families = tuple(regimes) or regimes_of(kind, dtype)
+    families = tuple(regimes) or regimes_of(layer_type, dtype)
     rank = draw(st.sampled_from([1, 2, 2, 2, 3]))
-    layer = drawn(kind, draw, rank, plain=plain)
+    layer = drawn(layer_type, draw, rank, plain=plain)
     packed = draw(st.sampled_from([*((family,) for family in families), families, families]))
     batch = len(packed) if len(packed) > 1 else draw(st.sampled_from([1, 2, 3, 4]))
     shape = _shape(layer, draw, rank, batch, plain=plain)

@@ -13,7 +13,7 @@ from cnnformance.conformance.cases_varied import counting_padding, padded, unit_
 from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.laws import alike, answer, few, holds, require
-from cnnformance.conformance.parametrize import by_kind, by_kind_and_dtype, law, laws
+from cnnformance.conformance.parametrize import by_layer_type, by_layer_type_and_dtype, law, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.regimes import is_integer
 from cnnformance.conformance.strategies import cases
@@ -23,7 +23,7 @@ from cnnformance.spec import layers as spec
 
 
 @law("between-min-and-max")
-def test_between_min_and_max(ask: Question, kind: type[spec.Layer]) -> None:
+def test_between_min_and_max(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Each output lies between the extremes of its window, except for rounding."""
 
     def question(case: Case) -> None:
@@ -33,11 +33,11 @@ def test_between_min_and_max(ask: Question, kind: type[spec.Layer]) -> None:
         low, high = low.min(axis=-2) - said.error, high.max(axis=-2) + said.error
         require("not between the extremes of its window", (low <= y) & (y <= high), said)
 
-    few(ask, cases(kind), question)
+    few(ask, cases(layer_type), question)
 
 
 @law("every-cell-contributes")
-def test_every_cell_contributes(ask: Question, kind: type[spec.Layer]) -> None:
+def test_every_cell_contributes(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A one in any cell adds the same share to the mean of every window with that cell."""
 
     def question(case: Case) -> None:
@@ -47,11 +47,11 @@ def test_every_cell_contributes(ask: Question, kind: type[spec.Layer]) -> None:
         holds("a cell does not count as one of its window", cells.mean(axis=-2), said)
         require("a cell does not count", (said.y > 0) == cells.any(axis=-2), said)
 
-    few(ask, cases(kind, regimes=("integer",)), question)
+    few(ask, cases(layer_type, regimes=("integer",)), question)
 
 
 @law("at-most-max")
-def test_at_most_max(ask: Question, kind: type[spec.AveragePool]) -> None:
+def test_at_most_max(ask: Question, layer_type: type[spec.AveragePool]) -> None:
     """No mean exceeds the maximum of its window, as the subject itself finds it."""
 
     def question(case: Case) -> None:
@@ -60,11 +60,11 @@ def test_at_most_max(ask: Question, kind: type[spec.AveragePool]) -> None:
         mean = answer(ask, case.layer, case.x)
         require("above the maximum of its window", mean.y <= most.y + mean.error, mean)
 
-    few(ask, cases(kind), question)
+    few(ask, cases(layer_type), question)
 
 
 @law("linear")
-def test_linear(ask: Question, kind: type[spec.Layer]) -> None:
+def test_linear(ask: Question, layer_type: type[spec.Layer]) -> None:
     """The output of a x + b y is a times the output of x plus b times that of y."""
 
     def question(case: Case) -> None:
@@ -76,7 +76,7 @@ def test_linear(ask: Question, kind: type[spec.Layer]) -> None:
             both = first.times(a).plus(second.times(b))
             alike(f"not {a} f(x) + {b} f(y)", both, answer(ask, layer, mixed, weights))
 
-    few(ask, cases(kind, regimes=("integer",)).map(_without_bias), question)
+    few(ask, cases(layer_type, regimes=("integer",)).map(_without_bias), question)
 
 
 def _without_bias(case: Case) -> Case:
@@ -85,8 +85,8 @@ def _without_bias(case: Case) -> Case:
     return case.with_(layer=case.layer.replace(bias=False), weight_regime="integer")
 
 
-@by_kind({spec.MaxPool: ["pool.max.not-additive"]})
-def test_max_is_not_linear(ask: Question, kind: type[spec.MaxPool]) -> None:
+@by_layer_type({spec.MaxPool: ["pool.max.not-additive"]})
+def test_max_is_not_linear(ask: Question, layer_type: type[spec.MaxPool]) -> None:
     """A window of two different values is a witness: f(x) + f(-x) > 0 = f(x - x)."""
 
     def question(case: Case) -> None:
@@ -97,18 +97,18 @@ def test_max_is_not_linear(ask: Question, kind: type[spec.MaxPool]) -> None:
         zero = answer(ask, layer, x - x)
         require("as if it were linear", (parts.y > zero.y) | ~differ, parts)
 
-    few(ask, cases(kind, regimes=("integer",)), question)
+    few(ask, cases(layer_type, regimes=("integer",)), question)
 
 
 @law("counted-padding-is-zeros")
-def test_counted_padding_is_zeros(ask: Question, kind: type[spec.Pool]) -> None:
+def test_counted_padding_is_zeros(ask: Question, layer_type: type[spec.Pool]) -> None:
     """Counted padding, and any padding of a norm, equals explicit zeros around the input."""
 
     def question(case: Case) -> None:
         explicit = answer(ask, *padded(windowed(case), case.x, 0))
         alike("not as explicit zeros", explicit, answer(ask, case.layer, case.x))
 
-    few(ask, cases(kind, plain=False).map(_counted), question, 3)
+    few(ask, cases(layer_type, plain=False).map(_counted), question, 3)
 
 
 def _counted(case: Case) -> Case:
@@ -126,8 +126,8 @@ def constants(dtype: str) -> Array:
     return np.array([0.1, -1, -0.0, np.inf, -np.inf, *ends]).astype(dtype_named(dtype))
 
 
-@by_kind_and_dtype({spec.TYPES[name]: ids for name, ids in laws("constant-window").items()})
-def test_constant_window(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
+@by_layer_type_and_dtype({spec.TYPES[name]: ids for name, ids in laws("constant-window").items()})
+def test_constant_window(ask: Question, layer_type: type[spec.Layer], dtype: str) -> None:
     """A window of equal values pools to that value, unless their sum overflows."""
 
     def question(case: Case) -> None:
@@ -137,16 +137,16 @@ def test_constant_window(ask: Question, kind: type[spec.Layer], dtype: str) -> N
         pooled = np.ones(said.y.shape[1:], values.dtype)
         holds("windows of equal values", np.multiply.outer(values, pooled), said)
 
-    few(ask, cases(kind, dtype, regimes=("integer",)), question, 12)
-    if issubclass(kind, spec.Pool):  # padding is none of the values
-        drawn = cases(kind, dtype, plain=False, regimes=("integer",)).map(
+    few(ask, cases(layer_type, dtype, regimes=("integer",)), question, 12)
+    if issubclass(layer_type, spec.Pool):  # padding is none of the values
+        drawn = cases(layer_type, dtype, plain=False, regimes=("integer",)).map(
             partial(counting_padding, counts=False)
         )
         ask.explore(drawn, question, max(2, ask.profile.examples // 12))
 
 
 @law("mean-of-many-trait")
-def test_mean_of_many(ask: Question, kind: type[spec.Layer]) -> None:
+def test_mean_of_many(ask: Question, layer_type: type[spec.Layer]) -> None:
     """The mean of ones is 1, or of more ones than float32 can count what a stuck sum leaves.
 
     A sum one by one in float32 stops to grow at 2**24. That is a trait, and no failure. The profile
@@ -163,15 +163,17 @@ def test_mean_of_many(ask: Question, kind: type[spec.Layer]) -> None:
             raise Failure("value", message, arrays={"x": x[:, :1]}, expected=expected)
         if many:
             value = "is the value" if (y == 1).all() else "stops growing"
-            name = f"mean of more than 2**24 ones in {kind.__name__}"
+            name = f"mean of more than 2**24 ones in {layer_type.__name__}"
             ask.trait(name, value, str(case.layer), f"{y.ravel()[0]}")
 
     sizes = ((64, 32), (4096, 6144)) if ask.profile.name == "thorough" else ((64, 32),)
-    ask.sweep([Case(one_window(kind, spatial), (1, *spatial, 1)) for spatial in sizes], question)
+    ask.sweep(
+        [Case(one_window(layer_type, spatial), (1, *spatial, 1)) for spatial in sizes], question
+    )
 
 
 @law("absolutely-homogeneous")
-def test_absolutely_homogeneous(ask: Question, kind: type[spec.LpPool]) -> None:
+def test_absolutely_homogeneous(ask: Question, layer_type: type[spec.LpPool]) -> None:
     """The norm of a times x is the absolute value of a times the norm of x."""
 
     def question(case: Case) -> None:
@@ -180,4 +182,4 @@ def test_absolutely_homogeneous(ask: Question, kind: type[spec.LpPool]) -> None:
             said = answer(ask, case.layer, case.x * case.x.dtype.type(a))
             alike(f"not {abs(a)} times as large for {a} x", norm.times(abs(a)), said)
 
-    few(ask, cases(kind, regimes=("integer", "normal", "negative")), question)
+    few(ask, cases(layer_type, regimes=("integer", "normal", "negative")), question)

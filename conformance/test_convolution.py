@@ -22,13 +22,13 @@ LAYER = spec.Conv
 
 @law("border-cells-read-less")
 @pytest.mark.clauses("conv.border-reads")
-def test_border_cells_read_less(ask: Question, kind: type[spec.Conv]) -> None:
+def test_border_cells_read_less(ask: Question, layer_type: type[spec.Conv]) -> None:
     """A one in each cell in turn reaches as many outputs as windows can stand over the cell."""
     formula = clauses.load().formula("conv.border-reads")
 
     def question(case: Case) -> None:
         window, spatial = windowed(case).window, case.shape[1:-1]
-        layer = kind(window=window, bias=False)
+        layer = layer_type(window=window, bias=False)
         weight = np.ones((*window, 1, 1), np.float32)
         said = answer(ask, layer, unit_cells(spatial), {"weight": weight})
         reached = (said.y > 0.5).reshape(len(said.y), -1).sum(axis=1).reshape(spatial)
@@ -42,7 +42,7 @@ def test_border_cells_read_less(ask: Question, kind: type[spec.Conv]) -> None:
         with said.shown():
             _same_reads(reached, reads)
 
-    few(ask, cases(kind, regimes=("integer",)), question)
+    few(ask, cases(layer_type, regimes=("integer",)), question)
 
 
 def _same_reads(reached: Array, reads: Array) -> None:
@@ -54,13 +54,13 @@ def _same_reads(reached: Array, reads: Array) -> None:
 
 
 @law("shift-equivariant")
-def test_shift_equivariant(ask: Question, kind: type[spec.Conv]) -> None:
+def test_shift_equivariant(ask: Question, layer_type: type[spec.Conv]) -> None:
     """A shifted input gives the shifted output: by one cell for each stride."""
-    few(ask, cases(kind).map(longer), lambda case: shifted(ask, case, "moved by one stride"))
+    few(ask, cases(layer_type).map(longer), lambda case: shifted(ask, case, "moved by one stride"))
 
 
 @law("padding-is-zeros")
-def test_padding_is_zeros(ask: Question, kind: type[spec.Conv]) -> None:
+def test_padding_is_zeros(ask: Question, layer_type: type[spec.Conv]) -> None:
     """Padding equals explicit zeros around the input and no padding."""
 
     def question(case: Case) -> None:
@@ -68,7 +68,7 @@ def test_padding_is_zeros(ask: Question, kind: type[spec.Conv]) -> None:
         implied = answer(ask, case.layer, case.x, case.weights)
         alike("not as explicit zeros", explicit, implied)
 
-    few(ask, cases(kind, plain=False), question, 3)
+    few(ask, cases(layer_type, plain=False), question, 3)
 
 
 @pytest.mark.clauses("dense.equals-conv")
@@ -139,7 +139,7 @@ def test_bias(ask: Question) -> None:
 
 
 @law("convolution-without-channels")
-def test_no_channels(ask: Question, kind: type[spec.Conv]) -> None:
+def test_no_channels(ask: Question, layer_type: type[spec.Conv]) -> None:
     """Without input channels the output is the bias, without output channels empty, or refused."""
 
     def question(case: Case) -> None:
@@ -158,7 +158,7 @@ def test_no_channels(ask: Question, kind: type[spec.Conv]) -> None:
         ask.trait(name, value, str(layer), str(case.shape))
 
     def without(rank: int, inputs: int, outputs: int) -> Case:
-        layer = kind.unchecked(window=(2,) * rank, in_channels=inputs, out_channels=outputs)
+        layer = layer_type.unchecked(window=(2,) * rank, in_channels=inputs, out_channels=outputs)
         weight = np.ones((*layer.window, inputs, outputs), np.float32)
         bias = np.arange(outputs, dtype=np.float32) + 1
         x = np.zeros((2, *(5, 4, 3)[:rank], inputs), np.float32)

@@ -35,9 +35,11 @@ def fractional(layer: spec.Layer) -> bool:
     return layer.averages or not (layer.exact or layer.linear)
 
 
-def _few(kind: type[spec.Layer]) -> Iterator[Case]:
-    """Yield one plain layer of each rank that the kind has."""
-    for _, cases in itertools.groupby(cases_by_option.plain(kind), lambda case: len(case.shape)):
+def _few(layer_type: type[spec.Layer]) -> Iterator[Case]:
+    """Yield one plain layer of each rank that the layer type has."""
+    for _, cases in itertools.groupby(
+        cases_by_option.plain(layer_type), lambda case: len(case.shape)
+    ):
         yield next(cases)
 
 
@@ -132,7 +134,7 @@ def _forced(ask: Question, case: Case) -> str:
 
 
 @law("declined-dtypes")
-def test_declined_dtypes(ask: Question, kind: type[spec.Layer]) -> None:
+def test_declined_dtypes(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A dtype that the adapter declines is refused by the framework, or answered rightly.
 
     A composition of the adapter's own makes no claim there: it is not judged.
@@ -148,9 +150,9 @@ def test_declined_dtypes(ask: Question, kind: type[spec.Layer]) -> None:
         if value and (value != "refused" or means):
             name = f"mean of {case.dtype}" if means else f"{case.dtype}, declined,"
             where = f"{len(case.shape)} axes"
-            ask.trait(f"{name} in {kind.__name__}", value, where, str(case.layer))
+            ask.trait(f"{name} in {layer_type.__name__}", value, where, str(case.layer))
 
-    few = list(_few(kind))
+    few = list(_few(layer_type))
     for number, dtype in enumerate((*FLOATS, *INTEGERS, "bool")):
         asked = few[number % len(few) :][:1] if ask.profile.name == "quick" else few
         ask.sweep((_case(case, dtype) for case in asked), question)

@@ -21,25 +21,25 @@ LAYER = spec.Dense
 
 
 @law("every-input-reaches-every-output")
-def test_every_input_reaches_every_output(ask: Question, kind: type[spec.Dense]) -> None:
+def test_every_input_reaches_every_output(ask: Question, layer_type: type[spec.Dense]) -> None:
     """A one in each input in turn gives that input's column of weights, none of them lost."""
 
     def question(case: Case) -> None:
         features, neurons = windowed(case).in_features, windowed(case).out_features
         weight = case.weights["weight"]
         weight = np.where(weight == 0, weight.dtype.type(1), weight)
-        layer = kind(features, neurons, bias=False)
+        layer = layer_type(features, neurons, bias=False)
         said = answer(ask, layer, np.eye(features, dtype=np.float32), {"weight": weight})
         require("an input does not reach an output", said.y != 0, said)
         holds("not the input's weights", weight.T, said)
 
-    few(ask, cases(kind), question)
+    few(ask, cases(layer_type), question)
 
 
 @law("weight-feeds-one-output")
-def test_weight_feeds_one_output(ask: Question, kind: type[spec.Dense]) -> None:
+def test_weight_feeds_one_output(ask: Question, layer_type: type[spec.Dense]) -> None:
     """One more in one weight adds its input to its own output, and nothing to any other."""
-    del kind
+    del layer_type
 
     def question(case: Case) -> None:
         layer, x = windowed(case), case.x
@@ -59,7 +59,7 @@ def test_weight_feeds_one_output(ask: Question, kind: type[spec.Dense]) -> None:
 
 
 @law("input-permutation")
-def test_input_permutation(ask: Question, kind: type[spec.Dense]) -> None:
+def test_input_permutation(ask: Question, layer_type: type[spec.Dense]) -> None:
     """Inputs and columns of weights permuted alike give the same output."""
 
     def question(case: Case) -> None:
@@ -69,11 +69,11 @@ def test_input_permutation(ask: Question, kind: type[spec.Dense]) -> None:
         same = answer(ask, case.layer, case.x, case.weights)
         alike("inputs and columns were permuted alike", same, moved)
 
-    few(ask, cases(kind), question)
+    few(ask, cases(layer_type), question)
 
 
 @law("acts-on-last-axis")
-def test_acts_on_last_axis(ask: Question, kind: type[spec.Dense]) -> None:
+def test_acts_on_last_axis(ask: Question, layer_type: type[spec.Dense]) -> None:
     """With more axes the layer acts on every row alike: as with the rows as a batch."""
 
     def question(case: Case) -> None:
@@ -83,11 +83,11 @@ def test_acts_on_last_axis(ask: Question, kind: type[spec.Dense]) -> None:
         whole = answer(ask, case.layer, x, case.weights)
         alike("not row by row", rows.view(lambda a: a.reshape(whole.y.shape)), whole)
 
-    few(ask, cases(kind), question)
+    few(ask, cases(layer_type), question)
 
 
 @law("zero-features-give-bias")
-def test_zero_features(ask: Question, kind: type[spec.Dense]) -> None:
+def test_zero_features(ask: Question, layer_type: type[spec.Dense]) -> None:
     """Without input features the output is the bias, without neurons it is empty.
 
     Either may be refused; whether it is, is a trait.
@@ -107,7 +107,7 @@ def test_zero_features(ask: Question, kind: type[spec.Dense]) -> None:
         name = "no neurons" if windowed(case).in_features else "no input features"
         ask.trait(name, value, str(case.layer), str(case.shape))
 
-    for layers in ([kind(0, m) for m in (1, 3, 8, 17)], [kind(n, 0) for n in (1, 8)]):
+    for layers in ([layer_type(0, m) for m in (1, 3, 8, 17)], [layer_type(n, 0) for n in (1, 8)]):
         ask.sweep(
             [Case(layer, (b, layer.in_features)) for layer in layers for b in (1, 2, 5)], question
         )

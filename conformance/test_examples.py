@@ -19,15 +19,15 @@ def _trials() -> Iterator[object]:
     for clause in clauses.load().clauses.values():
         if isinstance(clause, clauses.Example | clauses.Erratum):
             for number, trial in enumerate(clause.trials, start=1):
-                kind = type(trial.model[0])
+                layer_type = type(trial.model[0])
                 marks = pytest.mark.clauses(clause.id)
-                yield pytest.param(kind, trial, marks=marks, id=f"{clause.id}-{number}")
+                yield pytest.param(layer_type, trial, marks=marks, id=f"{clause.id}-{number}")
 
 
-@pytest.mark.parametrize(("kind", "trial"), list(_trials()))
-def test_example(ask: Question, kind: type[spec.Layer], trial: clauses.Trial) -> None:
+@pytest.mark.parametrize(("layer_type", "trial"), list(_trials()))
+def test_example(ask: Question, layer_type: type[spec.Layer], trial: clauses.Trial) -> None:
     """The output is the one that the example states: exactly, or within rounding for sums."""
-    del kind
+    del layer_type
     x = trial.input.astype(np.float32)
     weights = [{n: w.astype(np.float32) for n, w in ws.items()} for ws in trial.weights]
     layers = trial.model

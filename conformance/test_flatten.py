@@ -12,7 +12,7 @@ from cnnformance.conformance.cases import Case
 from cnnformance.conformance.cases_varied import random
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.laws import alike, answer, few
-from cnnformance.conformance.parametrize import by_kind_and_dtype, law, laws
+from cnnformance.conformance.parametrize import by_layer_type_and_dtype, law, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.spec import layers as spec
@@ -29,7 +29,7 @@ SHAPES = (
 
 
 @law("one-axis")
-def test_one_axis(ask: Question, kind: type[spec.Flatten]) -> None:
+def test_one_axis(ask: Question, layer_type: type[spec.Flatten]) -> None:
     """Every sample becomes a vector of all its values, whatever its axes."""
 
     def question(case: Case) -> None:
@@ -39,7 +39,7 @@ def test_one_axis(ask: Question, kind: type[spec.Flatten]) -> None:
             message = f"{case.shape} became {shape}, not {vector}"
             raise Failure("law", message, expected=str(vector), actual=str(shape))
 
-    ask.sweep([Case(kind(), shape) for shape in SHAPES], question)
+    ask.sweep([Case(layer_type(), shape) for shape in SHAPES], question)
 
 
 def any_bits(case: Case) -> Array:
@@ -69,8 +69,8 @@ def bits(array: Array) -> Array:
     )
 
 
-@by_kind_and_dtype({spec.TYPES[name]: ids for name, ids in laws("values-unchanged").items()})
-def test_values_unchanged(ask: Question, kind: type[spec.Flatten], dtype: str) -> None:
+@by_layer_type_and_dtype({spec.TYPES[name]: ids for name, ids in laws("values-unchanged").items()})
+def test_values_unchanged(ask: Question, layer_type: type[spec.Flatten], dtype: str) -> None:
     """The same bits come out, signed zeros included; NaNs count as equal."""
 
     def question(case: Case) -> None:
@@ -84,11 +84,11 @@ def test_values_unchanged(ask: Question, kind: type[spec.Flatten], dtype: str) -
             with said.shown():
                 raise Failure("law", f"the bits {old} are gone", expected=old, actual=new)
 
-    few(ask, cases(kind, dtype, regimes=("integer",)), question)
+    few(ask, cases(layer_type, dtype, regimes=("integer",)), question)
 
 
 @law("row-major-order")
-def test_row_major_order(ask: Question, kind: type[spec.Flatten]) -> None:
+def test_row_major_order(ask: Question, layer_type: type[spec.Flatten]) -> None:
     """The order is that of memory: the last axis fastest."""
 
     def question(case: Case) -> None:
@@ -100,15 +100,15 @@ def test_row_major_order(ask: Question, kind: type[spec.Flatten]) -> None:
                 message = f"{index} is not at place {place} of its vector"
                 raise Failure("law", message, actual=str(y[index[0], place]))
 
-    ask.sweep([Case(kind(), shape, seed=0) for shape in SHAPES], question)
+    ask.sweep([Case(layer_type(), shape, seed=0) for shape in SHAPES], question)
 
 
 @law("idempotent")
-def test_idempotent(ask: Question, kind: type[spec.Layer]) -> None:
+def test_idempotent(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Applied twice it gives what it gives once."""
 
     def question(case: Case) -> None:
         once = answer(ask, case.layer, case.x)
         alike("the second time changed something", once, answer(ask, case.layer, once.y))
 
-    few(ask, cases(kind), question)
+    few(ask, cases(layer_type), question)

@@ -45,25 +45,25 @@ gradient = law(
 
 
 @gradient
-def test_gradient(ask: Question, kind: type[spec.Layer]) -> None:
+def test_gradient(ask: Question, layer_type: type[spec.Layer]) -> None:
     """The gradients for input, weight and bias lie within their bounds of the reference's."""
     question = partial(judged, ask)
-    ask.sweep(cases_by_option.plain(kind), question)
-    regimes = (*REGIMES, "faint") if kind.elementwise else REGIMES
-    ask.explore(cases(kind, regimes=regimes), question, _examples(ask))
+    ask.sweep(cases_by_option.plain(layer_type), question)
+    regimes = (*REGIMES, "faint") if layer_type.elementwise else REGIMES
+    ask.explore(cases(layer_type, regimes=regimes), question, _examples(ask))
     empty = partial(_of_none, ask)
-    ask.explore(cases(kind).map(Case.emptied), empty, max(2, ask.profile.examples // 10))
+    ask.explore(cases(layer_type).map(Case.emptied), empty, max(2, ask.profile.examples // 10))
 
 
 @gradient
-def test_gradient_of_large(ask: Question, kind: type[spec.Layer]) -> None:
+def test_gradient_of_large(ask: Question, layer_type: type[spec.Layer]) -> None:
     """The gradients lie within their bounds in the shapes of published networks, and in large ones.
 
     Where a layer has weights, long sums are of whole numbers, which show the loss of a few terms.
     """
     every = 2 * ask.profile.every  # a new shape costs most in the backward pass
     for dtype, share in (("float32", every), ("float64", 4 * every)):
-        sized = itertools.islice(large(kind, dtype), 0, None, share)
+        sized = itertools.islice(large(layer_type, dtype), 0, None, share)
         ask.sweep(map(_whole, sized), partial(judged, ask))
 
 
@@ -73,21 +73,21 @@ def _whole(case: Case) -> Case:
 
 
 @gradient
-def test_gradient_of_options(ask: Question, kind: type[spec.Layer]) -> None:
+def test_gradient_of_options(ask: Question, layer_type: type[spec.Layer]) -> None:
     """The gradients lie within their bounds with every option of a layer, and in every dtype."""
     question = partial(judged, ask)
-    ask.sweep(cases_by_option.options(kind, strides=((2, 3),), sizes=((7, 8),)), question)
-    ask.explore(cases(kind, plain=False, regimes=REGIMES), question, _examples(ask))
+    ask.sweep(cases_by_option.options(layer_type, strides=((2, 3),), sizes=((7, 8),)), question)
+    ask.explore(cases(layer_type, plain=False, regimes=REGIMES), question, _examples(ask))
     for dtype in ("float64", "float16", "bfloat16"):
-        drawn = cases(kind, dtype, plain=False, regimes=REGIMES).filter(few_enough)
+        drawn = cases(layer_type, dtype, plain=False, regimes=REGIMES).filter(few_enough)
         ask.explore(drawn, question, _examples(ask) // 3)
 
 
 @gradient
-def test_gradient_in_other_memory(ask: Question, kind: type[spec.Layer]) -> None:
+def test_gradient_in_other_memory(ask: Question, layer_type: type[spec.Layer]) -> None:
     """The gradients lie within their bounds for operands that lie in memory in other ways."""
     most = 9 if ask.profile.name == "quick" else None
-    ask.sweep(laid_out(kind, most), partial(judged, ask))
+    ask.sweep(laid_out(layer_type, most), partial(judged, ask))
 
 
 def _examples(ask: Question) -> int:
@@ -105,7 +105,7 @@ def _of_none(ask: Question, case: Case) -> None:
 
 
 @law("gradient-mass")
-def test_gradient_mass(ask: Question, kind: type[spec.Layer]) -> None:
+def test_gradient_mass(ask: Question, layer_type: type[spec.Layer]) -> None:
     """The gradient for the input sums to the upstream gradient: nothing is lost or made.
 
     A mean that counts padding gives that share of the upstream gradient away.
@@ -124,9 +124,9 @@ def test_gradient_mass(ask: Question, kind: type[spec.Layer]) -> None:
             raise dataclasses.replace(broken, reason="mass-not-conserved", claim=claim)
 
     count = max(6, ask.profile.examples // 6)
-    ask.explore(cases(kind), question, count)
+    ask.explore(cases(layer_type), question, count)
     ask.explore(
-        cases(kind, plain=False).map(partial(counting_padding, counts=False)), question, count
+        cases(layer_type, plain=False).map(partial(counting_padding, counts=False)), question, count
     )
 
 
@@ -145,7 +145,7 @@ def _tied(case: Case) -> Iterator[tuple[Array, bool]]:
 
 
 @law("gradient-ties")
-def test_gradient_at_ties(ask: Question, kind: type[spec.Layer]) -> None:
+def test_gradient_at_ties(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Equal largest values share the gradient of their window: no other cell gets any of it."""
 
     def question(case: Case) -> None:
@@ -183,16 +183,18 @@ def test_gradient_at_ties(ask: Question, kind: type[spec.Layer]) -> None:
         names = {(1.0, 0.0, 0.0): "the first takes all", (0.0, 0.0, 1.0): "the last takes all"}
         even = max(found) - min(found) < 1e-6
         value = names.get(tuple(found), "all share alike" if even else f"shares {found}")
-        ask.trait(f"gradient at ties in {kind.__name__}", value, str(case.layer), "three ones")
+        ask.trait(
+            f"gradient at ties in {layer_type.__name__}", value, str(case.layer), "three ones"
+        )
 
-    ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 6))
-    ask.each([Case(one_window(kind, (3,)), (1, 3, 1))], shared)
+    ask.explore(cases(layer_type, plain=False), question, max(6, ask.profile.examples // 6))
+    ask.each([Case(one_window(layer_type, (3,)), (1, 3, 1))], shared)
 
 
 @law("gradient-at-zero-trait")
-def test_gradient_at_zero(ask: Question, kind: type[spec.Layer]) -> None:
+def test_gradient_at_zero(ask: Question, layer_type: type[spec.Layer]) -> None:
     """At zero the gradient is a trait: between none and all of the upstream gradient."""
-    norm = issubclass(kind, spec.LpPool)
+    norm = issubclass(layer_type, spec.LpPool)
 
     def question(case: Case) -> None:
         x = np.zeros(case.shape, np.float32)
@@ -200,7 +202,7 @@ def test_gradient_at_zero(ask: Question, kind: type[spec.Layer]) -> None:
         values = np.unique(differentiated(ask, case, x, upstream)["input"])
         for value in values:
             ask.trait(
-                f"gradient of {kind.__name__} at zero", judge.text(value), str(case.layer), ""
+                f"gradient of {layer_type.__name__} at zero", judge.text(value), str(case.layer), ""
             )
         inside = (values >= 0) & (values <= 1) | (norm & np.isnan(values))
         if len(values) > 1 or not inside.all():
@@ -211,9 +213,9 @@ def test_gradient_at_zero(ask: Question, kind: type[spec.Layer]) -> None:
 
     shapes = ((1, 4, 3), (1, 4, 2, 3), (1, 2, 4, 2, 3))
     fields = [{"window": (2,) * (len(shape) - 2)} if norm else {} for shape in shapes]
-    ask.sweep([Case(kind(**f), s) for f, s in zip(fields, shapes, strict=True)], question)
+    ask.sweep([Case(layer_type(**f), s) for f, s in zip(fields, shapes, strict=True)], question)
     if norm:
-        layers = [kind(window=(2, 2, 1)[:rank], p=1) for rank in (1, 2, 3)]  # type: ignore[call-arg] # norms
+        layers = [layer_type(window=(2, 2, 1)[:rank], p=1) for rank in (1, 2, 3)]  # type: ignore[call-arg] # norms
         shapes = ((1, 2, 1), (1, 2, 2, 1), (1, 2, 2, 1, 1))
         ask.sweep(map(Case, layers, shapes), partial(_beside_a_zero, ask))
 
@@ -229,7 +231,7 @@ def _beside_a_zero(ask: Question, case: Case) -> None:
 
 
 @law("adjoint")
-def test_adjoint(ask: Question, kind: type[spec.Layer]) -> None:
+def test_adjoint(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Without a bias <layer(x), g> = <x, gradient(g)>, within the bounds of both sides."""
 
     def question(case: Case) -> None:
@@ -251,7 +253,7 @@ def test_adjoint(ask: Question, kind: type[spec.Layer]) -> None:
             said = f"<layer(x), g> is {left!r}, <x, gradient(g)> is {right!r} (± {most:.3g})"
             raise law_broken(said, layer, x, upstream, **weights)
 
-    drawn = cases(kind, plain=False, regimes=("integer",)).map(_unbiased)
+    drawn = cases(layer_type, plain=False, regimes=("integer",)).map(_unbiased)
     ask.explore(drawn, question, max(6, ask.profile.examples // 6))
 
 
@@ -263,23 +265,25 @@ def _unbiased(case: Case) -> Case:
 
 
 @law("evaluation-gradient")
-def test_gradient_of_evaluation(ask: Question, kind: type[spec.Layer]) -> None:
+def test_gradient_of_evaluation(ask: Question, layer_type: type[spec.Layer]) -> None:
     """In evaluation the gradient is that of the formula, whose probabilities are no constants."""
     question = partial(judged, ask)
-    ask.sweep(cases_by_option.plain(kind), question)
+    ask.sweep(cases_by_option.plain(layer_type), question)
     for dtype in ("float32", "float64"):
-        ask.explore(cases(kind, dtype, plain=False), question, max(6, ask.profile.examples // 6))
+        ask.explore(
+            cases(layer_type, dtype, plain=False), question, max(6, ask.profile.examples // 6)
+        )
 
 
 @law("gradient-selects")
-def test_gradient_of_a_draw(ask: Question, kind: type[spec.Layer]) -> None:
+def test_gradient_of_a_draw(ask: Question, layer_type: type[spec.Layer]) -> None:
     """In training the gradient of a window goes to one cell, and that cell could be drawn.
 
     Not always to the largest: that has a probability below 1e-15. Cells that several windows drew
     get the gradient of each.
     """
-    assert issubclass(kind, spec.StochasticPool)
-    layer = kind(window=(2, 2), training=True)
+    assert issubclass(layer_type, spec.StochasticPool)
+    layer = layer_type(window=(2, 2), training=True)
     x = np.random.default_rng(ask.seed).integers(0, 4, (4, 8, 8, 3)).astype(np.float32)
     upstream = np.full(output_shape(layer, x.shape), 2.0, np.float32)
     case = Case(layer, x.shape, regimes=("positive",))

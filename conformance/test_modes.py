@@ -49,20 +49,20 @@ def _probe(layer: spec.Layer, x: Array, choice: str, *, backward: bool = False) 
     )
 
 
-def _layer(kind: type[spec.Layer], spatial: spec.Shape) -> tuple[spec.Layer, spec.Shape]:
+def _layer(layer_type: type[spec.Layer], spatial: spec.Shape) -> tuple[spec.Layer, spec.Shape]:
     """Return a layer with one window over the map, and the shape of a sample of one channel."""
-    if issubclass(kind, spec.Dense):
-        return kind(3, 2), (3,)
-    return one_window(kind, spatial), (*spatial, 1)
+    if issubclass(layer_type, spec.Dense):
+        return layer_type(3, 2), (3,)
+    return one_window(layer_type, spatial), (*spatial, 1)
 
 
-def _probes(kind: type[spec.Layer]) -> Iterator[Probe]:
+def _probes(layer_type: type[spec.Layer]) -> Iterator[Probe]:
     """Yield what shows the choices of a layer, small enough for a mode that compiles.
 
     All answers are NaN, or values that no rounding touches.
     """
     for spatial in ((3,), (1, 3)):
-        layer, shape = _layer(kind, spatial)
+        layer, shape = _layer(layer_type, spatial)
         spoilt = np.tile([1.0, 3.0, 2.0], (3, 1))
         spoilt[np.arange(3), np.arange(3)] = np.nan
         among, alone = spoilt.reshape(3, *shape), np.full((1, *shape), np.nan)
@@ -103,7 +103,7 @@ def _answer(ask: Question, subject: Subject, probe: Probe) -> str | None:
 
 
 @law("modes-agree")
-def test_modes_agree(ask: Question, plain: Subject, kind: type[spec.Layer]) -> None:
+def test_modes_agree(ask: Question, plain: Subject, layer_type: type[spec.Layer]) -> None:
     """A mode, or a device, makes the same choices as the framework does by default."""
     hung: list[str] = []
 
@@ -143,4 +143,4 @@ def test_modes_agree(ask: Question, plain: Subject, kind: type[spec.Layer]) -> N
                 claim="np.array_equal({result}, {other}, equal_nan=True)",
             )
 
-    ask.sweep(_probes(kind), question)
+    ask.sweep(_probes(layer_type), question)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnformance.conformance import cases_by_option
 from cnnformance.conformance.cases import Case, given
-from cnnformance.conformance.parametrize import by_kind_and_dtype, every
+from cnnformance.conformance.parametrize import by_layer_type_and_dtype, every
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.regimes import is_integer
 from cnnformance.conformance.strategies import cases
@@ -52,12 +52,12 @@ def _examples(ask: Question, dtype: str) -> int:
     return ask.profile.examples if dtype == "float32" else max(3, ask.profile.examples // 3)
 
 
-@by_kind_and_dtype(FORMULAS, SHOWN)
-def test_output(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
+@by_layer_type_and_dtype(FORMULAS, SHOWN)
+def test_output(ask: Question, layer_type: type[spec.Layer], dtype: str) -> None:
     """Windows, strides, sizes, channels and batches as the document describes them."""
     if dtype == "float32" or ask.profile.name != "quick":
-        ask.sweep(cases_by_option.plain(kind, dtype), ask.output)
-    ask.explore(cases(kind, dtype), ask.output, _examples(ask, dtype))
+        ask.sweep(cases_by_option.plain(layer_type, dtype), ask.output)
+    ask.explore(cases(layer_type, dtype), ask.output, _examples(ask, dtype))
 
 
 _WINDOWS = ["pool.output-size-general", "pool.extent", "pool.same.size", "pool.same.total"]
@@ -82,24 +82,28 @@ _OPTIONS: dict[type[spec.Layer], list[str]] = {
     spec.Flatten: ["flatten.inner-axis"],
     spec.Dense: ["dense.without-bias"],
 }
-OPTIONS = {kind: ids for kind, ids in every(_OPTIONS).items() if cases_by_option.has_options(kind)}
+OPTIONS = {
+    layer_type: ids
+    for layer_type, ids in every(_OPTIONS).items()
+    if cases_by_option.has_options(layer_type)
+}
 
 
-@by_kind_and_dtype(OPTIONS)
-def test_options(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
+@by_layer_type_and_dtype(OPTIONS)
+def test_options(ask: Question, layer_type: type[spec.Layer], dtype: str) -> None:
     """Padding, dilation, ceil mode, counted padding, groups, inner axes, absent biases."""
     if dtype == "float32" or ask.profile.name == "thorough":
         some: dict[str, Any] = {"strides": ((2, 3),)} if ask.profile.name == "quick" else {}
-        ask.sweep(cases_by_option.options(kind, dtype, **some), ask.output)
-    if kind.compares and is_integer(dtype):
-        ask.sweep(_of_one_end(kind, dtype), ask.output)
+        ask.sweep(cases_by_option.options(layer_type, dtype, **some), ask.output)
+    if layer_type.compares and is_integer(dtype):
+        ask.sweep(_of_one_end(layer_type, dtype), ask.output)
     examples = 2 * _examples(ask, dtype)
-    ask.explore(cases(kind, dtype, plain=False), ask.output, examples)
+    ask.explore(cases(layer_type, dtype, plain=False), ask.output, examples)
 
 
-def _of_one_end(kind: type[spec.Layer], dtype: str) -> Iterator[Case]:
+def _of_one_end(layer_type: type[spec.Layer], dtype: str) -> Iterator[Case]:
     """Yield maps of the integer that loses, which padding must not beat."""
     ends = np.iinfo(dtype)
-    value = ends.max if kind.least else ends.min
-    for case in cases_by_option.options(kind, strides=((2, 3),), sizes=((7, 8),)):
+    value = ends.max if layer_type.least else ends.min
+    for case in cases_by_option.options(layer_type, strides=((2, 3),), sizes=((7, 8),)):
         yield given(case.layer, np.full(case.shape, value, dtype))

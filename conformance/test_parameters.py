@@ -15,7 +15,7 @@ from cnnformance.conformance import judge, models
 from cnnformance.conformance.cases import Case, Given, given
 from cnnformance.conformance.cases_by_size import large
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.parametrize import Mark, by_kind, law, laws
+from cnnformance.conformance.parametrize import Mark, by_layer_type, law, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import model_shapes
@@ -52,10 +52,10 @@ def _counts() -> Iterator[Any]:
             yield pytest.param(type(clause.model[0]), clause, marks=marks, id=clause.id)
 
 
-@pytest.mark.parametrize(("kind", "clause"), list(_counts()))
-def test_count(ask: Question, kind: type[spec.Layer], clause: clauses.Count) -> None:
+@pytest.mark.parametrize(("layer_type", "clause"), list(_counts()))
+def test_count(ask: Question, layer_type: type[spec.Layer], clause: clauses.Count) -> None:
     """The framework's parameters, sizes and features are the document's numbers."""
-    del kind
+    del layer_type
     value = clause.value
     if clause.counts == "parameters":
         counted(ask, clause.model, int(value))
@@ -85,18 +85,21 @@ def test_count(ask: Question, kind: type[spec.Layer], clause: clauses.Count) -> 
 
 
 _STATED = {**laws("no-parameters"), "Flatten": ["flatten.no-parameters"]}
-BARE = {kind: _STATED.get(kind.__name__, []) for kind in spec.family("without weights")}
+BARE = {
+    layer_type: _STATED.get(layer_type.__name__, [])
+    for layer_type in spec.family("without weights")
+}
 
 
 @pytest.mark.clauses("pool.parameter-count")
-@by_kind(BARE)
-def test_no_parameters(ask: Question, kind: type[spec.Layer]) -> None:
+@by_layer_type(BARE)
+def test_no_parameters(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Pooling, flatten and ReLU learn nothing, whatever their options."""
 
     def question(case: Case) -> None:
         counted(ask, [case.layer], 0)
 
-    ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 4))
+    ask.explore(cases(layer_type, plain=False), question, max(6, ask.profile.examples // 4))
 
 
 FORMULAS: dict[type[spec.Layer], list[str]] = {
@@ -119,16 +122,16 @@ def formula_count(layer: spec.Layer) -> int:
 
 
 @pytest.mark.clauses("conv.count-not-always-low")
-@by_kind(FORMULAS)
-def test_count_formula(ask: Question, kind: type[spec.Layer]) -> None:
+@by_layer_type(FORMULAS)
+def test_count_formula(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Drawn layers hold as many parameters as the formula says: groups, biases and ranks."""
 
     def question(case: Case) -> None:
         counted(ask, [case.layer], formula_count(case.layer))
 
-    ask.sweep(large(kind), question)
-    ask.explore(cases(kind), question, max(6, ask.profile.examples // 3))
-    ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 2))
+    ask.sweep(large(layer_type), question)
+    ask.explore(cases(layer_type), question, max(6, ask.profile.examples // 3))
+    ask.explore(cases(layer_type, plain=False), question, max(6, ask.profile.examples // 2))
 
 
 # Counts around and beyond what 32 bits and the mantissas of float32 and float64 hold; odd ones (or,
@@ -153,14 +156,14 @@ LARGE: dict[type[spec.Layer], tuple[spec.Layer, ...]] = {
 }
 
 
-@by_kind(FORMULAS)
-def test_large_count(ask: Question, kind: type[spec.Layer]) -> None:
+@by_layer_type(FORMULAS)
+def test_large_count(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Counts beyond 32 bits, and beyond the integers of float64, come out to the last digit.
 
     A framework that cannot hold so large a layer says so, and is not asked for a larger one.
     """
     reached = 0
-    for layer in LARGE[kind]:
+    for layer in LARGE[layer_type]:
         holds = formula_count(layer)
         try:
             counted(ask, [layer], holds)
@@ -173,12 +176,12 @@ def test_large_count(ask: Question, kind: type[spec.Layer]) -> None:
         ask.examples += 1
     if not reached:
         raise Unsupported(ask.declined)
-    name = f"largest {kind.__name__} counted"
+    name = f"largest {layer_type.__name__} counted"
     ask.trait(name, f"{reached:,} parameters", "of those asked", ask.declined or "the largest")
 
 
 @law("weight-shapes")
-def test_weight_shapes(ask: Question, kind: type[spec.Layer]) -> None:
+def test_weight_shapes(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A layer takes M x N weights and M biases, counts as many, and gives M outputs."""
 
     def question(case: Case) -> None:
@@ -192,16 +195,16 @@ def test_weight_shapes(ask: Question, kind: type[spec.Layer]) -> None:
         except Unsupported as reason:
             ask.declined = str(reason)
 
-    ask.explore(cases(kind), question, max(6, ask.profile.examples // 5))
+    ask.explore(cases(layer_type), question, max(6, ask.profile.examples // 5))
 
 
 @law("count-independent-of-size")
-def test_count_independent_of_size(ask: Question, kind: type[spec.Layer]) -> None:
+def test_count_independent_of_size(ask: Question, layer_type: type[spec.Layer]) -> None:
     """One convolution, with one set of weights, takes inputs of any size; its count stays."""
     layers = (
-        kind(window=(3,), in_channels=2, out_channels=3),  # type: ignore[call-arg] # a convolution
-        kind(window=(3, 2), in_channels=2, out_channels=3),  # type: ignore[call-arg] # likewise
-        kind(window=(2, 1, 2), in_channels=2, out_channels=3),  # type: ignore[call-arg] # likewise
+        layer_type(window=(3,), in_channels=2, out_channels=3),  # type: ignore[call-arg] # a convolution
+        layer_type(window=(3, 2), in_channels=2, out_channels=3),  # type: ignore[call-arg] # likewise
+        layer_type(window=(2, 1, 2), in_channels=2, out_channels=3),  # type: ignore[call-arg] # likewise
     )
     rng = np.random.default_rng(3)
 

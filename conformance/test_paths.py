@@ -17,7 +17,7 @@ from cnnformance.spec import layers as spec
 
 
 @law("rank-consistent")
-def test_rank_consistent(ask: Question, kind: type[spec.Windowed]) -> None:
+def test_rank_consistent(ask: Question, layer_type: type[spec.Windowed]) -> None:
     """A unit axis more, for input and window alike, changes nothing."""
 
     def question(case: Case) -> None:
@@ -39,18 +39,18 @@ def test_rank_consistent(ask: Question, kind: type[spec.Windowed]) -> None:
         expected = low.view(lambda a: np.expand_dims(a, axis + 1))
         alike(f"not as with rank {layer.rank}", expected, high)
 
-    drawn = cases(kind, plain=False).filter(lambda case: windowed(case).rank < 3)
+    drawn = cases(layer_type, plain=False).filter(lambda case: windowed(case).rank < 3)
     few(ask, drawn, question, 3)
 
 
 @law("size-as-convolution")
-def test_size_as_convolution(ask: Question, kind: type[spec.Windowed]) -> None:
+def test_size_as_convolution(ask: Question, layer_type: type[spec.Windowed]) -> None:
     """Pooling and convolution of equal window, stride and padding give equal sizes."""
 
     def question(case: Case) -> None:
         fields = {n: getattr(case.layer, n) for n in ("window", "stride", "padding", "dilation")}
         channels = case.shape[-1]
-        if kind is spec.Conv:
+        if layer_type is spec.Conv:
             other: spec.Layer = spec.MaxPool(**fields)
         else:
             other = spec.Conv(**fields, in_channels=channels, out_channels=channels)
@@ -62,15 +62,19 @@ def test_size_as_convolution(ask: Question, kind: type[spec.Windowed]) -> None:
             raise Failure("law", f"{case.shape} became {own}, and {theirs} under {name}")
 
     def rounded_down(case: Case) -> Case:
-        return case if kind is spec.Conv else case.with_(layer=case.layer.replace(ceil_mode=False))
+        return (
+            case
+            if layer_type is spec.Conv
+            else case.with_(layer=case.layer.replace(ceil_mode=False))
+        )
 
-    few(ask, cases(kind, plain=False, regimes=("integer",)).map(rounded_down), question)
+    few(ask, cases(layer_type, plain=False, regimes=("integer",)).map(rounded_down), question)
 
 
 @law("adaptive-equals-window")
-def test_adaptive_equals_window(ask: Question, kind: type[spec.Adaptive]) -> None:
+def test_adaptive_equals_window(ask: Question, layer_type: type[spec.Adaptive]) -> None:
     """Where the output size divides the input size, the quotient is window and stride."""
-    pool = spec.MaxPool if kind is spec.AdaptiveMaxPool else spec.AveragePool
+    pool = spec.MaxPool if layer_type is spec.AdaptiveMaxPool else spec.AveragePool
 
     def question(case: Case) -> None:
         sizes = zip(case.shape[1:-1], windowed(case).output, strict=True)
@@ -82,13 +86,13 @@ def test_adaptive_equals_window(ask: Question, kind: type[spec.Adaptive]) -> Non
         spatial = (m * (1 + n % 3) for n, m in sizes)
         return case.with_(shape=(case.shape[0], *spatial, case.shape[-1]))
 
-    few(ask, cases(kind).map(divisible), question)
+    few(ask, cases(layer_type).map(divisible), question)
 
 
 @law("global-equals-window")
-def test_global_equals_window(ask: Question, kind: type[spec.Global]) -> None:
+def test_global_equals_window(ask: Question, layer_type: type[spec.Global]) -> None:
     """A window as large as the input gives the same as pooling over all cells."""
-    pool = spec.MaxPool if kind is spec.GlobalMaxPool else spec.AveragePool
+    pool = spec.MaxPool if layer_type is spec.GlobalMaxPool else spec.AveragePool
 
     def question(case: Case) -> None:
         window = answer(ask, pool(window=case.shape[1:-1]), case.x)
@@ -96,11 +100,11 @@ def test_global_equals_window(ask: Question, kind: type[spec.Global]) -> None:
         expected = window.view(lambda a: a.reshape(everywhere.y.shape))
         alike("not as with one window", expected, everywhere)
 
-    few(ask, cases(kind), question)
+    few(ask, cases(layer_type), question)
 
 
 @law("batch-independent")
-def test_batch_independent(ask: Question, kind: type[spec.Layer]) -> None:
+def test_batch_independent(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A sample alone gives what it gives in a batch, in whatever order they come."""
 
     def question(case: Case) -> None:
@@ -110,4 +114,4 @@ def test_batch_independent(ask: Question, kind: type[spec.Layer]) -> None:
             some = answer(ask, case.layer, case.x[rows], case.weights)
             alike(name, whole.view(lambda a, rows=rows: a[rows]), some)  # type: ignore[misc] # mypy infers no type for a default
 
-    few(ask, cases(kind), question)
+    few(ask, cases(layer_type), question)

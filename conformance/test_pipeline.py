@@ -15,7 +15,7 @@ from cnnformance.adapters.backend import Array, Unsupported, Weights
 from cnnformance.conformance import digits, judge, models
 from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.parametrize import by_kind
+from cnnformance.conformance.parametrize import by_layer_type
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.question import Question
 from cnnformance.reference import bounds, model_shapes
@@ -131,22 +131,24 @@ def _blamed(
 
 
 @PerType
-def seconds(kind: type[Any], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
+def seconds(layer_type: type[Any], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
     """Return layers of a type for the maps, or the features, that a first one returned."""
     del count
-    return (one_window(kind, spatial),)
+    return (one_window(layer_type, spatial),)
 
 
 @seconds.register(spec.Adaptive)
-def _adaptive(kind: type[spec.Adaptive], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
+def _adaptive(
+    layer_type: type[spec.Adaptive], spatial: spec.Shape, count: int
+) -> tuple[spec.Layer, ...]:
     del spatial, count
-    return (kind(output=(2, 3)),)
+    return (layer_type(output=(2, 3)),)
 
 
 @seconds.register(spec.Dense)
-def _dense(kind: type[spec.Dense], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
+def _dense(layer_type: type[spec.Dense], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
     del spatial
-    return kind(count, 3), kind(count, count)
+    return layer_type(count, 3), layer_type(count, count)
 
 
 _PADDED: dict[str, Any] = {"window": (3, 2), "stride": (2, 1), "padding": ((1, 1), (1, 0))}
@@ -154,22 +156,27 @@ _BORDERED: dict[str, Any] = {"window": (3, 3), "padding": ((1, 1), (1, 1))}
 
 
 @seconds.register(spec.Conv)
-def _conv(kind: type[spec.Conv], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
+def _conv(layer_type: type[spec.Conv], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
     del spatial
     joined: dict[str, Any] = {"in_channels": count, "out_channels": 3}
     each = {**joined, "out_channels": count, "groups": count}
-    dilated = kind((3, 2), padding=((2, 2), (1, 1)), dilation=(2, 2), **joined)
-    return kind((1, 2), **joined), kind(**_PADDED, **joined), dilated, kind(**_BORDERED, **each)
+    dilated = layer_type((3, 2), padding=((2, 2), (1, 1)), dilation=(2, 2), **joined)
+    return (
+        layer_type((1, 2), **joined),
+        layer_type(**_PADDED, **joined),
+        dilated,
+        layer_type(**_BORDERED, **each),
+    )
 
 
 @seconds.register(spec.Pool)
-def _pool(kind: type[spec.Pool], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
+def _pool(layer_type: type[spec.Pool], spatial: spec.Shape, count: int) -> tuple[spec.Layer, ...]:
     del spatial, count
-    plain = kind(window=(2, 1)), kind(window=(2, 2), stride=(1, 1))
-    counts = "count_include_pad" in kind.__dataclass_fields__
+    plain = layer_type(window=(2, 1)), layer_type(window=(2, 2), stride=(1, 1))
+    counts = "count_include_pad" in layer_type.__dataclass_fields__
     counted: dict[str, Any] = {"count_include_pad": True} if counts else {}
-    ceiled = kind((3, 2), stride=(2, 3), ceil_mode=True)
-    return *plain, kind(**_PADDED), kind(**_BORDERED, **counted), ceiled
+    ceiled = layer_type((3, 2), stride=(2, 3), ceil_mode=True)
+    return *plain, layer_type(**_PADDED), layer_type(**_BORDERED, **counted), ceiled
 
 
 FIRST: tuple[Model, ...] = (
@@ -193,19 +200,19 @@ FIRST: tuple[Model, ...] = (
 """Layers that another may follow, for maps of 8 by 6 cells and 2 channels."""
 
 
-@by_kind({kind: ["pipeline.order"] for kind in spec.family("not drawn")})
-def test_after_each_layer(ask: Question, kind: type[spec.Layer]) -> None:
+@by_layer_type({layer_type: ["pipeline.order"] for layer_type in spec.family("not drawn")})
+def test_after_each_layer(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A layer reads what the layer before it returned, whichever layer that is."""
     rng = np.random.default_rng(ask.seed)
     dtypes = ("float32",) if ask.profile.name == "quick" else ("float32", "float64")
     for first in FIRST:
         shape = (2, 2) if isinstance(first[0], spec.Dense) else (2, 8, 6, 2)
         (_, *spatial, channels) = model_shapes(first, shape)[-1]
-        if not spatial and not (kind.elementwise or issubclass(kind, spec.Dense)):
+        if not spatial and not (layer_type.elementwise or issubclass(layer_type, spec.Dense)):
             continue
-        if spatial and issubclass(kind, spec.Dense):
+        if spatial and issubclass(layer_type, spec.Dense):
             continue
-        for second in ask.part(seconds(kind, tuple(spatial), channels)):
+        for second in ask.part(seconds(layer_type, tuple(spatial), channels)):
             layers = (*first, second)
             weights = models.drawn_weights(rng, layers, integer=True)
             x = rng.integers(-8, 9, shape)

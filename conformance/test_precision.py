@@ -20,14 +20,14 @@ from cnnformance.reference import bounds, fast, forward
 from cnnformance.spec import layers as spec
 
 
-def _large_maps(kind: type[spec.Layer]) -> Iterator[tuple[spec.Layer, spec.Shape]]:
+def _large_maps(layer_type: type[spec.Layer]) -> Iterator[tuple[spec.Layer, spec.Shape]]:
     squares = [(side, side) for side in (16, 32, 64, 256)]  # the last more than float16 counts
     for spatial in (*squares, (1024,), (8, 16, 8)):
-        yield one_window(kind, spatial), (1, *spatial, 2)
+        yield one_window(layer_type, spatial), (1, *spatial, 2)
 
 
 @law("half-accumulation")
-def test_half_accumulation(ask: Question, kind: type[spec.Layer]) -> None:
+def test_half_accumulation(ask: Question, layer_type: type[spec.Layer]) -> None:
     """The mean of many equal halves is that value, as far as pairwise sums in halves keep it."""
 
     def question(case: Case) -> None:
@@ -48,12 +48,12 @@ def test_half_accumulation(ask: Question, kind: type[spec.Layer]) -> None:
             ask.note(judge.Evidence(0.0, grade, judge.sharpness(allowed)))
 
     for dtype in HALVES:
-        maps = [Case(layer, shape, dtype) for layer, shape in _large_maps(kind)]
+        maps = [Case(layer, shape, dtype) for layer, shape in _large_maps(layer_type)]
         ask.sweep(maps, question)
 
 
 @law("sum-overflow-trait")
-def test_overflow_of_sums(ask: Question, kind: type[spec.Layer]) -> None:
+def test_overflow_of_sums(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Whether a result in range survives a sum out of range is a trait; halves must survive."""
 
     def question(case: Case) -> None:
@@ -65,7 +65,7 @@ def test_overflow_of_sums(ask: Question, kind: type[spec.Layer]) -> None:
         expected = forward(case.layer, x, {})
         finite = bool(np.isfinite(got).all())
         value = "the result survives" if finite else "the sum overflows"
-        name = f"overflow inside {kind.__name__} of {case.dtype}"
+        name = f"overflow inside {layer_type.__name__} of {case.dtype}"
         ask.trait(name, value, case.dtype, str(x.ravel()[0]))
         allowed = bounds.bound(case.layer, x, {}).error + fast.normwise(case.layer, x, {})
         with np.errstate(over="ignore", invalid="ignore"):
@@ -84,7 +84,7 @@ def test_overflow_of_sums(ask: Question, kind: type[spec.Layer]) -> None:
             )
 
     for spatial in ((2, 2), (4,), (1, 2, 2)):
-        layer, shape = one_window(kind, spatial), (1, *spatial, 1)
+        layer, shape = one_window(layer_type, spatial), (1, *spatial, 1)
         ask.sweep([Case(layer, shape, name) for name in ("float32", "float64", *HALVES)], question)
 
 
@@ -112,8 +112,10 @@ def _in_range(ask: Question, case: Case) -> None:
 
 
 @pytest.mark.clauses("dense.bound")
-@pytest.mark.parametrize("kind", [spec.Dense, spec.Conv], ids=lambda kind: str(kind.__name__))
-def test_half_sums_in_range(ask: Question, kind: type[spec.Layer]) -> None:
+@pytest.mark.parametrize(
+    "layer_type", [spec.Dense, spec.Conv], ids=lambda layer_type: str(layer_type.__name__)
+)
+def test_half_sums_in_range(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A sum of halves whose result is in range survives a partial sum that is not.
 
     One of positive values that is out of range is infinite, or the largest number.
@@ -125,12 +127,12 @@ def test_half_sums_in_range(ask: Question, kind: type[spec.Layer]) -> None:
         ones = {n: np.ones(size, dtype) for n, size in spec.weight_shapes(layer).items()}
         return given(layer, x, **ones)  # without a bias: it may be added after a rounding
 
-    if issubclass(kind, spec.Dense):
-        ask.sweep([three(kind(3, 1, bias=False), (1, 3))], partial(_in_range, ask))
+    if issubclass(layer_type, spec.Dense):
+        ask.sweep([three(layer_type(3, 1, bias=False), (1, 3))], partial(_in_range, ask))
         return
     rows = ((3,), (3, 1), (1, 3), (1, 3, 1), (1, 1, 3))
-    layers = [(kind(window=row, bias=False), (1, *row, 1)) for row in rows]  # type: ignore[call-arg] # conv
+    layers = [(layer_type(window=row, bias=False), (1, *row, 1)) for row in rows]  # type: ignore[call-arg] # conv
     ask.sweep([three(*each) for each in layers], partial(_in_range, ask))
-    square = kind(window=(3, 3), bias=False)  # type: ignore[call-arg] # conv
+    square = layer_type(window=(3, 3), bias=False)  # type: ignore[call-arg] # conv
     large, small = np.full((1, 6, 6, 1), 2.0**13, dtype), np.full((3, 3, 1, 1), 2.0**-10, dtype)
     ask.sweep([given(square, large, weight=small)], partial(_large_by_small, ask))

@@ -24,7 +24,7 @@ from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case, given
 from cnnformance.conformance.instances import ordinary
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.parametrize import by_kind, law, laws
+from cnnformance.conformance.parametrize import by_layer_type, law, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.refusals import (
     GENERAL,
@@ -46,33 +46,35 @@ STATED = laws("refuses")
 
 
 def _asked() -> Iterator[Any]:
-    for rule, (kinds, cases) in RULES.items():
-        for kind in kinds:
-            marks = pytest.mark.clauses(*STATED.get(kind.__name__, []))
-            yield pytest.param(kind, rule, cases, marks=marks, id=f"{kind.__name__}-{rule}")
+    for rule, (layer_types, cases) in RULES.items():
+        for layer_type in layer_types:
+            marks = pytest.mark.clauses(*STATED.get(layer_type.__name__, []))
+            yield pytest.param(
+                layer_type, rule, cases, marks=marks, id=f"{layer_type.__name__}-{rule}"
+            )
 
 
-@pytest.mark.parametrize(("kind", "rule", "cases"), list(_asked()))
-def test_refused(ask: Question, kind: type[spec.Layer], rule: str, cases: Rule) -> None:
+@pytest.mark.parametrize(("layer_type", "rule", "cases"), list(_asked()))
+def test_refused(ask: Question, layer_type: type[spec.Layer], rule: str, cases: Rule) -> None:
     """The call is refused with an exception, and leaves the backend usable."""
-    _refused(ask, kind, rule, cases(kind))
+    _refused(ask, layer_type, rule, cases(layer_type))
 
 
-@by_kind({spec.TYPES[name]: ids for name, ids in STATED.items()})
-def test_stated(ask: Question, kind: type[spec.Layer]) -> None:
+@by_layer_type({spec.TYPES[name]: ids for name, ids in STATED.items()})
+def test_stated(ask: Question, layer_type: type[spec.Layer]) -> None:
     """What the clauses say must be refused is refused."""
-    stated = [clauses.load().clauses[name] for name in STATED[kind.__name__]]
+    stated = [clauses.load().clauses[name] for name in STATED[layer_type.__name__]]
     found = [
         wrong(f"{case.layer} for an input {case.shape}", case.layer, case.shape)
         for clause in stated
         if isinstance(clause, clauses.Law)
         for case in clause.refusals
-        if type(case.layer) is kind
+        if type(case.layer) is layer_type
     ]
-    _refused(ask, kind, "stated", found)
+    _refused(ask, layer_type, "stated", found)
 
 
-def _refused(ask: Question, kind: type[spec.Layer], rule: str, cases: Any) -> None:
+def _refused(ask: Question, layer_type: type[spec.Layer], rule: str, cases: Any) -> None:
     answers: set[str] = set()
     healthy: dict[Case, bool] = {}
 
@@ -86,7 +88,7 @@ def _refused(ask: Question, kind: type[spec.Layer], rule: str, cases: Any) -> No
 
     def question(case: Case) -> None:
         assert isinstance(case, Wrong)
-        layer = ordinary(kind, getattr(case.layer, "rank", 2))
+        layer = ordinary(layer_type, getattr(case.layer, "rank", 2))
         usual = Case(layer, shape_for(layer), regimes=("positive",))
         if usual not in healthy:
             healthy[usual] = usable(usual)
@@ -103,7 +105,7 @@ def _refused(ask: Question, kind: type[spec.Layer], rule: str, cases: Any) -> No
     ask.sweep(cases, question)
     if rule in GENERAL and "answered" in answers:
         value = " or ".join(sorted(answers))
-        ask.trait(rule.replace("-", " "), value, kind.__name__, "all ranks and sides")
+        ask.trait(rule.replace("-", " "), value, layer_type.__name__, "all ranks and sides")
 
 
 def _answer(ask: Question, case: Wrong) -> str:
@@ -185,20 +187,23 @@ def _is_meant(case: Wrong, meant: Case, y: Array) -> bool:
 def _by_layer() -> Mapping[type[spec.Layer], list[str]]:
     """Return the rules that a static answer is asked by, for each layer."""
     found: dict[type[spec.Layer], list[str]] = {}
-    for rule, (kinds, _) in RULES.items():
-        for kind in kinds if rule not in SIZELESS else ():
-            found.setdefault(kind, []).append(rule)
+    for rule, (layer_types, _) in RULES.items():
+        for layer_type in layer_types if rule not in SIZELESS else ():
+            found.setdefault(layer_type, []).append(rule)
     return found
 
 
-@by_kind({kind: STATED.get(kind.__name__, []) for kind in _by_layer()}, ["static-shape-agrees"])
-def test_refused_statically(ask: Question, kind: type[spec.Layer]) -> None:
+@by_layer_type(
+    {layer_type: STATED.get(layer_type.__name__, []) for layer_type in _by_layer()},
+    ["static-shape-agrees"],
+)
+def test_refused_statically(ask: Question, layer_type: type[spec.Layer]) -> None:
     """What is refused has no static shape either, or that of its general meaning.
 
     What a static answer makes of other channels and features is a trait: it need not have weights.
     """
-    for rule in _by_layer()[kind]:
-        some = list(RULES[rule][1](kind))[:: 3 if ask.profile.name == "quick" else 1]
+    for rule in _by_layer()[layer_type]:
+        some = list(RULES[rule][1](layer_type))[:: 3 if ask.profile.name == "quick" else 1]
         ask.sweep(some, partial(_stated, ask, rule))
 
 
@@ -247,7 +252,7 @@ MIXED = (
 
 
 @law("mixed-dtypes")
-def test_mixed_dtypes(ask: Question, kind: type[spec.Layer]) -> None:
+def test_mixed_dtypes(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Weights of another dtype than the input's are refused or used rightly; which is a trait."""
 
     def question(case: Case) -> None:
@@ -261,7 +266,7 @@ def test_mixed_dtypes(ask: Question, kind: type[spec.Layer]) -> None:
             judge.within(y.astype(np.float64), _of_narrower(case), np.dtype(np.float64))
             value = f"gives {y.dtype}"
         mixture = f"{case.dtype} input with {case.weights['weight'].dtype} weights"
-        ask.trait(f"{kind.__name__}: {mixture}", value, kind.__name__, str(case.layer))
+        ask.trait(f"{layer_type.__name__}: {mixture}", value, layer_type.__name__, str(case.layer))
 
     def _of_narrower(case: Case) -> bounds.Bound:
         """Return the exact sums of small integers, and what a fast convolution may be off."""
@@ -274,7 +279,7 @@ def test_mixed_dtypes(ask: Question, kind: type[spec.Layer]) -> None:
             error = error + fast.normwise(case.layer, x, case.weights)
         return bounds.Bound(value, error, np.ones(value.shape, np.bool_))
 
-    usual = wrong("", ordinary(kind))
+    usual = wrong("", ordinary(layer_type))
     ask.sweep(
         (
             given(
@@ -289,7 +294,7 @@ def test_mixed_dtypes(ask: Question, kind: type[spec.Layer]) -> None:
 
 
 @law("without-batch")
-def test_without_batch(ask: Question, kind: type[spec.Layer]) -> None:
+def test_without_batch(ask: Question, layer_type: type[spec.Layer]) -> None:
     """An input without a batch is refused or taken as a single sample; which is a trait."""
 
     def question(case: Case) -> None:
@@ -302,10 +307,10 @@ def test_without_batch(ask: Question, kind: type[spec.Layer]) -> None:
         else:
             value = "answered"
             _one_sample(ask, case, y)
-        where = f"{kind.__name__}, {case.x.ndim} axes"
+        where = f"{layer_type.__name__}, {case.x.ndim} axes"
         ask.trait("input without batch", value, where, f"{case.layer}, input {case.shape}")
 
-    layers = [ordinary(kind, rank) for rank in RANKS]
+    layers = [ordinary(layer_type, rank) for rank in RANKS]
     ones = {"window": (2, 1, 1), "stride": (1, 1, 1)}
     layers += [
         layer.replace(**{name: sizes[: len(layer.window)] for name, sizes in ones.items()})  # type: ignore[attr-defined] # windowed

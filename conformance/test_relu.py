@@ -8,7 +8,7 @@ import pytest
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.cases_varied import random
 from cnnformance.conformance.laws import alike, answer, few, holds, require
-from cnnformance.conformance.parametrize import by_kind_and_dtype, laws
+from cnnformance.conformance.parametrize import by_layer_type_and_dtype, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.spec import layers as spec
@@ -16,8 +16,8 @@ from cnnformance.spec import layers as spec
 LAYER = spec.ReLU
 
 
-@by_kind_and_dtype({spec.TYPES[name]: ids for name, ids in laws("elementwise").items()})
-def test_elementwise(ask: Question, kind: type[spec.ReLU], dtype: str) -> None:
+@by_layer_type_and_dtype({spec.TYPES[name]: ids for name, ids in laws("elementwise").items()})
+def test_elementwise(ask: Question, layer_type: type[spec.ReLU], dtype: str) -> None:
     """Elements in other places, under another shape, give the same in those places."""
 
     def question(case: Case) -> None:
@@ -27,7 +27,7 @@ def test_elementwise(ask: Question, kind: type[spec.ReLU], dtype: str) -> None:
         expected = whole.view(lambda a: a.reshape(1, -1)[:, order])
         alike("the elements were put in other places", expected, moved)
 
-    few(ask, cases(kind, dtype), question)
+    few(ask, cases(layer_type, dtype), question)
 
 
 @pytest.mark.clauses("relu.formula")

@@ -21,7 +21,7 @@ def _bits(array: Array) -> Array:
 
 
 @law("selects-from-window")
-def test_selects_from_window(ask: Question, kind: type[spec.Layer]) -> None:
+def test_selects_from_window(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Each output is, bit for bit, one of the values of its window."""
 
     def question(case: Case) -> None:
@@ -41,11 +41,11 @@ def test_selects_from_window(ask: Question, kind: type[spec.Layer]) -> None:
         require("the output is none of the values of its window", found, said)
 
     for dtype in ("float32", "float16"):
-        few(ask, cases(kind, dtype), question)
+        few(ask, cases(layer_type, dtype), question)
 
 
 @law("ignores-weaker")
-def test_ignores_weaker(ask: Question, kind: type[spec.MaxPool]) -> None:
+def test_ignores_weaker(ask: Question, layer_type: type[spec.MaxPool]) -> None:
     """Lowering the values that are the largest of no window changes nothing."""
 
     def question(case: Case) -> None:
@@ -55,20 +55,24 @@ def test_ignores_weaker(ask: Question, kind: type[spec.MaxPool]) -> None:
         expected, actual = answer(ask, layer, case.x), answer(ask, layer, lowered)
         alike("values that are not the largest were lowered", expected, actual)
 
-    few(ask, cases(kind, regimes=("integer", "normal", "negative", "ties", "rising")), question)
+    few(
+        ask,
+        cases(layer_type, regimes=("integer", "normal", "negative", "ties", "rising")),
+        question,
+    )
 
 
 @law("padding-never-wins")
-def test_padding_never_wins(ask: Question, kind: type[spec.Pool]) -> None:
+def test_padding_never_wins(ask: Question, layer_type: type[spec.Pool]) -> None:
     """Padding is not among the values: explicit infinities of the losing sign change nothing."""
-    sign = 1 if kind.least else -1
+    sign = 1 if layer_type.least else -1
 
     def question(case: Case) -> None:
         layer, x = windowed(case), sign * np.abs(case.x)
         explicit = answer(ask, *padded(layer, x, sign * np.inf))
         alike("padding took part", explicit, answer(ask, layer, x))
 
-    drawn = cases(kind, plain=False, regimes=("integer", "normal", "negative", "wide"))
+    drawn = cases(layer_type, plain=False, regimes=("integer", "normal", "negative", "wide"))
     few(ask, drawn.filter(_some_input_everywhere).map(_rounded_down), question, 3)
 
 
@@ -82,18 +86,18 @@ def _some_input_everywhere(case: Case) -> bool:
 
 
 @law("spatial-permutation")
-def test_spatial_permutation(ask: Question, kind: type[spec.Layer]) -> None:
+def test_spatial_permutation(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Where the largest value lies does not matter: any order of the cells gives the same."""
 
     def question(case: Case) -> None:
         moved = answer(ask, case.layer, shuffled(case))
         alike("the cells were put in another order", answer(ask, case.layer, case.x), moved)
 
-    few(ask, cases(kind), question)
+    few(ask, cases(layer_type), question)
 
 
 @law("negated-max-pool")
-def test_negated_max_pool(ask: Question, kind: type[spec.MinPool]) -> None:
+def test_negated_max_pool(ask: Question, layer_type: type[spec.MinPool]) -> None:
     """The minimum is the negated maximum of the negated values."""
 
     def question(case: Case) -> None:
@@ -101,11 +105,11 @@ def test_negated_max_pool(ask: Question, kind: type[spec.MinPool]) -> None:
         smallest = answer(ask, case.layer, case.x)
         holds("it is not the negated maximum of -x", -largest.y, smallest)
 
-    few(ask, cases(kind), question)
+    few(ask, cases(layer_type), question)
 
 
 @law("shift-within-window")
-def test_shift_within_window(ask: Question, kind: type[spec.MaxPool]) -> None:
+def test_shift_within_window(ask: Question, layer_type: type[spec.MaxPool]) -> None:
     """An activation that moves by one cell within its window leaves the output as it is."""
 
     def question(case: Case) -> None:
@@ -120,5 +124,5 @@ def test_shift_within_window(ask: Question, kind: type[spec.MaxPool]) -> None:
         before, after = (answer(ask, layer, peak) for peak in peaks)
         alike("a peak moved by one cell inside its window", before, after)
 
-    drawn = cases(kind, regimes=("integer", "normal")).map(single_window)
+    drawn = cases(layer_type, regimes=("integer", "normal")).map(single_window)
     few(ask, drawn.filter(lambda case: max(windowed(case).window) > 1), question)

@@ -13,7 +13,7 @@ from cnnformance.conformance.cases import Case
 from cnnformance.conformance.cases_published import published
 from cnnformance.conformance.instances import halving
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.parametrize import FLOATS, by_kind, every, law
+from cnnformance.conformance.parametrize import FLOATS, by_layer_type, every, law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import ShapeError, output_shape
@@ -31,20 +31,25 @@ SIZES = every(_STATED)
 """The layers, each with the clauses that say how large its output is."""
 
 
-@by_kind(SIZES, ["static-shape-agrees", "output-shape"])
-def test_static_shape(ask: Question, kind: type[spec.Layer]) -> None:
+@by_layer_type(SIZES, ["static-shape-agrees", "output-shape"])
+def test_static_shape(ask: Question, layer_type: type[spec.Layer]) -> None:
     """The shape that the framework states without computing is the formula's."""
     count = max(6, ask.profile.examples // 3)
-    for drawn in (cases(kind), cases(kind, plain=False)):
+    for drawn in (cases(layer_type), cases(layer_type, plain=False)):
         ask.explore(drawn, lambda case: _static(ask, case), count)
-    ask.explore(cases(kind).map(Case.emptied), lambda case: _static_of_none(ask, case), count // 3)
-    sized = (Case(kind(**fields), shape) for fields, shape in published(kind, ask.profile.every))
+    ask.explore(
+        cases(layer_type).map(Case.emptied), lambda case: _static_of_none(ask, case), count // 3
+    )
+    sized = (
+        Case(layer_type(**fields), shape)
+        for fields, shape in published(layer_type, ask.profile.every)
+    )
     ask.sweep(sized, partial(_static, ask))
-    if issubclass(kind, spec.Flatten):
-        ask.sweep([Case(kind(), (2, 0, 3))], partial(_static_of_none, ask))
-        _stated(ask, kind(), (1, 2**16, 2**16, 3))
-    if issubclass(kind, spec.Windowed):
-        _stated(ask, kind(window=(2,), stride=(1,)), (1, 2**24 + 4, 1))
+    if issubclass(layer_type, spec.Flatten):
+        ask.sweep([Case(layer_type(), (2, 0, 3))], partial(_static_of_none, ask))
+        _stated(ask, layer_type(), (1, 2**16, 2**16, 3))
+    if issubclass(layer_type, spec.Windowed):
+        _stated(ask, layer_type(window=(2,), stride=(1,)), (1, 2**24 + 4, 1))
 
 
 def _static(ask: Question, case: Case) -> None:
@@ -92,23 +97,23 @@ def _stated(ask: Question, layer: spec.Layer, shape: spec.Shape) -> None:
         ask.examples += 1
 
 
-def _too_small(kind: type[spec.Layer]) -> Iterator[Case]:
+def _too_small(layer_type: type[spec.Layer]) -> Iterator[Case]:
     """Yield windows that are one and two cells larger than the input, along each axis."""
     for rank in (1, 2, 3):
         for axis in range(rank):
             for short in (1, 2):
                 for stride in (1, 2):
                     window = tuple(3 if i == axis else 1 for i in range(rank))
-                    layer = kind(window=window, stride=(stride,) * rank)  # type: ignore[call-arg] # windowed
+                    layer = layer_type(window=window, stride=(stride,) * rank)  # type: ignore[call-arg] # windowed
                     spatial = tuple(3 - short if i == axis else 2 for i in range(rank))
                     yield Case(layer, (1, *spatial, 1))
-    if not kind.draws:
+    if not layer_type.draws:
         dilated = {"window": (2, 1), "stride": (2, 1), "dilation": (3, 1)}
-        yield Case(kind(**dilated), (1, 3, 2, 1))
+        yield Case(layer_type(**dilated), (1, 3, 2, 1))
 
 
 @law("refused-or-empty")
-def test_window_larger_than_input(ask: Question, kind: type[spec.Layer]) -> None:
+def test_window_larger_than_input(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Where no window fits, the layer is refused or the output is empty: no crash, no garbage.
 
     The static shape is refused too, or is that of the call.
@@ -153,8 +158,8 @@ def test_window_larger_than_input(ask: Question, kind: type[spec.Layer]) -> None
                 claim="min({result}) == 0",
             )
 
-    ask.sweep(_too_small(kind), question)
-    ask.sweep(_too_small(kind), stated)
+    ask.sweep(_too_small(layer_type), question)
+    ask.sweep(_too_small(layer_type), stated)
 
 
 def _stated_size(case: Case) -> str:
@@ -173,7 +178,7 @@ def _empty_as_it_should(case: Case, shape: spec.Shape) -> bool:
 
 
 @law("empty-batch")
-def test_empty_batch(ask: Question, kind: type[spec.Layer]) -> None:
+def test_empty_batch(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A batch of no images gives a batch of no outputs, of the shape that the formula states.
 
     A subject may refuse empty batches, if it does so in every layer; whether it does is a trait.
@@ -188,13 +193,13 @@ def test_empty_batch(ask: Question, kind: type[spec.Layer]) -> None:
             if failure.effect != "exception" or some():
                 raise
             value = "refused"
-        ask.trait("empty batch", value, f"{kind.__name__}, {case.layer}", str(case.shape))
+        ask.trait("empty batch", value, f"{layer_type.__name__}, {case.layer}", str(case.shape))
 
-    designs = cases_by_option.options(kind, strides=((2, 3),), sizes=((7, 8),))
-    ask.sweep(map(Case.emptied, (*cases_by_option.plain(kind), *designs)), question)
-    ask.explore(cases(kind).map(Case.emptied), question, max(4, ask.profile.examples // 8))
+    designs = cases_by_option.options(layer_type, strides=((2, 3),), sizes=((7, 8),))
+    ask.sweep(map(Case.emptied, (*cases_by_option.plain(layer_type), *designs)), question)
+    ask.explore(cases(layer_type).map(Case.emptied), question, max(4, ask.profile.examples // 8))
     for dtype in FLOATS:
-        drawn = cases(kind, dtype, plain=False).map(Case.emptied)
+        drawn = cases(layer_type, dtype, plain=False).map(Case.emptied)
         ask.explore(drawn, question, max(2, ask.profile.examples // 8))
 
 
@@ -204,7 +209,7 @@ def _some_empty_batch(ask: Question) -> bool:
 
 
 @law("no-channels")
-def test_no_channels(ask: Question, kind: type[spec.Layer]) -> None:
+def test_no_channels(ask: Question, layer_type: type[spec.Layer]) -> None:
     """An input of no channels gives an output of none, or is refused; which is a trait."""
 
     def question(case: Case) -> None:
@@ -215,27 +220,30 @@ def test_no_channels(ask: Question, kind: type[spec.Layer]) -> None:
             if failure.effect != "exception":
                 raise
             value = "refused"
-        ask.trait("no channels", value, f"{kind.__name__}, {case.layer}", str(case.shape))
+        ask.trait("no channels", value, f"{layer_type.__name__}, {case.layer}", str(case.shape))
 
     sizes = ((5,), (4, 6), (4, 3, 2))
     shapes = [(2, *spatial, 0) for spatial in sizes]
-    ask.sweep([Case(halving(kind, len(shape) - 2), shape) for shape in shapes], question)
+    ask.sweep([Case(halving(layer_type, len(shape) - 2), shape) for shape in shapes], question)
 
 
-def _without_cells(kind: type[spec.Layer]) -> Iterator[Case]:
+def _without_cells(layer_type: type[spec.Layer]) -> Iterator[Case]:
     """Yield maps with one axis of no cells, for windows without padding, with it and with same."""
     for rank in (2, 1, 3):
-        layers = [halving(kind, rank)]
-        if issubclass(kind, spec.Pool | spec.Conv):
+        layers = [halving(layer_type, rank)]
+        if issubclass(layer_type, spec.Pool | spec.Conv):
             pair = (2,) * rank
-            layers += [kind(pair, (1,) * rank, ((1, 1),) * rank), kind(pair, pair, "same")]
+            layers += [
+                layer_type(pair, (1,) * rank, ((1, 1),) * rank),
+                layer_type(pair, pair, "same"),
+            ]
         for axis in range(rank):
             shape = (2, *(0 if n == axis else 4 for n in range(rank)), 1)
             yield from (Case(layer, shape) for layer in layers)
 
 
 @law("no-cells")
-def test_no_cells(ask: Question, kind: type[spec.Layer]) -> None:
+def test_no_cells(ask: Question, layer_type: type[spec.Layer]) -> None:
     """An axis without cells is refused, or gives what the formula gives; which is a trait.
 
     The windows then have no cells, or cells of padding alone, whose mean and maximum are not
@@ -255,10 +263,12 @@ def test_no_cells(ask: Question, kind: type[spec.Layer]) -> None:
             value = "answered"
         answers.add(value)
 
-    ask.sweep(_without_cells(kind), question)
+    ask.sweep(_without_cells(layer_type), question)
     if answers:
         value = " or ".join(sorted(answers))
-        ask.trait(f"{kind.__name__}: no cells", value, kind.__name__, "all ranks and axes")
+        ask.trait(
+            f"{layer_type.__name__}: no cells", value, layer_type.__name__, "all ranks and axes"
+        )
 
 
 def _of_no_cells(case: Case, y: Array) -> None:

@@ -24,26 +24,29 @@ from cnnformance.reports.reasons import Reason
 from cnnformance.spec import layers as spec
 
 
-def _padded(kind: type[spec.Layer]) -> Iterator[Case]:
+def _padded(layer_type: type[spec.Layer]) -> Iterator[Case]:
     """Yield layers at each rank with padding on all sides, and on one."""
-    if not issubclass(kind, spec.Pool | spec.Conv):
+    if not issubclass(layer_type, spec.Pool | spec.Conv):
         return
-    weights = channels(kind, 2, 3)
+    weights = channels(layer_type, 2, 3)
     for rank, spatial in ((1, (5,)), (2, (5, 4)), (3, (4, 3, 5))):
         for pads, step in (((1, 1), 1), ((1, 0), 2), ((0, 1), 2)):
             fields: dict[str, Any] = {"window": (2,) * rank, "stride": (step,) * rank, **weights}
-            yield Case(kind(**fields, padding=(pads,) * rank), (2, *spatial, 2))
+            yield Case(layer_type(**fields, padding=(pads,) * rank), (2, *spatial, 2))
 
 
-def _cases(ask: Question, kind: type[spec.Layer]) -> Iterator[Case]:
-    """Yield padded and plain layers of a kind, in whole numbers; a third of them in ``quick``.
+def _cases(ask: Question, layer_type: type[spec.Layer]) -> Iterator[Case]:
+    """Yield padded and plain layers of a type, in whole numbers; a third of them in ``quick``.
 
     In the dtypes other than float32 it is a third as well, and none in ``quick``.
     """
     quick = ask.profile.name == "quick"
     for dtype in ("float32",) if quick else FLOATS:
         every = 3 if quick or dtype != "float32" else 1
-        for cases in (_padded(kind), cases_by_option.plain(kind, dtype)):  # padding shows more
+        for cases in (
+            _padded(layer_type),
+            cases_by_option.plain(layer_type, dtype),
+        ):  # padding shows more
             for case in itertools.islice(cases, 0, None, every):
                 yield case.with_(dtype=dtype, regimes=("integer",))
 
@@ -75,7 +78,7 @@ def _derivative(case: Case, x: Array, place: Index) -> dict[str, Array]:
 
 
 @law("gradient-keeps-specials")
-def test_special_upstream(ask: Question, kind: type[spec.Layer]) -> None:
+def test_special_upstream(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A NaN or an infinity in the upstream gradient reaches all that its output depends on.
 
     It may reach what its output read without effect, for zero times either is NaN; but no other
@@ -102,7 +105,7 @@ def test_special_upstream(ask: Question, kind: type[spec.Layer]) -> None:
                     _none(wrong, said, found[name], operand=name)
 
     seeds = (0,) if ask.profile.name == "quick" else (0, 3)
-    numbered = itertools.product(enumerate(_cases(ask, kind)), seeds)
+    numbered = itertools.product(enumerate(_cases(ask, layer_type)), seeds)
     ask.sweep((case.with_(seed=1 + 7 * n + seed) for (n, case), seed in numbered), question)
 
 
@@ -121,7 +124,9 @@ def _none(
         value = judge.text(found[index])
         many = f"{int(wrong.sum())} of {wrong.size} elements are wrong"
         said = f"{why} at {index} is {value}; {many}"
-        kind = "isfinite" if np.isfinite(found[index]) else "isinf" if value[-1] == "f" else "isnan"
+        layer_type = (
+            "isfinite" if np.isfinite(found[index]) else "isinf" if value[-1] == "f" else "isnan"
+        )
         raise Failure(
             "special",
             said,
@@ -129,7 +134,7 @@ def _none(
             actual=value,
             reason=reason,
             operand=operand,
-            claim=claim or f"not np.{kind}({{value}})",
+            claim=claim or f"not np.{layer_type}({{value}})",
         )
 
 
@@ -198,7 +203,7 @@ def _right(case: Case, upstream: Array, wrong: Array) -> str:
 
 
 @law("gradient-of-one-value")
-def test_map_of_one_value(ask: Question, kind: type[spec.Layer]) -> None:
+def test_map_of_one_value(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Maps of infinities, of NaN, or of one number have gradients too, in padded windows as well.
 
     Those of means are what they are anywhere, and those of linear layers finite; ReLU is open to
@@ -218,7 +223,7 @@ def test_map_of_one_value(ask: Question, kind: type[spec.Layer]) -> None:
             why = "maps of one value: the gradient"
             _none(wrong, why, found, "gradient-of-one-value", claim=_right(maps, upstream, wrong))
 
-    ask.sweep(_cases(ask, kind), question)
+    ask.sweep(_cases(ask, layer_type), question)
 
 
 def _receiver(found: Array, nan: int, largest: int) -> str:
@@ -240,7 +245,7 @@ _RECEIVES = {
 
 
 @law("gradient-at-nan-trait")
-def test_gradient_at_nan(ask: Question, kind: type[spec.Layer]) -> None:
+def test_gradient_at_nan(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Where the gradient of a window with a NaN goes is the same at every cell, size and rank."""
     choices = Choices()
 
@@ -265,9 +270,9 @@ def test_gradient_at_nan(ask: Question, kind: type[spec.Layer]) -> None:
 
     for dtype in FLOATS if ask.profile.name != "quick" else ("float32",):
         every = 4 if ask.profile.name == "quick" or dtype != "float32" else 1
-        sized = itertools.islice(whole_windows(kind), 0, None, every)
+        sized = itertools.islice(whole_windows(layer_type), 0, None, every)
         ask.sweep(
             (Case(layer, (math.prod(shape[:-1]), *shape), dtype) for layer, shape in sized),
             question,
         )
-    choices.settle(ask, f"gradient of {kind.__name__} at NaN", "gradient-at-nan")
+    choices.settle(ask, f"gradient of {layer_type.__name__} at NaN", "gradient-at-nan")

@@ -27,7 +27,7 @@ Window = tuple[spec.Layer, spec.Shape]
 
 
 @law("nan-propagates")
-def test_sum_keeps_nan_and_infinities(ask: Question, kind: type[spec.Layer]) -> None:
+def test_sum_keeps_nan_and_infinities(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A sum with a NaN is NaN, and sums with infinities are infinite or, of both signs, NaN."""
     leaks: set[str] = set()
 
@@ -50,9 +50,9 @@ def test_sum_keeps_nan_and_infinities(ask: Question, kind: type[spec.Layer]) -> 
         judge.within(y, dataclasses.replace(allowed, judged=allowed.judged & ~leaked), y.dtype)
 
     for dtype in FLOATS:
-        drawn = cases(kind, dtype, regimes=("nan", "infinite"))
+        drawn = cases(layer_type, dtype, regimes=("nan", "infinite"))
         ask.explore(drawn, question, max(6, ask.profile.examples // 6))
-    if kind is spec.Dense:  # a zero weight times an infinity is NaN, and is not skipped
+    if layer_type is spec.Dense:  # a zero weight times an infinity is NaN, and is not skipped
         for value, rows in itertools.product((np.nan, np.inf, -np.inf), ([0, 1], [0, 0])):
             x = np.array([[value, 1.0, 2.0]], np.float32)
             weight = np.array([[rows[0], 1, 1], [rows[1], 0, 0]], np.float32)
@@ -64,12 +64,12 @@ def test_sum_keeps_nan_and_infinities(ask: Question, kind: type[spec.Layer]) -> 
         ask.trait(f"NaN and infinities in Conv of {dtype}", "spread over their sample", dtype, "")
 
 
-def whole_windows(kind: type[spec.Layer]) -> Iterator[Window]:
+def whole_windows(layer_type: type[spec.Layer]) -> Iterator[Window]:
     """Yield layers whose one window is the whole map, for several ranks, sizes and channels."""
     small = ((2,), (7,), (9,), (17,), (2, 2), (3, 3), (1, 8), (8, 1), (5, 4), (2, 3, 2))
     for spatial in (*small, (40,), (6, 6), (3, 4, 3)):
         for channels in (1, 3, 16, 17) if spatial in small else (2,):
-            layer = one_window(kind, spatial)
+            layer = one_window(layer_type, spatial)
             yield layer, (*spatial, channels)
             if isinstance(layer, spec.Windowed) and max(spatial) < 8:
                 yield layer.replace(stride=(1,) * len(spatial)), (*spatial, channels)
@@ -141,16 +141,20 @@ class Choices:
 
 
 def _selection_kinds(name: str) -> list[type[spec.Layer]]:
-    return [kind for kind in map(spec.TYPES.__getitem__, laws(name)) if kind.takes_images]
+    return [
+        layer_type
+        for layer_type in map(spec.TYPES.__getitem__, laws(name))
+        if layer_type.takes_images
+    ]
 
 
 @pytest.mark.clauses("pool.max.nan")
 def test_nan_in_selections(ask: Question) -> None:
     """What a NaN does to a maximum or minimum is the same at every cell, size, rank and dtype."""
     choices = Choices()
-    for kind in _selection_kinds("nan-trait-consistent"):
+    for layer_type in _selection_kinds("nan-trait-consistent"):
         for dtype in FLOATS if ask.profile.name != "quick" else ("float32",):
-            for row, (layer, shape) in enumerate(ask.part(whole_windows(kind))):
+            for row, (layer, shape) in enumerate(ask.part(whole_windows(layer_type))):
                 x = _placed(shape, dtype, 1.0, -np.nan if row % 2 else np.nan)
                 try:
                     y = ask.run(layer, x)
@@ -163,7 +167,7 @@ def test_nan_in_selections(ask: Question) -> None:
                 ask.examples += 1
                 for cell in np.ndindex(y.shape):
                     said = _said(float(y[cell]), 1.0)
-                    where = f"{kind.__name__} {dtype} {shape}, NaN in cell {cell[0]}"
+                    where = f"{layer_type.__name__} {dtype} {shape}, NaN in cell {cell[0]}"
                     if said not in choices.seen:
                         sample = _showing(ask, layer, x, cell, said)
                         place = cell if len(sample) > 1 else (0, *cell[1:])
@@ -218,8 +222,8 @@ def test_nan_in_windows(ask: Question) -> None:
             cell = tuple(int(i) for i in at)
             choices.add(said, shown, case.x, case.layer, _nan_shown(said), cell)
 
-    for kind in _selection_kinds("nan-trait-consistent"):
-        drawn = cases(kind, plain=False, regimes=("nan",))
+    for layer_type in _selection_kinds("nan-trait-consistent"):
+        drawn = cases(layer_type, plain=False, regimes=("nan",))
         ask.explore(drawn, question, max(6, ask.profile.examples // 5))
     choices.settle(ask, "NaN in a window", "nan-not-consistent")
 
@@ -244,20 +248,20 @@ def test_windows_of_nan_alone(ask: Question) -> None:
             index = tuple(int(i) for i in np.argwhere(np.isnan(y) != never)[0])
             choices.add(said, where, x, case.layer, shows, index)
 
-    for kind in _selection_kinds("nan-trait-consistent"):
+    for layer_type in _selection_kinds("nan-trait-consistent"):
         for dtype in FLOATS if ask.profile.name != "quick" else ("float32",):
-            ask.sweep((case.with_(dtype=dtype) for case in _nan_alone(kind)), question)
+            ask.sweep((case.with_(dtype=dtype) for case in _nan_alone(layer_type)), question)
     choices.settle(ask, "NaN in a window alone", "nan-not-consistent")
 
 
-def _nan_alone(kind: type[spec.Layer]) -> Iterator[Case]:
+def _nan_alone(layer_type: type[spec.Layer]) -> Iterator[Case]:
     """Yield windows of one cell and of several, at each rank, and in padding."""
     for spatial in ((1,), (1, 1), (1, 1, 1), (3,), (2, 4), (2, 2, 2)):
-        yield Case(one_window(kind, spatial), (1, *spatial, 3))
-        if issubclass(kind, spec.Pool):
+        yield Case(one_window(layer_type, spatial), (1, *spatial, 3))
+        if issubclass(layer_type, spec.Pool):
             rank = len(spatial)
             fields: dict[str, Any] = {"window": (2,) * rank, "padding": ((1, 0),) * rank}
-            yield Case(kind(**fields, stride=(1,) * rank), (1, *spatial, 3))
+            yield Case(layer_type(**fields, stride=(1,) * rank), (1, *spatial, 3))
 
 
 @pytest.mark.clauses("pipeline.subnormals")
@@ -269,9 +273,9 @@ def test_subnormals_in_selections(ask: Question) -> None:
 
 def _subnormals_in_selections(ask: Question, dtype: str) -> None:
     choices = Choices()
-    for kind in _selection_kinds("nan-trait-consistent"):
+    for layer_type in _selection_kinds("nan-trait-consistent"):
         most = None if dtype == "float32" else 9
-        for layer, shape in ask.part(itertools.islice(whole_windows(kind), most)):
+        for layer, shape in ask.part(itertools.islice(whole_windows(layer_type), most)):
             x = np.full((1, *shape), bounds.format_of(dtype).tiny / 8).astype(dtype_named(dtype))
             try:
                 y = ask.run(layer, x)
@@ -284,7 +288,7 @@ def _subnormals_in_selections(ask: Question, dtype: str) -> None:
             ask.examples += 1
             said = "flushed" if (y == 0).all() else "kept" if (y == x.flat[0]).all() else "mixed"
             shows = {"flushed": "not {result}.any()", "kept": "{result}.all()"}.get(said, "")
-            choices.add(said, f"{kind.__name__} {shape}", x, layer, shows)
+            choices.add(said, f"{layer_type.__name__} {shape}", x, layer, shows)
     name = f"subnormals in maximum and minimum of {dtype}"
     choices.settle(ask, name, "subnormals-not-consistent")
 
@@ -316,7 +320,7 @@ def test_nan_in_relu(ask: Question) -> None:
 
 
 @law("signed-zero-trait")
-def test_signed_zero(ask: Question, kind: type[spec.Layer]) -> None:
+def test_signed_zero(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A window of zeros gives a zero; whether negative zeros keep their sign is a trait.
 
     In ReLU it may vary with dtype and size: IEEE 754-2008 lets ``maxNum`` return either of -0.0 and
@@ -325,7 +329,7 @@ def test_signed_zero(ask: Question, kind: type[spec.Layer]) -> None:
     """
     choices = Choices()
     for dtype in FLOATS:
-        for layer, shape in ask.part(whole_windows(kind)):
+        for layer, shape in ask.part(whole_windows(layer_type)):
             x = np.full((1, *shape), -0.0).astype(dtype_named(dtype))
             try:
                 y = ask.run(layer, x)
@@ -340,11 +344,11 @@ def test_signed_zero(ask: Question, kind: type[spec.Layer]) -> None:
                 said = "-0.0 stays -0.0" if sign else "-0.0 becomes +0.0"
                 shows = f"np.signbit({{result}}).any() == {bool(sign)}"
                 choices.add(said, f"{dtype} {shape}", x, layer, shows)
-    choices.settle(ask, f"sign of zero in {kind.__name__}", varies=kind.elementwise)
+    choices.settle(ask, f"sign of zero in {layer_type.__name__}", varies=layer_type.elementwise)
 
 
 @law("subnormal-trait")
-def test_subnormals(ask: Question, kind: type[spec.Layer]) -> None:
+def test_subnormals(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Subnormal numbers are kept or flushed to zero: a trait; anything else is a failure."""
     for dtype in ("float32", "float64"):
         seen: set[str] = set()
@@ -367,8 +371,8 @@ def test_subnormals(ask: Question, kind: type[spec.Layer]) -> None:
             if allowed is None and inside.any():
                 seen.add("flushed" if (y[inside] == 0).any() else "kept")
 
-        drawn = cases(kind, dtype, regimes=("integer",))
+        drawn = cases(layer_type, dtype, regimes=("integer",))
         ask.explore(drawn, question, max(4, ask.profile.examples // 8))
         if seen:
             value = "sometimes flushed" if len(seen) > 1 else seen.pop()
-            ask.trait(f"subnormals in {kind.__name__} of {dtype}", value, dtype, "")
+            ask.trait(f"subnormals in {layer_type.__name__} of {dtype}", value, dtype, "")

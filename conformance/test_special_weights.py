@@ -32,15 +32,15 @@ _CONVOLUTIONS: tuple[tuple[dict[str, Any], spec.Shape], ...] = (
 )
 
 
-def _layers(kind: type[spec.Layer]) -> Iterator[tuple[spec.Layer, spec.Shape]]:
+def _layers(layer_type: type[spec.Layer]) -> Iterator[tuple[spec.Layer, spec.Shape]]:
     """Yield layers of eight outputs, each with the shape of an input of three samples."""
-    if issubclass(kind, spec.Dense):
+    if issubclass(layer_type, spec.Dense):
         for features in (1, 5, 33):
-            yield kind(features, 8), (3, features)
-        yield kind(4, 8), (3, 2, 4)
+            yield layer_type(features, 8), (3, features)
+        yield layer_type(4, 8), (3, 2, 4)
         return
     for fields, spatial in _CONVOLUTIONS:
-        layer = kind(out_channels=8, **fields)  # type: ignore[call-arg] # convolutions
+        layer = layer_type(out_channels=8, **fields)  # type: ignore[call-arg] # convolutions
         yield layer, (3, *spatial, fields["in_channels"])
 
 
@@ -73,7 +73,7 @@ def _reached(case: Case, special: Any) -> Array:
 
 
 @law("weights-keep-specials")
-def test_special_weights(ask: Question, kind: type[spec.Layer]) -> None:
+def test_special_weights(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A NaN or an infinity in a weight reaches every output that uses it, and does not get lost.
 
     It reaches the output through a zero as well: zero times an infinity is NaN. Fast algorithms may
@@ -112,11 +112,11 @@ def test_special_weights(ask: Question, kind: type[spec.Layer]) -> None:
 
     turns = 1 if ask.profile.name == "quick" else 4
     for dtype in FLOATS:
-        layers = itertools.islice(_layers(kind), 0, None, 1 if dtype == "float32" else 3)
+        layers = itertools.islice(_layers(layer_type), 0, None, 1 if dtype == "float32" else 3)
         pairs = itertools.product(enumerate(layers), range(turns))
         zeros = itertools.cycle([slice(1, 2), slice(1, 2), slice(None)])
         spoilt = (_spoilt(*each, dtype, turn + at, next(zeros)) for (at, each), turn in pairs)
         ask.sweep(spoilt, question)
     for dtype in sorted(spread):
-        name = f"NaN and infinities in weights of {kind.__name__}"
+        name = f"NaN and infinities in weights of {layer_type.__name__}"
         ask.trait(name, "spread to outputs that do not use them", dtype, "")

@@ -16,7 +16,7 @@ from cnnformance.conformance.cases_published import published
 from cnnformance.conformance.gradients import repeated
 from cnnformance.conformance.instances import channels, one_window
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.parametrize import by_kind, dtypes, law, laws
+from cnnformance.conformance.parametrize import by_layer_type, dtypes, law, laws
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
@@ -25,7 +25,7 @@ from cnnformance.spec import layers as spec
 
 
 @law("memory-layout")
-def test_memory_layout(ask: Question, kind: type[spec.Layer]) -> None:
+def test_memory_layout(ask: Question, layer_type: type[spec.Layer]) -> None:
     """An input that lies in memory in another way gives the same output."""
 
     def in_memories(case: Case) -> Iterator[Case]:
@@ -45,20 +45,26 @@ def test_memory_layout(ask: Question, kind: type[spec.Layer]) -> None:
             judge.equal(y, usual, f"as with a contiguous input, and not a {memory} one")
 
     for dtype in ("float32", "float64"):
-        drawn = cases(kind, dtype, plain=False)
+        drawn = cases(layer_type, dtype, plain=False)
         ask.explore(drawn, question, max(3, ask.profile.examples // 8), in_memories)
     most = len(MEMORIES) if ask.profile.name == "quick" else None
-    for dtype in dtypes(kind)[2:]:
-        lying = (case for case in laid_out(kind, most, dtype) if case.memory in MEMORIES)
+    for dtype in dtypes(layer_type)[2:]:
+        lying = (case for case in laid_out(layer_type, most, dtype) if case.memory in MEMORIES)
         ask.sweep(lying, ask.output)
     sized = (
-        Case(kind(**fields), shape) for fields, shape in published(kind, 9 * ask.profile.every)
+        Case(layer_type(**fields), shape)
+        for fields, shape in published(layer_type, 9 * ask.profile.every)
     )
     ask.sweep((case.with_(memory=memory) for case in sized for memory in MEMORIES), ask.output)
 
 
-@by_kind({kind: laws("memory-layout")[kind.__name__] for kind in (spec.Conv, spec.Dense)})
-def test_weight_memory(ask: Question, kind: type[spec.Layer]) -> None:
+@by_layer_type(
+    {
+        layer_type: laws("memory-layout")[layer_type.__name__]
+        for layer_type in (spec.Conv, spec.Dense)
+    }
+)
+def test_weight_memory(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Weights that lie in memory in another way give the same output."""
 
     def question(case: Case) -> None:
@@ -68,28 +74,28 @@ def test_weight_memory(ask: Question, kind: type[spec.Layer]) -> None:
         y = ask.run(case.layer, case.x, weights, weight_memory=case.memory)
         ask.note(judge.output(given(case.layer, case.x, **weights), y))
 
-    ask.sweep(laid_out(kind, 13 if ask.profile.name == "quick" else None), question)
+    ask.sweep(laid_out(layer_type, 13 if ask.profile.name == "quick" else None), question)
 
 
 @PerType
-def long_sum(kind: type[Any]) -> Case:
+def long_sum(layer_type: type[Any]) -> Case:
     """Return a case of so many terms that a kernel may share them out among threads."""
-    return Case(one_window(kind, (65, 64)), (4, 65, 64, 5), regimes=("normal",))
+    return Case(one_window(layer_type, (65, 64)), (4, 65, 64, 5), regimes=("normal",))
 
 
 @long_sum.register(spec.Dense)
-def _long_dense(kind: type[spec.Dense]) -> Case:
-    return Case(kind(4097, 5), (4, 4097), regimes=("normal",))
+def _long_dense(layer_type: type[spec.Dense]) -> Case:
+    return Case(layer_type(4097, 5), (4, 4097), regimes=("normal",))
 
 
 @long_sum.register(spec.Conv)
-def _long_convolution(kind: type[spec.Conv]) -> Case:
-    layer = kind(window=(5, 5), in_channels=65, out_channels=5)
+def _long_convolution(layer_type: type[spec.Conv]) -> Case:
+    layer = layer_type(window=(5, 5), in_channels=65, out_channels=5)
     return Case(layer, (2, 9, 8, 65), regimes=("normal",))
 
 
 @law("pure")
-def test_pure(ask: Question, kind: type[spec.Layer]) -> None:
+def test_pure(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A call leaves its input and earlier results alone, and an equal call gives equal bits.
 
     An equal backward pass gives equal bits too.
@@ -114,16 +120,16 @@ def test_pure(ask: Question, kind: type[spec.Layer]) -> None:
         if problems:
             raise Failure("impure", "; ".join(problems))
 
-    ask.explore(cases(kind, plain=False), question, max(6, ask.profile.examples // 4))
-    ask.sweep([long_sum(kind), *cases_by_option.plain(kind)], question)
+    ask.explore(cases(layer_type, plain=False), question, max(6, ask.profile.examples // 4))
+    ask.sweep([long_sum(layer_type), *cases_by_option.plain(layer_type)], question)
     if ask.subject.info.deterministic:
-        ask.sweep(cases_by_option.plain(kind), partial(repeated, ask))
+        ask.sweep(cases_by_option.plain(layer_type), partial(repeated, ask))
 
 
 @law("batch-independent")
-def test_state_between_shapes(ask: Question, kind: type[spec.Layer]) -> None:
+def test_state_between_shapes(ask: Question, layer_type: type[spec.Layer]) -> None:
     """One layer called with inputs of many shapes, then the first again, answers each rightly."""
-    shapes = cases(kind)
+    shapes = cases(layer_type)
 
     def question(case: Case) -> None:
         ask.output(case)
@@ -135,15 +141,15 @@ def test_state_between_shapes(ask: Question, kind: type[spec.Layer]) -> None:
         ask.output(case)
 
     ask.explore(shapes, question, max(4, ask.profile.examples // 10))
-    ask.sweep((*_twins(kind), *_twins(kind)), ask.output)
+    ask.sweep((*_twins(layer_type), *_twins(layer_type)), ask.output)
 
 
-def _twins(kind: type[spec.Layer]) -> Iterator[Case]:
+def _twins(layer_type: type[spec.Layer]) -> Iterator[Case]:
     """Yield layers that differ in one field and give equal shapes: a cache must tell them apart."""
-    if not issubclass(kind, spec.Pool | spec.Conv):
+    if not issubclass(layer_type, spec.Pool | spec.Conv):
         return
     fields: dict[str, Any] = {"window": (2, 2), "stride": (3, 3), "padding": ((1, 1), (1, 1))}
-    fields |= channels(kind, 2, 2)
+    fields |= channels(layer_type, 2, 2)
     changes: tuple[dict[str, Any], ...] = (
         {},
         {"window": (3, 2)},
@@ -160,8 +166,8 @@ def _twins(kind: type[spec.Layer]) -> Iterator[Case]:
         {"bias": False},
     )
     for change in changes:
-        if change.keys() <= kind.__dataclass_fields__.keys():
-            yield Case(kind(**{**fields, **change}), (2, 5, 5, 2))
+        if change.keys() <= layer_type.__dataclass_fields__.keys():
+            yield Case(layer_type(**{**fields, **change}), (2, 5, 5, 2))
 
 
 def _others(case: Case) -> Iterator[Case]:

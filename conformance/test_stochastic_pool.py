@@ -20,7 +20,7 @@ from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case, Given, given
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.parametrize import FLOATS, by_kind, law
+from cnnformance.conformance.parametrize import FLOATS, by_layer_type, law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import bounds, candidates, forward
@@ -184,13 +184,13 @@ def check_frequencies(case: Case, y: Array) -> None:
 @pytest.mark.clauses("pool.stochastic.probability", "pool.stochastic.not-fixed")
 @law("draw-frequencies")
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_frequencies(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
+def test_frequencies(ask: Question, layer_type: type[spec.Layer], dtype: str) -> None:
     """Each cell is drawn as often as its value says, and zeros beside positive values never.
 
     The windows have 2 to 49 cells, with proportional, nearly equal, tiny, large and zero
     values, apart and overlapping, where each window has a law of its own.
     """
-    del kind
+    del layer_type
 
     def question(case: Case) -> None:
         seeded(ask, ask.seed + 1)
@@ -200,8 +200,8 @@ def test_frequencies(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
     ask.sweep((p.case(dtype, DRAWS // 64, 64) for p in patterns), question)
 
 
-@by_kind({StochasticPool: ["pool.stochastic.selects", "pool.stochastic.zero-never-drawn"]})
-def test_drawn_from_window(ask: Question, kind: type[spec.Layer]) -> None:
+@by_layer_type({StochasticPool: ["pool.stochastic.selects", "pool.stochastic.zero-never-drawn"]})
+def test_drawn_from_window(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Training returns, bit for bit, a cell of each window, and no zero beside a positive one."""
 
     def question(case: Case) -> None:
@@ -212,7 +212,7 @@ def test_drawn_from_window(ask: Question, kind: type[spec.Layer]) -> None:
             failure.layers = (layer,)
             raise
 
-    ask.explore(cases(kind), question, max(6, ask.profile.examples // 6))
+    ask.explore(cases(layer_type), question, max(6, ask.profile.examples // 6))
 
 
 def _among(dtype: str, value: float, *, training: bool) -> Iterator[Given]:
@@ -232,9 +232,11 @@ def _among(dtype: str, value: float, *, training: bool) -> Iterator[Given]:
 @law("zero-window")
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_zero_window(ask: Question, kind: type[spec.Layer], dtype: str, *, training: bool) -> None:
+def test_zero_window(
+    ask: Question, layer_type: type[spec.Layer], dtype: str, *, training: bool
+) -> None:
     """A window of zeros gives 0, and leaves the windows beside it as they are."""
-    del kind
+    del layer_type
 
     def question(case: Case) -> None:
         y = ask.run(case.layer, case.x)
@@ -250,9 +252,9 @@ def test_zero_window(ask: Question, kind: type[spec.Layer], dtype: str, *, train
 
 @law("draw-frequencies")
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_equal_window(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
+def test_equal_window(ask: Question, layer_type: type[spec.Layer], dtype: str) -> None:
     """A window of equal values draws that value, large or small."""
-    del kind
+    del layer_type
 
     def question(case: Case) -> None:
         drawn(case.layer, case.x, ask.run(case.layer, case.x))
@@ -300,9 +302,9 @@ def _repeated(pattern: Pattern) -> Given:
 
 
 @law("independent-draws")
-def test_independent(ask: Question, kind: type[spec.Layer]) -> None:
+def test_independent(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Equal windows draw independently: across space, channels, batch, calls and seeds."""
-    del kind
+    del layer_type
 
     def question(case: Case) -> None:
         layer, x = case.layer, case.x
@@ -329,9 +331,9 @@ def test_independent(ask: Question, kind: type[spec.Layer]) -> None:
 
 
 @law("independent-draws")
-def test_seeded(ask: Question, kind: type[spec.Layer]) -> None:
+def test_seeded(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Equal seeds draw alike, or each call draws anew; which is a trait that must be consistent."""
-    del kind
+    del layer_type
     repeats: dict[bool, spec.Shape] = {}
 
     def question(case: Case) -> None:
@@ -358,10 +360,10 @@ def test_seeded(ask: Question, kind: type[spec.Layer]) -> None:
         ask.trait("equal seeds", value, "StochasticPool in training", f"input shape {shape}")
 
 
-@by_kind({StochasticPool: ["pool.stochastic.evaluation"]})
-def test_evaluation_is_the_mean_of_training(ask: Question, kind: type[spec.Layer]) -> None:
+@by_layer_type({StochasticPool: ["pool.stochastic.evaluation"]})
+def test_evaluation_is_the_mean_of_training(ask: Question, layer_type: type[spec.Layer]) -> None:
     """Evaluation draws nothing: it gives the mean of what training draws, the same in each call."""
-    del kind
+    del layer_type
 
     def question(case: Case) -> None:
         y = ask.output(case)

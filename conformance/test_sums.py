@@ -18,7 +18,7 @@ from cnnformance.adapters.backend import Array
 from cnnformance.conformance import judge, regimes
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.gradients import differentiated, shown
-from cnnformance.conformance.parametrize import HALVES, by_kind_and_dtype, laws
+from cnnformance.conformance.parametrize import HALVES, by_layer_type_and_dtype, laws
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.test_output import FORMULAS
@@ -26,7 +26,7 @@ from cnnformance.reference import bounds, output_shape
 from cnnformance.reference.terms import divides_exactly
 from cnnformance.spec import layers as spec
 
-SUMS = {kind: ids for kind, ids in FORMULAS.items() if not kind.exact}
+SUMS = {layer_type: ids for layer_type, ids in FORMULAS.items() if not layer_type.exact}
 FEW, MANY = (8, 72, 320, 2304), (2, 8, 24, 72, 130, 320, 1032, 2304, 4104)
 """Numbers of terms: below and past those at which halves stop counting, and between blocks."""
 ORDINARY = ("normal", "negative", "sparse", "onehot")
@@ -58,55 +58,55 @@ def _convolutions(n: int) -> Iterator[Sized]:
 
 
 @PerType
-def sized(kind: type[Any], n: int) -> Iterator[Sized]:
-    """Yield layers of a kind whose outputs have about n terms, and an input without its batch.
+def sized(layer_type: type[Any], n: int) -> Iterator[Sized]:
+    """Yield layers of a type whose outputs have about n terms, and an input without its batch.
 
     Layers whose outputs have one term each are left out.
     """
-    del kind, n
+    del layer_type, n
     yield from ()
 
 
 @sized.register(spec.Conv)
-def _sized_convolutions(kind: type[spec.Conv], n: int) -> Iterator[Sized]:
-    del kind
+def _sized_convolutions(layer_type: type[spec.Conv], n: int) -> Iterator[Sized]:
+    del layer_type
     yield from _convolutions(n)
 
 
 @sized.register(spec.Dense)
-def _sized_dense(kind: type[spec.Dense], n: int) -> Iterator[Sized]:
-    yield kind(n, 5), (n,)
-    yield kind(n, 8, bias=False), (n,)
+def _sized_dense(layer_type: type[spec.Dense], n: int) -> Iterator[Sized]:
+    yield layer_type(n, 5), (n,)
+    yield layer_type(n, 8, bias=False), (n,)
 
 
 @sized.register(spec.Global)
-def _sized_maps(kind: type[spec.Global], n: int) -> Iterator[Sized]:
-    yield kind(rank=1), (n, 1)
-    yield kind(), (*_folded(n), 1)
+def _sized_maps(layer_type: type[spec.Global], n: int) -> Iterator[Sized]:
+    yield layer_type(rank=1), (n, 1)
+    yield layer_type(), (*_folded(n), 1)
 
 
 @sized.register(spec.Adaptive)
-def _sized_adaptive(kind: type[spec.Adaptive], n: int) -> Iterator[Sized]:
-    yield kind(output=(1,)), (n, 1)
-    yield kind(output=(2, 1)), (2 * _folded(n)[0], _folded(n)[1], 1)
+def _sized_adaptive(layer_type: type[spec.Adaptive], n: int) -> Iterator[Sized]:
+    yield layer_type(output=(1,)), (n, 1)
+    yield layer_type(output=(2, 1)), (2 * _folded(n)[0], _folded(n)[1], 1)
 
 
 @sized.register(spec.StochasticPool)
-def _sized_evaluations(kind: type[spec.StochasticPool], n: int) -> Iterator[Sized]:
+def _sized_evaluations(layer_type: type[spec.StochasticPool], n: int) -> Iterator[Sized]:
     if n <= 256:  # composed everywhere, one call for each cell
-        yield kind(window=(n,)), (n, 1)
+        yield layer_type(window=(n,)), (n, 1)
 
 
 @sized.register(spec.Pool)
-def _sized_windows(kind: type[spec.Pool], n: int) -> Iterator[Sized]:
-    yield kind(window=(n,)), (n, 1)
-    yield kind(window=_folded(n)), (*_folded(n), 1)
+def _sized_windows(layer_type: type[spec.Pool], n: int) -> Iterator[Sized]:
+    yield layer_type(window=(n,)), (n, 1)
+    yield layer_type(window=_folded(n)), (*_folded(n), 1)
 
 
 @sized.register(spec.LpPool)
-def _sized_norms(kind: type[spec.LpPool], n: int) -> Iterator[Sized]:
-    yield kind(window=(n,)), (n, 1)
-    yield kind(window=_folded(n), p=3), (*_folded(n), 1)
+def _sized_norms(layer_type: type[spec.LpPool], n: int) -> Iterator[Sized]:
+    yield layer_type(window=(n,)), (n, 1)
+    yield layer_type(window=_folded(n), p=3), (*_folded(n), 1)
 
 
 def _some(chosen: list[Sized], first: int, count: int) -> Iterator[Sized]:
@@ -136,18 +136,18 @@ def samples(layer: spec.Layer, shape: spec.Shape, dtype: str) -> int:
     return min(600, -(-math.prod(shape) // most))
 
 
-def sums(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Case]:
-    """Yield the cases of a kind and dtype by their number of terms.
+def sums(layer_type: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Case]:
+    """Yield the cases of a layer type and dtype by their number of terms.
 
     With ``few``, of each number of terms two layers alone, not the same for all. Sums of products
     of one sign grow until a half-precision accumulator holds them no longer; and where no weight is
     larger than the one that meets a single value, no algorithm may round it more than once.
     """
-    grows = (("negative", "negative"), ("onehot", "units")) if kind.has_weights else ()
-    ones = 1 if kind.linear or kind.draws else 2  # norms of either order
+    grows = (("negative", "negative"), ("onehot", "units")) if layer_type.has_weights else ()
+    ones = 1 if layer_type.linear or layer_type.draws else 2  # norms of either order
     for place, n in enumerate(FEW if few else MANY):
-        chosen = list(sized(kind, n))
-        exact = kind.averages and sized(kind, 1 << (n - 1).bit_length())
+        chosen = list(sized(layer_type, n))
+        exact = layer_type.averages and sized(layer_type, 1 << (n - 1).bit_length())
         for layer, shape in _some(list(exact or chosen), place, ones if few else len(chosen)):
             yield Case(layer, (samples(layer, shape, dtype), *shape), dtype, ("block",), "units")
         for layer, shape in _some(chosen, 2 * place, 2 if few else len(chosen)):
@@ -159,14 +159,14 @@ def sums(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Case]:
                 yield Case(layer, (1, *shape), dtype, (regime,), weights)  # mixed with no other
 
 
-@by_kind_and_dtype(SUMS, SHOWN)
-def test_sums(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
+@by_layer_type_and_dtype(SUMS, SHOWN)
+def test_sums(ask: Question, layer_type: type[spec.Layer], dtype: str) -> None:
     """Every term counts once and with its own weight, however many there are."""
-    ask.sweep(sums(kind, dtype, few=ask.profile.name == "quick"), ask.output)
+    ask.sweep(sums(layer_type, dtype, few=ask.profile.name == "quick"), ask.output)
 
 
 GRADIENTS = {spec.TYPES[name]: ids for name, ids in laws("gradient").items()}
-SUMMED = {kind: ids for kind, ids in GRADIENTS.items() if kind in SUMS}
+SUMMED = {layer_type: ids for layer_type, ids in GRADIENTS.items() if layer_type in SUMS}
 
 
 @dataclass(frozen=True)
@@ -194,81 +194,84 @@ class Backward(Case):
         return made
 
 
-def few_read(kind: type[spec.Layer]) -> bool:
+def few_read(layer_type: type[spec.Layer]) -> bool:
     """Whether few windows read a cell, however many cells they have: poolings of whole maps."""
-    return issubclass(kind, spec.Global | spec.Adaptive)
+    return issubclass(layer_type, spec.Global | spec.Adaptive)
 
 
 @PerType
-def over_outputs(kind: type[Any], n: int) -> Iterator[Sized]:
+def over_outputs(layer_type: type[Any], n: int) -> Iterator[Sized]:
     """Yield layers whose inputs are read by about n terms, and an input without its batch."""
-    yield from sized(kind, n)
+    yield from sized(layer_type, n)
 
 
 @over_outputs.register(spec.Dense)
-def _neurons(kind: type[spec.Dense], n: int) -> Iterator[Sized]:
-    yield kind(3, n), (3,)
+def _neurons(layer_type: type[spec.Dense], n: int) -> Iterator[Sized]:
+    yield layer_type(3, n), (3,)
 
 
 @over_outputs.register(spec.Conv)
-def _kernels(kind: type[spec.Conv], n: int) -> Iterator[Sized]:
+def _kernels(layer_type: type[spec.Conv], n: int) -> Iterator[Sized]:
     outs = max(8, n // 72 * 8)
-    yield kind((3, 3), in_channels=8, out_channels=outs), (5, 5, 8)
-    yield kind((1, 1), in_channels=2, out_channels=n), (2, 1, 2)
+    yield layer_type((3, 3), in_channels=8, out_channels=outs), (5, 5, 8)
+    yield layer_type((1, 1), in_channels=2, out_channels=n), (2, 1, 2)
     if n <= 400:  # the windows that read one cell hold the square of their number
-        yield kind((n,), in_channels=1, out_channels=1), (n + n // 2, 1)
+        yield layer_type((n,), in_channels=1, out_channels=1), (n + n // 2, 1)
 
 
 @over_outputs.register(spec.Pool)
-def _overlapping(kind: type[spec.Pool], n: int) -> Iterator[Sized]:
-    if not kind.linear:
-        yield from sized(kind, n)
+def _overlapping(layer_type: type[spec.Pool], n: int) -> Iterator[Sized]:
+    if not layer_type.linear:
+        yield from sized(layer_type, n)
     elif n <= 400:  # likewise
-        yield kind(window=(n,), stride=(1,)), (2 * n, 1)
-        yield kind(window=_folded(n), stride=(1, 1)), (*(2 * side - 1 for side in _folded(n)), 1)
+        yield layer_type(window=(n,), stride=(1,)), (2 * n, 1)
+        yield (
+            layer_type(window=_folded(n), stride=(1, 1)),
+            (*(2 * side - 1 for side in _folded(n)), 1),
+        )
 
 
 @PerType
-def over_samples(kind: type[Any], n: int, parts: int) -> Iterator[Sized]:
+def over_samples(layer_type: type[Any], n: int, parts: int) -> Iterator[Sized]:
     """Yield layers whose weights are used at about n places, and an input with its batch."""
-    del kind, n, parts
+    del layer_type, n, parts
     yield from ()
 
 
 @over_samples.register(spec.Dense)
-def _rows(kind: type[spec.Dense], n: int, parts: int) -> Iterator[Sized]:
-    yield kind(3, max(2, parts)), (n, 3)
+def _rows(layer_type: type[spec.Dense], n: int, parts: int) -> Iterator[Sized]:
+    yield layer_type(3, max(2, parts)), (n, 3)
 
 
 @over_samples.register(spec.Conv)
-def _places(kind: type[spec.Conv], n: int, parts: int) -> Iterator[Sized]:
+def _places(layer_type: type[spec.Conv], n: int, parts: int) -> Iterator[Sized]:
     parts = max(2, parts)
     outs = 8 * -(-parts // 8)
-    yield kind((3,), in_channels=2, out_channels=outs), (1, n + 2, 2)
-    yield kind((3, 3), in_channels=8, out_channels=outs), (-(-n // 4), 4, 4, 8)
-    yield kind((1, 1), in_channels=1, out_channels=parts), (n, 1, 1, 1)
+    yield layer_type((3,), in_channels=2, out_channels=outs), (1, n + 2, 2)
+    yield layer_type((3, 3), in_channels=8, out_channels=outs), (-(-n // 4), 4, 4, 8)
+    yield layer_type((1, 1), in_channels=1, out_channels=parts), (n, 1, 1, 1)
 
 
-def backward(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Backward]:
+def backward(layer_type: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Backward]:
     """Yield the cases of the backward pass by the number of terms of a gradient."""
     for place, n in enumerate(FEW if few else MANY[:-2]):
-        parts = -(-n // (2 ** bounds.format_of(dtype).bits // 6 if kind.has_weights else 8))
-        if few_read(kind):
+        parts = -(-n // (2 ** bounds.format_of(dtype).bits // 6 if layer_type.has_weights else 8))
+        if few_read(layer_type):
             parts = 2
-        chosen = list(over_outputs(kind, n))
-        count = 2 if issubclass(kind, spec.Conv) else 1  # one of a kernel of one cell
+        chosen = list(over_outputs(layer_type, n))
+        count = 2 if issubclass(layer_type, spec.Conv) else 1  # one of a kernel of one cell
         for layer, shape in _some(chosen, place + 1, count if few else len(chosen)):
             if not layer.linear:
                 yield Backward(layer, (2, *shape), dtype, ("normal",))
                 yield Backward(layer, (2, *shape), dtype, ("onehot",))
                 continue
-            if kind.has_weights:
+            if layer_type.has_weights:
                 grows = "negative"
                 yield Backward(layer, (1, *shape), dtype, ("normal",), grows, upstream=grows)
             yield Backward(layer, (parts, *shape), dtype, ("units",), "units", upstream="block")
             yield Backward(layer, (2, *shape), dtype, ("normal",), "normal")
             yield Backward(layer, (2, *shape), dtype, ("normal",), "sparse", upstream="onehot")
-        chosen = list(over_samples(kind, n, parts))
+        chosen = list(over_samples(layer_type, n, parts))
         for layer, shape in _some(chosen, place, 1 if few else len(chosen)):
             whole = ("units",), "units"
             yield Backward(layer, shape, dtype, *whole, upstream="block", by_channel=True)
@@ -277,8 +280,8 @@ def backward(kind: type[spec.Layer], dtype: str, *, few: bool) -> Iterator[Backw
                 yield Backward(layer, shape, dtype, (regime,), "normal", upstream=sent)
 
 
-@by_kind_and_dtype(SUMMED)
-def test_sums_of_gradients(ask: Question, kind: type[spec.Layer], dtype: str) -> None:
+@by_layer_type_and_dtype(SUMMED)
+def test_sums_of_gradients(ask: Question, layer_type: type[spec.Layer], dtype: str) -> None:
     """Every term of a gradient counts once, however many outputs or samples it sums over."""
 
     def question(case: Case) -> None:
@@ -289,4 +292,4 @@ def test_sums_of_gradients(ask: Question, kind: type[spec.Layer], dtype: str) ->
             for evidence in judge.gradients(layer, case.x, weights, upstream, found):
                 ask.note(evidence)
 
-    ask.sweep(backward(kind, dtype, few=ask.profile.name == "quick"), question)
+    ask.sweep(backward(layer_type, dtype, few=ask.profile.name == "quick"), question)

@@ -17,7 +17,7 @@ from cnnformance.spec import layers as spec
 
 
 @law("output-smaller")
-def test_output_smaller(ask: Question, kind: type[spec.Windowed]) -> None:
+def test_output_smaller(ask: Question, layer_type: type[spec.Windowed]) -> None:
     """With a stride above 1 and no padding the output is smaller on every axis."""
 
     def question(case: Case) -> None:
@@ -30,11 +30,11 @@ def test_output_smaller(ask: Question, kind: type[spec.Windowed]) -> None:
         shape = (case.shape[0], *(max(2, n) for n in case.shape[1:-1]), case.shape[-1])
         return case.with_(layer=case.layer.replace(stride=stride), shape=shape)
 
-    few(ask, cases(kind).map(coarse), question)
+    few(ask, cases(layer_type).map(coarse), question)
 
 
 @law("channels-independent")
-def test_channels_independent(ask: Question, kind: type[spec.Layer]) -> None:
+def test_channels_independent(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A channel alone gives what it gives among others, in whatever order they come."""
 
     def question(case: Case) -> None:
@@ -45,11 +45,11 @@ def test_channels_independent(ask: Question, kind: type[spec.Layer]) -> None:
             expected = whole.view(lambda a, chosen=chosen: a[..., chosen])  # type: ignore[misc] # mypy infers no type for a default
             alike(name, expected, answer(ask, case.layer, case.x[..., chosen]))
 
-    few(ask, cases(kind), question)
+    few(ask, cases(layer_type), question)
 
 
 @law("local-windows")
-def test_local_windows(ask: Question, kind: type[spec.Windowed]) -> None:
+def test_local_windows(ask: Question, layer_type: type[spec.Windowed]) -> None:
     """An output stays as it is when every cell outside its window changes."""
 
     def question(case: Case) -> None:
@@ -62,11 +62,11 @@ def test_local_windows(ask: Question, kind: type[spec.Windowed]) -> None:
         before, after = (a.view(lambda y: y[:, output]) for a in (before, after))
         alike(f"cells outside the window of output {output} changed", before, after)
 
-    few(ask, cases(kind), question)
+    few(ask, cases(layer_type), question)
 
 
 @law("equal-windows-equal-outputs")
-def test_equal_windows_equal_outputs(ask: Question, kind: type[spec.Pool]) -> None:
+def test_equal_windows_equal_outputs(ask: Question, layer_type: type[spec.Pool]) -> None:
     """Copies of one window side by side give copies of its output."""
 
     def question(case: Case) -> None:
@@ -76,7 +76,7 @@ def test_equal_windows_equal_outputs(ask: Question, kind: type[spec.Pool]) -> No
         same = once.view(lambda a: np.broadcast_to(a, tiled.y.shape))
         alike("equal windows gave different outputs", same, tiled)
 
-    few(ask, cases(kind).map(single_window), question)
+    few(ask, cases(layer_type).map(single_window), question)
 
 
 def _apart(x: Array, window: spec.Shape) -> Array:
@@ -89,24 +89,24 @@ def _apart(x: Array, window: spec.Shape) -> Array:
 
 
 @law("stride-defaults-to-window")
-def test_stride_defaults_to_window(ask: Question, kind: type[spec.Windowed]) -> None:
+def test_stride_defaults_to_window(ask: Question, layer_type: type[spec.Windowed]) -> None:
     """Without a stride given the windows stand side by side: each block gives one output."""
 
     def question(case: Case) -> None:
         window = windowed(case).window
         times = random(case).integers(1, 4, len(window))
         shape = (case.shape[0], *(int(n) for n in times * window), case.shape[-1])
-        x, layer = case.with_(shape=shape).x, kind(window=window)
+        x, layer = case.with_(shape=shape).x, layer_type(window=window)
         whole = answer(ask, layer, x)
         blocks = answer(ask, layer, _apart(x, window))
         expected = blocks.view(lambda a: a.reshape(whole.y.shape))
         alike("the windows do not stand side by side", expected, whole)
 
-    few(ask, cases(kind).map(single_window), question)
+    few(ask, cases(layer_type).map(single_window), question)
 
 
 @law("stride-default-trait")
-def test_stride_default_trait(ask: Question, kind: type[spec.Windowed]) -> None:
+def test_stride_default_trait(ask: Question, layer_type: type[spec.Windowed]) -> None:
     """What the framework takes for the stride where the layer names none is a trait."""
 
     def question(case: Case) -> None:
@@ -119,23 +119,25 @@ def test_stride_default_trait(ask: Question, kind: type[spec.Windowed]) -> None:
         if size not in (4, 10):
             raise Failure("trait", f"without a stride a window of 3 over 12 cells gives {size}")
         taken = "window" if size == 4 else "1"
-        ask.trait(f"{kind.__name__} default stride", taken, "window 3", f"12 cells become {size}")
+        ask.trait(
+            f"{layer_type.__name__} default stride", taken, "window 3", f"12 cells become {size}"
+        )
 
-    ask.sweep([Case(kind.unchecked(window=(3,), stride=None), (1, 12, 1))], question)
+    ask.sweep([Case(layer_type.unchecked(window=(3,), stride=None), (1, 12, 1))], question)
 
 
 @law("shift-by-stride")
-def test_shift_by_stride(ask: Question, kind: type[spec.Pool]) -> None:
+def test_shift_by_stride(ask: Question, layer_type: type[spec.Pool]) -> None:
     """An input that moves by one stride moves the output by one."""
-    few(ask, cases(kind).map(longer), lambda case: shifted(ask, case, "moved by one stride"))
+    few(ask, cases(layer_type).map(longer), lambda case: shifted(ask, case, "moved by one stride"))
 
 
 @law("window-permutation")
-def test_window_permutation(ask: Question, kind: type[spec.Windowed]) -> None:
+def test_window_permutation(ask: Question, layer_type: type[spec.Windowed]) -> None:
     """The order of the cells in a window does not matter."""
 
     def question(case: Case) -> None:
         moved = answer(ask, case.layer, shuffled(case))
         alike("the cells of a window were permuted", answer(ask, case.layer, case.x), moved)
 
-    few(ask, cases(kind).map(single_window), question)
+    few(ask, cases(layer_type).map(single_window), question)

@@ -89,22 +89,22 @@ Model = Sequence[Layer]
 TYPES: dict[str, type[Layer]] = {}
 """Every concrete layer type by its name: those that are registered."""
 
-Kind = TypeVar("Kind", bound=type[Layer])
+LayerType = TypeVar("LayerType", bound=type[Layer])
 
 
-def register(kind: Kind) -> Kind:
+def register(layer_type: LayerType) -> LayerType:
     """Make a layer type one of ``TYPES``, and so one that is asked."""
-    TYPES[kind.__name__] = kind
-    return kind
+    TYPES[layer_type.__name__] = layer_type
+    return layer_type
 
 
 @contextmanager
-def registered(*kinds: type[Layer]) -> Iterator[None]:
+def registered(*layer_types: type[Layer]) -> Iterator[None]:
     """Have these layer types among ``TYPES`` inside the context."""
     before = dict(TYPES)
     try:
-        for kind in kinds:
-            register(kind)
+        for layer_type in layer_types:
+            register(layer_type)
         yield
     finally:
         TYPES.clear()
@@ -147,17 +147,17 @@ def from_json(data: Mapping[str, Any], *, checked: bool = True) -> Layer:
     """
     fields = {key: _frozen(value) for key, value in data.items() if key != "type"}
     name = data.get("type")
-    kind = TYPES.get(name) if isinstance(name, str) else None
-    if kind is None:
+    layer_type = TYPES.get(name) if isinstance(name, str) else None
+    if layer_type is None:
         message = f"layer type {name!r:.60} is unknown; known are {', '.join(TYPES)}"
         raise LayerError(message)
-    if unknown := fields.keys() - {f.name for f in dataclasses.fields(kind)}:
-        message = f"{kind.__name__} has no field {', '.join(sorted(unknown))}"
+    if unknown := fields.keys() - {f.name for f in dataclasses.fields(layer_type)}:
+        message = f"{layer_type.__name__} has no field {', '.join(sorted(unknown))}"
         raise LayerError(message)
     if not checked:
-        return kind.unchecked(**fields)
+        return layer_type.unchecked(**fields)
     try:
-        return kind(**fields)
+        return layer_type(**fields)
     except TypeError as error:
-        message = f"{kind.__name__}: {error}"
+        message = f"{layer_type.__name__}: {error}"
         raise LayerError(message) from error

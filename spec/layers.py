@@ -381,17 +381,19 @@ class Dense(Layer):
 
 FAMILIES: Mapping[str, Callable[[type[Layer]], bool]] = {
     "every layer": lambda _: True,
-    "not drawn": lambda kind: not kind.draws,
-    "without weights": lambda kind: not kind.has_weights,
-    "sums": lambda kind: not (kind.exact or kind.draws),
-    "selections of images": lambda kind: kind.compares and kind.takes_images,
-    "windowed": lambda kind: issubclass(kind, Windowed) and not kind.draws,
-    "windowed poolings": lambda kind: issubclass(kind, Windowed) and not kind.has_weights,
-    "poolings with padding": lambda kind: issubclass(kind, Pool),
+    "not drawn": lambda layer_type: not layer_type.draws,
+    "without weights": lambda layer_type: not layer_type.has_weights,
+    "sums": lambda layer_type: not (layer_type.exact or layer_type.draws),
+    "selections of images": lambda layer_type: layer_type.compares and layer_type.takes_images,
+    "windowed": lambda layer_type: issubclass(layer_type, Windowed) and not layer_type.draws,
+    "windowed poolings": lambda layer_type: (
+        issubclass(layer_type, Windowed) and not layer_type.has_weights
+    ),
+    "poolings with padding": lambda layer_type: issubclass(layer_type, Pool),
 }
 """The families of layer types that laws are stated for, by what is general about a type."""
 
 
 def family(name: str) -> list[type[Layer]]:
     """Return the registered layer types of a family, in order. Raises ``KeyError``: no family."""
-    return [kind for kind in TYPES.values() if FAMILIES[name](kind)]
+    return [layer_type for layer_type in TYPES.values() if FAMILIES[name](layer_type)]

@@ -82,7 +82,7 @@ class Only:
 
     def _asks(self, item: pytest.Item) -> bool:
         params: dict[str, object] = getattr(getattr(item, "callspec", None), "params", {})
-        return getattr(params.get("kind"), "__name__", "") == self.layer
+        return getattr(params.get("layer_type"), "__name__", "") == self.layer
 
 
 def put(target: str, profile: str, seed: int, plugins: Sequence[object] = ()) -> Outcome:

@@ -18,23 +18,23 @@ from cnnformance.spec import layers as spec
 
 
 @PerType
-def named(kind: type[Any], prefix: str, *, end: str = "") -> str:
+def named(layer_type: type[Any], prefix: str, *, end: str = "") -> str:
     """Return what the default says of a type."""
-    return f"{prefix}any {kind.__name__}{end}"
+    return f"{prefix}any {layer_type.__name__}{end}"
 
 
 @named.register(spec.Pool, spec.Global)
-def _pool(kind: type[spec.Layer], prefix: str, *, end: str = "") -> str:
-    return f"{prefix}pool {kind.__name__}{end}"
+def _pool(layer_type: type[spec.Layer], prefix: str, *, end: str = "") -> str:
+    return f"{prefix}pool {layer_type.__name__}{end}"
 
 
 @named.register(spec.LpPool)
-def _norm(kind: type[spec.LpPool], prefix: str, *, end: str = "") -> str:
-    return f"{prefix}norm {kind.__name__}{end}"
+def _norm(layer_type: type[spec.LpPool], prefix: str, *, end: str = "") -> str:
+    return f"{prefix}norm {layer_type.__name__}{end}"
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("layer_type", "said"),
     [
         (spec.MaxPool, "a pool MaxPool!"),
         (spec.GlobalMaxPool, "a pool GlobalMaxPool!"),
@@ -43,8 +43,8 @@ def _norm(kind: type[spec.LpPool], prefix: str, *, end: str = "") -> str:
         (spec.Layer, "a any Layer!"),
     ],
 )
-def test_the_nearest_base_class_has_the_say(kind: type[spec.Layer], said: str) -> None:
-    assert named(kind, "a ", end="!") == said
+def test_the_nearest_base_class_has_the_say(layer_type: type[spec.Layer], said: str) -> None:
+    assert named(layer_type, "a ", end="!") == said
 
 
 def test_a_table_is_read_by_the_nearest_base_class() -> None:
