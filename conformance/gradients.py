@@ -70,7 +70,7 @@ def differentiated(ask: Question, case: Case, x: Array, upstream: Array) -> Mapp
             judge.same_shape(found.arrays[name].shape, operand.shape, f"the gradient for {name}")
         if found.modified:
             said = "the backward pass changed its input, a weight or the upstream gradient"
-            raise Failure("impure", said)
+            raise Failure("state", said)
     return found.arrays
 
 
@@ -93,7 +93,7 @@ def repeated(ask: Question, case: Case) -> None:
         if not np.array_equal(found, again[name], equal_nan=True):
             said = f"an equal backward pass gave another gradient for {name}"
             broken = law_broken(said, case.layer, x, upstream, **case.weights)
-            raise dataclasses.replace(broken, effect="impure", reason="operand-changed")
+            raise dataclasses.replace(broken, effect="state", reason="operand-changed")
 
 
 def law_broken(

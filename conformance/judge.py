@@ -40,8 +40,8 @@ class Other:
 class Failure(AssertionError):  # noqa: N818 - pytest's word
     """A result that no correct implementation can return, and what shows it.
 
-    ``effect`` says how it is wrong: ``value``, ``shape``, ``dtype``, ``special``, ``exception``,
-    ``accepted``, ``crash``, ``hang``, ``adapter``, ``impure``, ``count``, ``statistics``,
+    ``effect`` says how it is wrong: ``value``, ``shape``, ``dtype``, ``not-finite``, ``exception``,
+    ``not-refused``, ``crash``, ``hang``, ``adapter``, ``state``, ``count``, ``statistics``,
     ``law``, ``trait``, ``precision`` (a shorter format or accumulator explains the result).
     ``reason`` says why, in a word of ``reports.reasons``; by default the usual one of the effect.
     ``share`` is the error as a multiple of what is allowed. ``call`` is what was asked of the
@@ -166,7 +166,7 @@ def equal(actual: Array, expected: Array, why: str = "a selection keeps every bi
     shown = _at(expected, index), _at(actual, index)
     special = not all(math.isfinite(float(v)) for v in (expected[index], actual[index]))
     raise Failure(
-        "special" if special else "value",
+        "not-finite" if special else "value",
         f"at {index}: {shown[1]}, should be exactly {shown[0]} ({why}); "
         f"{int(wrong.sum())} of {wrong.size} elements are wrong",
         index=index,
@@ -196,7 +196,7 @@ def within(actual: Array, allowed: bounds.Bound, dtype: np.dtype[Any]) -> float:
     finite = math.isfinite(value) and math.isfinite(float(got[index]))
     allowance = f" ± {error:.3g}" if math.isfinite(value) and error else ""
     raise Failure(
-        "value" if finite else "special",
+        "value" if finite else "not-finite",
         f"at {index}: {_at(actual, index)}, should be {value!r}{allowance}; "
         f"{int((share > 1).sum())} of {share.size} elements are wrong",
         index=index,

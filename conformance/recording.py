@@ -65,7 +65,7 @@ def when(failure: Failure) -> str:
     parts += [f"call == {failure.call!r}"] * (failure.call != "forward")
     parts += [f"operand == {failure.operand!r}"] * bool(failure.operand)
     parts += [f"dtype == {names['dtype']!r}"] * (names["dtype"] not in ("", "float32"))
-    if failure.effect == "accepted":  # all but what is wrong with the case is ordinary
+    if failure.effect == "not-refused":  # all but what is wrong with the case is ordinary
         return " and ".join(parts)
     return " and ".join([*parts, *(text for text in DEPARTURES if holds(text, names))])
 

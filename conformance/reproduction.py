@@ -77,7 +77,7 @@ def _body(subject: Subject, failure: Failure, own: Other) -> list[str]:
     if any(array.dtype.name == "bfloat16" for array in arrays):
         calls = ["import ml_dtypes", *calls]
     calls = _once(["import numpy as np", *calls])
-    if failure.effect == "accepted":
+    if failure.effect == "not-refused":
         return _to_be_refused(calls)
     shown = _result(own, failure.operand)
     both = f"other, {shown}, sep='\\n'" if failure.other and failure.claim else shown

@@ -111,7 +111,7 @@ class Requests:
             self.composed[type(model[0]).__name__] = result.composed
         if result.modified:
             said = "the call changed its input or its weights"
-            raise Failure("impure", said, arrays={"x": x, **_named(arrays)}, layers=model)
+            raise Failure("state", said, arrays={"x": x, **_named(arrays)}, layers=model)
         return result.y
 
     def asked(

@@ -75,7 +75,7 @@ def test_overflow_of_sums(ask: Question, layer_type: type[spec.Layer]) -> None:
         if wrong:
             shown = judge.text(y.ravel()[0]), judge.text(expected.ravel()[0])
             raise judge.Failure(
-                "value" if finite else "special",
+                "value" if finite else "not-finite",
                 f"got {shown[0]}, should be {shown[1]}",
                 arrays={"x": x},
                 layers=(case.layer,),
@@ -102,7 +102,7 @@ def _in_range(ask: Question, case: Case) -> None:
         right = float(got) == 4e4 if expected == "40000.0" else float(got) >= largest
         if not right:
             raise judge.Failure(
-                "special",
+                "not-finite",
                 f"{' + '.join(map(judge.text, x.ravel()))} in float16 gives {got}",
                 arrays={"x": x, **case.weights},
                 layers=(case.layer,),

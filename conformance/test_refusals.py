@@ -126,7 +126,7 @@ def _answer(ask: Question, case: Wrong) -> str:
     if meant and _is_meant(case, meant, y):
         return "answered"
     raise Failure(
-        "accepted",
+        "not-refused",
         f"accepted {case.why}, and returned an array of shape {y.shape}{_some(y)}",
         expected="an exception, or what it means in general" if meant else "an exception",
         actual=f"an array of shape {y.shape}",
@@ -232,7 +232,7 @@ def _require_meant(case: Wrong, said: spec.Shape) -> None:
     except ShapeError:
         pass
     raise Failure(
-        "accepted",
+        "not-refused",
         f"the static answer for {case.why} is {said}",
         expected="an exception, or the shape of what it means" if meant else "an exception",
         actual=str(said),
@@ -333,7 +333,7 @@ def _one_sample(ask: Question, case: Case, y: Array) -> None:
         judge.output(given(case.layer, x[None], **case.weights), y[None])
     except (Failure, ShapeError) as error:
         raise Failure(
-            "accepted",
+            "not-refused",
             f"took an input of {x.ndim} axes, and gave what is no single sample's: {error}",
             expected="an exception, or what a single sample gives",
             actual=f"an array of shape {y.shape}",

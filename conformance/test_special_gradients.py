@@ -128,7 +128,7 @@ def _none(
             "isfinite" if np.isfinite(found[index]) else "isinf" if value[-1] == "f" else "isnan"
         )
         raise Failure(
-            "special",
+            "not-finite",
             said,
             index=index,
             actual=value,

@@ -213,7 +213,9 @@ def test_nan_in_windows(ask: Question) -> None:
         others = extreme(filled, axis=-2)
         flat, whole = y.reshape(others.shape), some & ~held
         if not (flat[whole] == others[whole]).all():
-            raise Failure("special", "a window without NaN is not what it is without NaN elsewhere")
+            raise Failure(
+                "not-finite", "a window without NaN is not what it is without NaN elsewhere"
+            )
         for index in np.argwhere(held & some)[:50]:
             place = tuple(index)
             said = _said(float(flat[place]), float(others[place]))
@@ -240,7 +242,9 @@ def test_windows_of_nan_alone(ask: Question) -> None:
         most = bounds.format_of(case.dtype).largest
         wrong = ~np.isnan(y) & (worst * y < most)
         if wrong.any():
-            raise Failure("special", f"NaN alone gives {judge.text(y[wrong][0])}", arrays={"x": x})
+            raise Failure(
+                "not-finite", f"NaN alone gives {judge.text(y[wrong][0])}", arrays={"x": x}
+            )
         for never in np.unique(~np.isnan(y)):
             said = "gives what never wins" if never else "is NaN"
             where = f"{type(case.layer).__name__} {case.dtype} {case.shape}"
@@ -313,7 +317,7 @@ def test_nan_in_relu(ask: Question) -> None:
             for value, place in zip(values, np.argwhere(was)[places], strict=True):
                 said = "NaN propagates" if np.isnan(value) else f"NaN gives {value}"
                 if not (np.isnan(value) or value == 0):
-                    raise Failure("special", f"ReLU makes {value} of a NaN", arrays={"x": x},
+                    raise Failure("not-finite", f"ReLU makes {value} of a NaN", arrays={"x": x},
                                   layers=(spec.ReLU(),))  # fmt: skip
                 choices.add(said, f"{dtype}, size {size}, position {tuple(place)}", x, spec.ReLU())
     choices.settle(ask, "NaN in ReLU", "nan-not-consistent")

@@ -95,7 +95,7 @@ def test_special_weights(ask: Question, layer_type: type[spec.Layer]) -> None:
             index = tuple(int(i) for i in np.argwhere(lost)[0])
             shown = judge.text(expected[index]), judge.text(y[index])
             raise Failure(
-                "special",
+                "not-finite",
                 f"at {index}: {shown[1]}, should be {shown[0]} (a weight that is not finite is "
                 f"used there); {int(lost.sum())} of {lost.size} elements are wrong",
                 index=index,

@@ -118,7 +118,7 @@ def test_pure(ask: Question, layer_type: type[spec.Layer]) -> None:
         if twice.aliases_output and case.x.size:
             problems.append("two results share memory")
         if problems:
-            raise Failure("impure", "; ".join(problems))
+            raise Failure("state", "; ".join(problems))
 
     ask.explore(cases(layer_type, plain=False), question, max(6, ask.profile.examples // 4))
     ask.sweep([long_sum(layer_type), *cases_by_option.plain(layer_type)], question)

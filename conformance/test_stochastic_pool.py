@@ -99,7 +99,7 @@ def drawn(layer: spec.Layer, x: Array, y: Array) -> None:
         index = tuple(int(i) for i in np.argwhere(missed)[0])
         cells = ", ".join(map(judge.text, values[index][:16]))
         raise Failure(
-            "value" if math.isfinite(float(y[index])) else "special",
+            "value" if math.isfinite(float(y[index])) else "not-finite",
             f"at {index}: {judge.text(y[index])}, should be drawn from {cells}; "
             f"{int(missed.sum())} of {missed.size} elements are wrong",
             index=index,

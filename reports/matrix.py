@@ -304,7 +304,7 @@ _SETTINGS: Sequence[Callable[[Fields, Fields], str]] = (_rank, _regime)
 
 
 def _holding(predicates: Sequence[Callable[[Fields, Fields], str]], verdict: Verdict) -> set[str]:
-    if verdict.failure and verdict.failure.effect == "accepted":
+    if verdict.failure and verdict.failure.effect == "not-refused":
         return set()  # the message says what is wrong with the case; all else is ordinary
     case = _case(verdict)
     layers = [layer for layer in case.get("layers", ()) if layer.get("type") == verdict.layer]
@@ -398,7 +398,7 @@ def findings(run: Run) -> list[Finding]:
         effect = v.failure.effect if v.failure else v.verdict
         if effect == "adapter":  # such as a framework that did not start: the layer is no matter
             return v.subject, v.message, effect
-        if effect == "accepted":  # each question breaks a rule of its own
+        if effect == "not-refused":  # each question breaks a rule of its own
             return v.subject, v.question, effect
         if effect == "trait":  # each test measures a trait of its own
             return v.subject, v.question.partition("[")[0], effect

@@ -46,7 +46,7 @@ MEANINGS: Mapping[Reason, str] = {
 
 USUAL: Mapping[str, Reason] = {
     "value": "beyond-bound",
-    "special": "not-finite",
+    "not-finite": "not-finite",
     "shape": "wrong-shape",
     "dtype": "wrong-dtype",
     "count": "wrong-count",
@@ -54,11 +54,11 @@ USUAL: Mapping[str, Reason] = {
     "crash": "died",
     "hang": "hung",
     "adapter": "broke-contract",
-    "accepted": "not-refused",
+    "not-refused": "not-refused",
     "precision": "long-half-sums",
     "law": "relation-broken",
     "trait": "not-consistent",
-    "impure": "operand-changed",
+    "state": "operand-changed",
     "statistics": "improbable",
 }
 """The reason of a failure of an effect, where no other is given."""

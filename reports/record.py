@@ -33,8 +33,8 @@ SCHEMA: Final = 1
 
 VerdictName = Literal["crash", "hang", "fail", "error", "known", "not-run", "unsupported", "pass"]
 Effect = Literal[
-    "value", "shape", "dtype", "special", "exception", "accepted", "crash", "hang",
-    "trait", "impure", "count", "statistics", "law", "precision", "adapter",
+    "value", "shape", "dtype", "not-finite", "exception", "not-refused", "crash", "hang",
+    "trait", "state", "count", "statistics", "law", "precision", "adapter",
 ]  # fmt: skip
 Class = Literal["fault", "documented", "open"]
 GradeName = Literal[

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, TypeAdapter
 
+from cnnformance.reports import renamed
 from cnnformance.reports.places import FILE, FOLDER, RecordError, is_record, resolve
 from cnnformance.reports.record import (
     FAILING,
@@ -167,7 +168,7 @@ def decode(line: str) -> Record:
         ValueError: the line is no JSON, or no record of this format; names the key.
     """
     try:
-        data = json.loads(line)
+        data = renamed.current(json.loads(line))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if isinstance(data, dict) and data.get("record") == Header.record:

@@ -87,7 +87,7 @@ def test_a_wrong_one_has_typed_counterexamples(capsys: pytest.CaptureFixture[str
     result = check(by_product, ReLU)
     assert capsys.readouterr() == ("", "")
     assert not result.passed
-    found = next(each for each in result.failures if each.effect == "special")
+    found = next(each for each in result.failures if each.effect == "not-finite")
     assert found.layer == ReLU()
     assert found.x is not None
     assert found.x.size == 1
@@ -103,7 +103,7 @@ def test_a_wrong_one_has_typed_counterexamples(capsys: pytest.CaptureFixture[str
 
 def test_its_script_shows_the_failure_alone(tmp_path: Path) -> None:
     result = check(by_product, ReLU)
-    found = next(each for each in result.failures if each.effect == "special")
+    found = next(each for each in result.failures if each.effect == "not-finite")
     assert found.script.startswith("# by_product: ReLU()")
     path = [str(ROOT), str(ROOT / "tests")]
     done = subprocess.run(  # noqa: S603 - our own words

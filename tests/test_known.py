@@ -24,7 +24,7 @@ ENTRY = """
 id = "x.lowest"
 class = "fault"
 layers = ["MaxPool"]
-effects = ["special"]
+effects = ["not-finite"]
 when = "expected == -inf and actual == lowest"
 versions = ">=2.0,<3"
 says = "starts from the lowest finite number"
@@ -39,7 +39,9 @@ def subject(version: str) -> Subject:
 def failure(actual: str = "-3.4028234663852886e+38") -> Failure:
     x = np.full((1, 2, 1), -np.inf, np.float32)
     layer = spec.MaxPool((2,))
-    return Failure("special", "m", expected="-inf", actual=actual, arrays={"x": x}, layers=(layer,))
+    return Failure(
+        "not-finite", "m", expected="-inf", actual=actual, arrays={"x": x}, layers=(layer,)
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_versions_are_compared_as_pep_440_says(version: str, ranges: str, fits: 
         ('class = "fault"', 'class = "bug"', "x.lowest.class: 'bug' is none of 'fault'"),
         ('"MaxPool"', '"MaxPol"', "x.lowest.layers[0]: 'MaxPol' is none of MaxPool"),
         ('["MaxPool"]', '"MaxPool"', "x.lowest.layers: needs a list, not 'MaxPool'"),
-        ('["special"]', '["wrong"]', "x.lowest.effects[0]: 'wrong' is none of"),
+        ('["not-finite"]', '["wrong"]', "x.lowest.effects[0]: 'wrong' is none of"),
         ('">=2.0,<3"', "2", "x.lowest.versions: needs a text, not 2"),
         ("[[known]]", "[known]", "known: needs a list, not {"),
         ("actual == lowest", "actual == lowst", "lowst"),
@@ -170,7 +172,7 @@ def test_versions_are_compared_as_pep_440_says(version: str, ranges: str, fits: 
         ("[[known]]", f"known = {'[' * 3000}", "x.toml"),
         ("[[known]]", f"known = {'9' * 5000}", "x.toml"),
         ('["MaxPool"]', "[]", "x.lowest.layers: is empty"),
-        ('["special"]', "[]", "x.lowest.effects: is empty"),
+        ('["not-finite"]', "[]", "x.lowest.effects: is empty"),
         ('id = "x.lowest"', 'id = ""', "known[0].id: is empty"),
         (">=2.0,<3", ">=a", ">=a"),
         ("2026-11-22", '"2026-11-22"', "x.lowest.seen: needs a date such as 2026-01-31"),

@@ -80,7 +80,7 @@ SHORTCUT_KNOWN = """
 id = "mine.relu-by-product"
 class = "fault"
 layers = ["ReLU"]
-effects = ["special"]
+effects = ["not-finite"]
 when = "has_inf"
 versions = ""
 says = "Minus infinity times zero is NaN."
@@ -423,7 +423,7 @@ def test_divergences_beside_a_backend_explain_its_failures(tmp_path: Path) -> No
     assert done.returncode == 0, done.stdout
     assert "mine.relu-by-product" in {i for v in found.verdicts for i in v.known}
 
-    entries.write_text(SHORTCUT_KNOWN.replace("special", "spatial"), encoding="utf-8")
+    entries.write_text(SHORTCUT_KNOWN.replace("not-finite", "spatial"), encoding="utf-8")
     (tmp_path / "verdicts.jsonl").unlink()
     done = run(tmp_path, *chosen)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
@@ -447,7 +447,7 @@ def test_nothing_of_files_or_options_moves_the_terminal(wrong: str, tmp_path: Pa
         (folder / f"{name}.py").write_text(SHORTCUT, encoding="utf-8")
     known = SHORTCUT_KNOWN.replace("mine.", f"mine{hostile}").replace("Minus", hostile)
     if wrong == "effects":
-        known = known.replace('"special"', f'"{hostile}"')
+        known = known.replace('"not-finite"', f'"{hostile}"')
     (folder / "mine.toml").write_text(known, encoding="utf-8")
     subjects = [f"--backend={folder}/{name}.py:Mine" for name in ("mine", "other")]
     if wrong == "backend":
@@ -462,7 +462,7 @@ def test_nothing_of_files_or_options_moves_the_terminal(wrong: str, tmp_path: Pa
     else:
         assert done.returncode == pytest.ExitCode.TESTS_FAILED
         assert "mine\ufffdrelu-by-product (" in said
-        assert "fail (special)" in said
+        assert "fail (not-finite)" in said
     assert not [c for c in "\x1b\x07\x9b\u202e" if c in said]
 
 
@@ -562,7 +562,7 @@ def test_a_terminal_that_lacks_letters_keeps_the_ends_of_lines(jobs: str, tmp_pa
     plain = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([*asked, "-n", jobs], cwd=tmp_path, env=plain, capture_output=True)  # noqa: S603, PLW1510 - our own words
     lines = done.stdout.decode("ascii").splitlines()
-    assert "gr\\xf6\\xdfe.py:Mine: fail (special)" in "\n".join(lines)
+    assert "gr\\xf6\\xdfe.py:Mine: fail (not-finite)" in "\n".join(lines)
     assert [line for line in lines if line.startswith("  layer     ReLU()")]
     assert [line for line in lines if line.startswith("ReLU ") and "1 fail" in line]
 

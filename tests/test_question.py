@@ -141,10 +141,10 @@ def test_effects_and_dtypes_are_causes_of_their_own() -> None:
     question = ask()
     (case,) = rows(1)
     question.sweep([case], failing({0}, "value"))
-    question.sweep([case], failing({0}, "special"))
+    question.sweep([case], failing({0}, "not-finite"))
     question.sweep([case.with_(dtype="float16")], failing({0}, "value"))
     question.sweep([case], failing({0}, "value"))
-    assert [failure.effect for failure in question.failures] == ["value", "special"]
+    assert [failure.effect for failure in question.failures] == ["value", "not-finite"]
     # what fails in float32 fails in float16 for the same cause
 
 
@@ -161,7 +161,7 @@ def test_what_costs_a_process_is_asked_few_times(effect: str, most: int) -> None
 
 def test_many_causes_end_a_question() -> None:
     question = ask()
-    for effect in ("value", "special", "dtype", "shape", "law", "count"):
+    for effect in ("value", "not-finite", "dtype", "shape", "law", "count"):
         question.sweep(rows(1), failing({0}, effect))
     assert len(question.failures) == SMALL.causes == question.examples
     assert question.left == 1
@@ -284,7 +284,7 @@ def test_a_simpler_case_has_the_same_effect() -> None:
 
     def fails(case: Case) -> None:
         if case.shape[-1] > 2:
-            effects.append("value" if case.seed else "special")
+            effects.append("value" if case.seed else "not-finite")
             raise Failure(effects[-1], "wrong")
 
     question = ask(PROFILES["default"])

@@ -62,7 +62,7 @@ def test_the_failure_is_the_one_that_is_shown(tmp_path: Path) -> None:
     assert {v.layer for v in failing} == {"ReLU"}
     failure = next(v.failure for v in failing if v.dtype == "float32")
     assert failure is not None
-    assert (failure.effect, failure.expected, failure.actual) == ("special", "0.0", "nan")
+    assert (failure.effect, failure.expected, failure.actual) == ("not-finite", "0.0", "nan")
     assert failure.alone
 
 

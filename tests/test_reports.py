@@ -550,7 +550,7 @@ def test_a_dtype_of_which_a_test_was_asked_alone_is_no_departure() -> None:
 
 
 def test_each_rule_whose_breach_is_accepted_is_a_finding() -> None:
-    wide = failed(MaxPool((2, 2), stride=(1, 1)), effect="accepted")
+    wide = failed(MaxPool((2, 2), stride=(1, 1)), effect="not-refused")
     assert _where(wide, wide) == [((), 1), ((), 1)]
 
 

@@ -81,8 +81,8 @@ SHAPE = {"shape": np.array([1, 4, 4, 1])}
 CASES: dict[str, tuple[Any, ...]] = {
     "a selection": (POOL, "value", "5.0", "6.0", {"x": IMAGE}, {}),
     "a sum": (AveragePool((2, 2)), "value", "2.5", "2.6", {"x": IMAGE}, {"bound": "1e-6"}),
-    "NaN": (POOL, "special", "nan", "5.0", {"x": SPOILT}, {}),
-    "an infinity": (ReLU(), "special", "0.0", "inf", {"x": IMAGE}, {}),
+    "NaN": (POOL, "not-finite", "nan", "5.0", {"x": SPOILT}, {}),
+    "an infinity": (ReLU(), "not-finite", "0.0", "inf", {"x": IMAGE}, {}),
     "a shape": (POOL, "shape", "(1, 2, 2, 1)", "(1, 2, 3, 1)", {"x": IMAGE}, {"index": None}),
     "a dtype": (POOL, "dtype", "float32", "float64", {"x": IMAGE}, {"index": None}),
     "a claim": (POOL, "law", "{map}.sum() == 40", "{map}.sum() == 41", {"x": IMAGE}, {}),
@@ -122,7 +122,7 @@ def test_a_script_of_what_should_be_refused_fails_while_it_is_taken() -> None:
     subject = Subject(registry.parse("numpy"), in_process=True)
     subject.start()
     for layer, found in ((MaxPool.unchecked(window=(0, 2)), 0), (POOL, 1)):
-        source = script(subject, Failure("accepted", "m", arrays={"x": IMAGE}, layers=(layer,)))
+        source = script(subject, Failure("not-refused", "m", arrays={"x": IMAGE}, layers=(layer,)))
         assert source
         assert status(source) == found
 
