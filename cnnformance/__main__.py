@@ -101,9 +101,9 @@ def _new_backend(options: argparse.Namespace) -> str:
 
 
 def _record_divergence(options: argparse.Namespace) -> str:
-    from cnnformance.conformance import recording  # noqa: PLC0415 - as above
+    from cnnformance.conformance import divergence_entry  # noqa: PLC0415 - as above
 
-    return "\n\n".join(recording.entries(_run(options.run), options.question)) + "\n"
+    return "\n\n".join(divergence_entry.entries(_run(options.run), options.question)) + "\n"
 
 
 def _clauses(_: argparse.Namespace) -> str:
@@ -148,9 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--format", choices=formats, default="table")
 
     said = "Print the TOML of a first entry for the failures of a run, for you to edit."
-    recording = command("record-divergence", _record_divergence, said)
-    recording.add_argument("run", metavar="RUN", nargs="?", help=f"{a_run}; default: the newest")
-    recording.add_argument("--question", metavar="ID", default="", help="of this question alone")
+    entry = command("record-divergence", _record_divergence, said)
+    entry.add_argument("run", metavar="RUN", nargs="?", help=f"{a_run}; default: the newest")
+    entry.add_argument("--question", metavar="ID", default="", help="of this question alone")
 
     diff = command("diff", _diff, "Compare two runs, or two subjects.")
     diff.add_argument("first", metavar="RUN_A", help=a_run)

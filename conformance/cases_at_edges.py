@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cnnformance.conformance.cases_spread import Sized
-from cnnformance.conformance.instances import channels
 from cnnformance.conformance.per_type import PerType, of_type
+from cnnformance.conformance.small_layers import channels
 from cnnformance.spec import layers as spec
 
 _RANKS = (3, 2, 1)

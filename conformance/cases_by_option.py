@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cnnformance.conformance.cases import Case
-from cnnformance.conformance.instances import channels, one_window
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.regimes import SPARSE, is_integer
-from cnnformance.reference import fast
+from cnnformance.conformance.small_layers import channels, one_window
+from cnnformance.reference import fast_algorithms
 from cnnformance.spec import layers as spec
 
 _SPATIAL = {1: (9,), 2: (7, 8), 3: (4, 6, 7)}
@@ -54,7 +54,7 @@ def of_regimes(
         else:
             few = SPARSE[number % len(SPARSE)]
             yield _telling(Case(layer, (3, *shape[1:]), dtype, (*regimes, few)))
-            if dtype == "float32" and fast.winograd_tiles(layer):
+            if dtype == "float32" and fast_algorithms.winograd_tiles(layer):
                 yield Case(layer, shape, dtype, SPARSE, "sparse")
 
 

@@ -12,9 +12,9 @@ from cnnformance.conformance.cases_by_option import of_regimes
 from cnnformance.conformance.cases_published import MANY, families, few_windows, of_other_ranks
 from cnnformance.conformance.cases_published import POOLS as PUBLISHED_POOLS
 from cnnformance.conformance.cases_spread import Sized, first, interleaved, spread
-from cnnformance.conformance.instances import channels
 from cnnformance.conformance.parametrize import HALVES
 from cnnformance.conformance.per_type import PerType, of_type
+from cnnformance.conformance.small_layers import channels
 from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from cnnformance.adapters.backend import Array
-from cnnformance.reference import Weights, bounds, fast, forward
+from cnnformance.reference import Weights, bounds, fast_algorithms, forward
 from cnnformance.reference.gradient_bounds import gradient_bounds
 from cnnformance.reports.reasons import USUAL, Reason
 from cnnformance.spec import layers as spec
@@ -237,7 +237,7 @@ def met(
     except Failure as failure:
         if failure.effect != "value":
             raise
-        for grade, error in fast.alternatives(layer, x, weights):
+        for grade, error in fast_algorithms.alternatives(layer, x, weights):
             other = dataclasses.replace(allowed, error=allowed.error + error)
             if _lies_within(actual, other, x.dtype):
                 share = within(actual, other, x.dtype)
@@ -267,7 +267,7 @@ def gradients(
         try:
             yield Evidence(within(actual, allowed, x.dtype), "", sharpness(allowed))
         except Failure as failure:
-            fast_ones = fast.fast_gradients(layer, x, weights, upstream)
+            fast_ones = fast_algorithms.fast_gradients(layer, x, weights, upstream)
             other = dataclasses.replace(allowed, error=allowed.error + fast_ones.get(name, 0.0))
             if failure.effect == "value" and _lies_within(actual, other, x.dtype):
                 yield Evidence(1.0, "normwise", sharpness(other))

@@ -18,7 +18,7 @@ from cnnformance.conformance import judge
 from cnnformance.conformance.cases import given
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.question import Question
-from cnnformance.reference import bounds, fast, forward, model_shapes, propagated, terms
+from cnnformance.reference import bounds, fast_algorithms, forward, model_shapes, propagated, terms
 from cnnformance.spec import layers as spec
 
 
@@ -138,7 +138,7 @@ def bound(
 
     The error of each layer's input is carried through the layer, element by element, and the
     layer's own bound is added, taken where the absolute input is as large as the error lets it be.
-    With ``others``, layers may be computed by the algorithms of ``reference.fast``.
+    With ``others``, layers may be computed by the algorithms of ``reference.fast_algorithms``.
 
     Raises:
         TypeError: a layer has no rule: stochastic pooling.
@@ -180,7 +180,7 @@ def _own(
     heaviest = max((float(array.max(initial=0.0)) for array in absolute.values()), default=1.0)
     error = found.error + terms(layer, x.shape) * bounds.format_of(x.dtype.name).tiny * heaviest
     if others:
-        error = error + fast.normwise(layer, x, absolute)
+        error = error + fast_algorithms.normwise(layer, x, absolute)
     return error, bool(found.judged.all())
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cnnformance.conformance.cases import Given
-from cnnformance.conformance.instances import WINDOW, ordinary
 from cnnformance.conformance.models import drawn_weights
+from cnnformance.conformance.small_layers import WINDOW, ordinary
 from cnnformance.spec import layers as spec
 
 SPATIAL = (6, 5, 4)

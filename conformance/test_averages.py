@@ -10,12 +10,12 @@ from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.cases_varied import counting_padding, padded, unit_cells, windowed
-from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.laws import alike, answer, few, holds, require
 from cnnformance.conformance.parametrize import by_layer_type, by_layer_type_and_dtype, law, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.regimes import is_integer
+from cnnformance.conformance.small_layers import one_window
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import windows
 from cnnformance.reference.bounds import format_of

@@ -26,12 +26,12 @@ from cnnformance.conformance.gradients import (
     law_broken,
     upstream_of,
 )
-from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.parametrize import law
 from cnnformance.conformance.question import Question
+from cnnformance.conformance.small_layers import one_window
 from cnnformance.conformance.strategies import cases
-from cnnformance.reference import bounds, fast, maximal, output_shape, scatter, windows
+from cnnformance.reference import bounds, fast_algorithms, maximal, output_shape, scatter, windows
 from cnnformance.reference.gradient_bounds import gradient_bounds
 from cnnformance.spec import layers as spec
 
@@ -244,8 +244,10 @@ def test_adjoint(ask: Question, layer_type: type[spec.Layer]) -> None:
         left, right = float((y * g).sum()), float((v * found).sum())
         most = float((forward.error * np.abs(g)).sum() + (backward.error * np.abs(v)).sum())
         if isinstance(layer, spec.Conv):
-            more = fast.normwise(layer, x, weights)
-            back = fast.fast_gradients(layer, x, weights, upstream).get("input", np.zeros(1))
+            more = fast_algorithms.normwise(layer, x, weights)
+            back = fast_algorithms.fast_gradients(layer, x, weights, upstream).get(
+                "input", np.zeros(1)
+            )
             most += float((more * np.abs(g)).sum() + (back * np.abs(v)).sum())
         size = float((np.abs(forward.value) * np.abs(g)).sum() + (np.abs(v) * np.abs(found)).sum())
         most += bounds.growth(g.size + v.size, 2.0**-53) * size  # of the two sums here

@@ -14,10 +14,10 @@ from cnnformance.adapters.exceptions import Stopped
 from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case, Given
-from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Call, Failure, Other
 from cnnformance.conformance.parametrize import law
 from cnnformance.conformance.question import Question
+from cnnformance.conformance.small_layers import one_window
 from cnnformance.reference import output_shape
 from cnnformance.spec import layers as spec
 

@@ -13,11 +13,11 @@ import pytest
 
 from cnnformance.adapters.backend import Array, Unsupported, Weights
 from cnnformance.conformance import digits, judge, models
-from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.parametrize import by_layer_type
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.question import Question
+from cnnformance.conformance.small_layers import one_window
 from cnnformance.reference import bounds, model_shapes
 from cnnformance.spec import layers as spec
 

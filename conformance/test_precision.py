@@ -12,11 +12,11 @@ import pytest
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case, given
-from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.laws import answer, holds
 from cnnformance.conformance.parametrize import HALVES, law
 from cnnformance.conformance.question import Question
-from cnnformance.reference import bounds, fast, forward
+from cnnformance.conformance.small_layers import one_window
+from cnnformance.reference import bounds, fast_algorithms, forward
 from cnnformance.spec import layers as spec
 
 
@@ -67,7 +67,9 @@ def test_overflow_of_sums(ask: Question, layer_type: type[spec.Layer]) -> None:
         value = "the result survives" if finite else "the sum overflows"
         name = f"overflow inside {layer_type.__name__} of {case.dtype}"
         ask.trait(name, value, case.dtype, str(x.ravel()[0]))
-        allowed = bounds.bound(case.layer, x, {}).error + fast.normwise(case.layer, x, {})
+        allowed = bounds.bound(case.layer, x, {}).error + fast_algorithms.normwise(
+            case.layer, x, {}
+        )
         with np.errstate(over="ignore", invalid="ignore"):
             off = (np.abs(got - expected) > allowed).any()
         narrow = case.dtype == "float16" and case.layer.linear

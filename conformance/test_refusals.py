@@ -22,7 +22,6 @@ import pytest
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case, given
-from cnnformance.conformance.instances import ordinary
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.parametrize import by_layer_type, law, laws
 from cnnformance.conformance.question import Question
@@ -38,7 +37,8 @@ from cnnformance.conformance.refusals import (
     shape_for,
     wrong,
 )
-from cnnformance.reference import ShapeError, bounds, fast, forward, output_shape
+from cnnformance.conformance.small_layers import ordinary
+from cnnformance.reference import ShapeError, bounds, fast_algorithms, forward, output_shape
 from cnnformance.spec import clauses
 from cnnformance.spec import layers as spec
 
@@ -276,7 +276,7 @@ def test_mixed_dtypes(ask: Question, layer_type: type[spec.Layer]) -> None:
             formats = {a.dtype.name for a in (case.x, case.weights["weight"])}
             narrower = max(formats, key=lambda name: bounds.format_of(name).unit)
             x = case.x.astype(narrower)
-            error = error + fast.normwise(case.layer, x, case.weights)
+            error = error + fast_algorithms.normwise(case.layer, x, case.weights)
         return bounds.Bound(value, error, np.ones(value.shape, np.bool_))
 
     usual = wrong("", ordinary(layer_type))

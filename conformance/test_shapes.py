@@ -11,10 +11,10 @@ from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.conformance import cases_by_option, judge
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.cases_published import published
-from cnnformance.conformance.instances import halving
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.parametrize import FLOATS, by_layer_type, every, law
 from cnnformance.conformance.question import Question
+from cnnformance.conformance.small_layers import halving
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import ShapeError, output_shape
 from cnnformance.spec import layers as spec

@@ -8,10 +8,10 @@ from typing import Any
 
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.cases_by_size import large
-from cnnformance.conformance.instances import channels
 from cnnformance.conformance.parametrize import by_layer_type, by_layer_type_and_dtype
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.question import Question
+from cnnformance.conformance.small_layers import channels
 from cnnformance.conformance.test_output import FORMULAS
 from cnnformance.spec import layers as spec
 

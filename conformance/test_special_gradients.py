@@ -14,10 +14,10 @@ from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import cases_by_option, judge
 from cnnformance.conformance.cases import Case, given
 from cnnformance.conformance.gradients import differentiated, distinct, shown, upstream_of
-from cnnformance.conformance.instances import channels
 from cnnformance.conformance.judge import Failure, Index
 from cnnformance.conformance.parametrize import FLOATS, law
 from cnnformance.conformance.question import Question
+from cnnformance.conformance.small_layers import channels
 from cnnformance.conformance.test_special_values import Choices, whole_windows
 from cnnformance.reference import bounds, gradients, maximal, output_shape, scatter, windows
 from cnnformance.reports.reasons import Reason

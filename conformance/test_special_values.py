@@ -14,12 +14,12 @@ from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case
-from cnnformance.conformance.instances import one_window
 from cnnformance.conformance.judge import Failure, Index, Other
 from cnnformance.conformance.parametrize import FLOATS, law, laws
 from cnnformance.conformance.question import Question
+from cnnformance.conformance.small_layers import one_window
 from cnnformance.conformance.strategies import cases
-from cnnformance.reference import bounds, fast, forward, windows
+from cnnformance.reference import bounds, fast_algorithms, forward, windows
 from cnnformance.reports.reasons import Reason
 from cnnformance.spec import layers as spec
 
@@ -37,7 +37,9 @@ def test_sum_keeps_nan_and_infinities(ask: Question, layer_type: type[spec.Layer
             return
         y = ask.run(case.layer, case.x, case.weights)
         allowed = bounds.bound(case.layer, case.x, case.weights)
-        other = np.nan_to_num(fast.normwise(case.layer, case.x, case.weights), posinf=0.0)
+        other = np.nan_to_num(
+            fast_algorithms.normwise(case.layer, case.x, case.weights), posinf=0.0
+        )
         allowed = dataclasses.replace(allowed, error=allowed.error + other)
         # FFT and Winograd kernels, and blocks of a vector unit, spread what is not finite over
         # their sample: that is a trait; a NaN that gets lost is not

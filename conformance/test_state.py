@@ -14,11 +14,11 @@ from cnnformance.conformance.cases import Case, given
 from cnnformance.conformance.cases_by_memory import MEMORIES, laid_out
 from cnnformance.conformance.cases_published import published
 from cnnformance.conformance.gradients import repeated
-from cnnformance.conformance.instances import channels, one_window
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.parametrize import by_layer_type, dtypes, law, laws
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.question import Question
+from cnnformance.conformance.small_layers import channels, one_window
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import ShapeError, output_shape
 from cnnformance.spec import layers as spec

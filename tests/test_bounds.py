@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from corpus.winograd import transforms
 
-from cnnformance.reference import bounds, fast, forward, gradients
+from cnnformance.reference import bounds, fast_algorithms, forward, gradients
 from cnnformance.reference.gradient_bounds import gradient_bounds
 from cnnformance.spec import layers as spec
 
@@ -177,7 +177,7 @@ def test_a_running_mean_keeps_its_bound_and_not_that_of_a_sum(size: int) -> None
         rng = np.random.default_rng(seed)
         x = rng.normal(size=(1, size, 1)).astype(np.float32) + np.float32(3 * (seed % 2))
         tight = Fraction(float(bounds.bound(layer, x, {}).error.item()))
-        ((_, error),) = fast.alternatives(layer, x, {})
+        ((_, error),) = fast_algorithms.alternatives(layer, x, {})
         rounded: Rounding = upwards if seed < 2 else at_random(rng)
         off = abs(running_mean(exact(x), rounded) - sum(exact(x), Fraction(0)) / size)
         most = max(most, float(off / Fraction(float(error.item()))))
@@ -186,8 +186,8 @@ def test_a_running_mean_keeps_its_bound_and_not_that_of_a_sum(size: int) -> None
     assert beyond or size > 2
 
 
-@pytest.mark.parametrize("tile", fast.TILES, ids=str)
-def test_the_constants_of_winograd_follow_from_its_matrices(tile: fast.Tile) -> None:
+@pytest.mark.parametrize("tile", fast_algorithms.TILES, ids=str)
+def test_the_constants_of_winograd_follow_from_its_matrices(tile: fast_algorithms.Tile) -> None:
     m, r = tile.outputs, tile.taps
     image, kernel, output = transforms(m, r)
     inputs = range(m + r - 1)
@@ -214,7 +214,7 @@ def test_one_pair_in_winograd_is_sharper_than_short_factors() -> None:
     layer = spec.Conv((3, 3), in_channels=16, out_channels=1, bias=False)
     x, weight = np.zeros((1, 8, 8, 16), np.float32), np.zeros((3, 3, 16, 1), np.float32)
     x[0, 4, 4, 3] = weight[1, 1, 3, 0] = 1.5
-    (name, error), _ = fast.alternatives(layer, x, {"weight": weight})
+    (name, error), _ = fast_algorithms.alternatives(layer, x, {"weight": weight})
     read = forward(layer, x, {"weight": weight})[0, ..., 0] != 0
 
     assert name == "Winograd"
@@ -227,7 +227,7 @@ def test_a_plain_layer_has_no_fast_algorithm() -> None:
         spec.Conv((3, 3), stride=(2, 2), in_channels=8, out_channels=8),
         spec.Conv((3, 3), dilation=(2, 2), in_channels=8, out_channels=8),
     ):
-        assert not fast.winograd_tiles(layer)
+        assert not fast_algorithms.winograd_tiles(layer)
 
 
 def strassen(a: Any, b: Any, rounded: Rounding, rng: np.random.Generator) -> Any:
@@ -284,7 +284,7 @@ def test_strassen_keeps_its_bound(scaled: bool, single: bool) -> None:
     x, weight = x.astype(np.float32), weight.astype(np.float32)
     layer, held = spec.Dense(6, 4, bias=False), {"weight": weight}
     a, b = (np.vectorize(lambda v: Fraction(float(v)), otypes=[object])(m) for m in (x, weight.T))
-    ((_, error),) = fast.alternatives(layer, x, held)
+    ((_, error),) = fast_algorithms.alternatives(layer, x, held)
     for _ in range(5):
         off = np.abs(strassen(a, b, at_random(rng), rng) - a @ b).astype(np.float64)
         assert (off <= bounds.bound(layer, x, held).error + error).all()

@@ -38,13 +38,13 @@ TIERS: Mapping[str, Sequence[set[str]]] = {
         {"quarantine", "supervision", "subject"},  # the subject
     ),
     "conformance": (
-        {"per_type", "profiles", "regimes", "instances", "strategies", "cases", "cases_by_option",
-         "cases_by_size", "cases_at_edges", "cases_published", "cases_by_memory", "cases_varied",
-         "cases_spread", "parametrize", "digits"},
+        {"per_type", "profiles", "regimes", "small_layers", "strategies", "parametrize", "digits",
+         "cases", "cases_at_edges", "cases_by_memory", "cases_by_option", "cases_by_size",
+         "cases_published", "cases_spread", "cases_varied"},
         {"judge", "other_definitions", "predicates", "known"},
         {"requests", "tally", "drawing", "question", "compiling"},
         {"gradients", "laws", "models", "refusals"},  # what several questions share
-        {"literals", "reproduction", "recording"},  # what is made of a failure
+        {"literals", "reproduction", "divergence_entry"},  # what is made of a failure
     ),
     "cnnformance": (
         {"pytest_options", "pytest_items"},
