@@ -50,12 +50,12 @@ CONVOLUTIONS: tuple[Sized, ...] = (
     (
         {
             "window": (2, 2),
-            "dilation": (4, 5),
+            "dilation": (17, 5),
             "padding": ((2, 3), (1, 0)),
             "in_channels": 2,
             "out_channels": 2,
         },
-        (2, 11, 12, 2),
+        (2, 21, 12, 2),
     ),
     ({"window": (2, 3), "dilation": (4, 4), "in_channels": 2, "out_channels": 2}, (2, 9, 13, 2)),
     (
@@ -138,6 +138,7 @@ OPTIONS: tuple[Sized, ...] = (
         {"window": (2, 2, 2), "stride": (2, 3, 2), "dilation": (2, 1, 2), "ceil_mode": True},
         (2, 6, 6, 7, 2),
     ),
+    ({"window": (2, 2), "stride": (1, 1), "dilation": (5, 17)}, (2, 8, 20, 2)),
 )
 _SPARSE: tuple[Sized, ...] = tuple(
     ({"window": (window,), "stride": (stride,), "padding": word}, (2, n, 2))
