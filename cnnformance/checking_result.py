@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cnnformance.adapters.backend import Array
-from cnnformance.reports import arrays, matrix, records, render, tables
+from cnnformance.reports import arrays, causes, records, render, tables
 from cnnformance.reports.printable import cleaned
 from cnnformance.spec.layers import Layer, from_json
 
@@ -73,7 +73,7 @@ class Result:
     @cached_property
     def failures(self) -> tuple[Counterexample, ...]:
         """The findings, the worst first, each with its smallest counterexample."""
-        return tuple(map(_counterexample, matrix.findings(cleaned(self.run))))
+        return tuple(map(_counterexample, causes.findings(cleaned(self.run))))
 
     @cached_property
     def unasked(self) -> Mapping[str, str]:
@@ -136,7 +136,7 @@ class Result:
         return f"<p>{html.escape(self._headline)}</p><table><tr>{head}</tr>{rows}</table>{told}"
 
 
-def _counterexample(finding: matrix.Finding) -> Counterexample:
+def _counterexample(finding: causes.Finding) -> Counterexample:
     first = finding.ordered[0]
     failure = first.failure or records.Failure("adapter")
     held = {name: arrays.unpack(array) for name, array in failure.arrays.items()}

@@ -15,7 +15,7 @@ from cnnformance.adapters import registry
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.known import names_of, version_of
 from cnnformance.conformance.predicates import holds
-from cnnformance.reports import arrays, matrix, records
+from cnnformance.reports import arrays, causes, records
 from cnnformance.spec import layers as spec
 
 DEPARTURES = (
@@ -114,9 +114,9 @@ def entries(run: records.Run, question: str = "") -> Iterator[str]:
         RecordError: the run has no failure, or none of this question.
     """
     versions = {subject.subject: subject.version for subject in run.header.subjects}
-    found = [finding.shortest for finding in matrix.findings(run)]
+    found = [finding.shortest for finding in causes.findings(run)]
     if question:
-        every = [verdict for finding in matrix.findings(run) for verdict in finding.verdicts]
+        every = [verdict for finding in causes.findings(run) for verdict in finding.verdicts]
         found = [verdict for verdict in every if verdict.question == question][:1]
     found = [verdict for verdict in found if verdict.failure]
     if not found:

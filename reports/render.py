@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from cnnformance.reports import divergences, matrix, page, tables
+from cnnformance.reports import causes, divergences, matrix, page, tables
 from cnnformance.reports.printable import cleaned
 from cnnformance.reports.records import Run, encode
 from cnnformance.reports.tables import Table
@@ -43,7 +43,7 @@ def _lines(title: str, lines: Sequence[str]) -> str:
 
 def _findings(run: Run) -> list[str]:
     seen = [tables.met(found) for found in divergences.seen(run)]
-    found = [tables.sentence(f) for f in matrix.findings(run)]
+    found = [tables.sentence(f) for f in causes.findings(run)]
     none = "No findings in what was recorded.\n" if run.partial else "No findings.\n"
     return [
         _lines("Findings", found) or none,
@@ -51,7 +51,7 @@ def _findings(run: Run) -> list[str]:
     ]
 
 
-def _explained(finding: matrix.Finding) -> str:
+def _explained(finding: causes.Finding) -> str:
     """Return all on the smallest case of a finding, and the names of the others."""
     first = finding.shortest
     lines = [tables.heading(first)]
@@ -66,7 +66,7 @@ def _explained(finding: matrix.Finding) -> str:
 
 def _terminal(run: Run) -> str:
     parts = [tables.banner(run), *map(terminal_table, tables.tables(run)), *_findings(run)]
-    parts += [_explained(finding) for finding in matrix.findings(run)]
+    parts += [_explained(finding) for finding in causes.findings(run)]
     return "\n".join(filter(None, [*parts, *_closing(run)])) + "\n"
 
 
@@ -112,7 +112,7 @@ def _markdown(run: Run) -> str:
     return "\n".join(parts)
 
 
-def _finding(finding: matrix.Finding) -> Mapping[str, object]:
+def _finding(finding: causes.Finding) -> Mapping[str, object]:
     return {
         "verdict": finding.verdict,
         "subject": finding.subject,
@@ -176,7 +176,7 @@ def _json(run: Run) -> str:
             }
             for v in matrix.cut(run.verdicts)
         ],
-        "findings": [_finding(f) for f in matrix.findings(run)],
+        "findings": [_finding(f) for f in causes.findings(run)],
         "known": [_known(found) for found in divergences.seen(run)],
         "failures": tables.failures(run),
     }

@@ -8,7 +8,7 @@ from functools import cache
 from textwrap import shorten
 from typing import Any
 
-from cnnformance.reports import arrays, matrix
+from cnnformance.reports import arrays, causes, matrix
 from cnnformance.reports.divergences import Seen, seen
 from cnnformance.reports.reasons import MEANINGS
 from cnnformance.reports.records import Run, Verdict, VerdictName
@@ -232,7 +232,7 @@ def happened(verdict: Verdict) -> str:
     return " ".join(text.split())
 
 
-def sentence(finding: matrix.Finding) -> str:
+def sentence(finding: causes.Finding) -> str:
     """Return a finding in one line, shortened: the details have all of it."""
     where = f" where {' and '.join(finding.where)}" if finding.where else ""
     n = len(finding.questions)
@@ -283,7 +283,7 @@ def findings(run: Run) -> Table:
             ", ".join(f.clauses),
             happened(f.shortest),
         ]
-        for f in matrix.findings(run)
+        for f in causes.findings(run)
     ]
     return _table("Findings", head, rows)
 
@@ -311,7 +311,7 @@ def tables(run: Run, found: Sequence[Table] = ()) -> list[Table]:
 
 def failures(run: Run) -> list[Verdict]:
     """Return the failing verdicts in the order of the findings, the smallest case first."""
-    return [verdict for finding in matrix.findings(run) for verdict in finding.ordered]
+    return [verdict for finding in causes.findings(run) for verdict in finding.ordered]
 
 
 def heading(verdict: Verdict) -> str:

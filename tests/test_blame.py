@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnformance.reports import matrix, records
+from cnnformance.reports import causes, records
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,7 +59,7 @@ def findings(folder: Path, name: str, *arguments: str) -> set[tuple[str, str]]:
     words = [sys.executable, "-m", "pytest", *options, f"--backend=faulty.py:{name}", *arguments]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
     assert done.returncode == 1, done.stdout + done.stderr
-    found = matrix.findings(records.read(folder / "verdicts.jsonl"))
+    found = causes.findings(records.read(folder / "verdicts.jsonl"))
     return {(finding.layer, finding.effect) for finding in found}
 
 

@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from cnnformance.reports import arrays, diff, divergences, matrix, records, render, tables
+from cnnformance.reports import arrays, causes, diff, divergences, matrix, records, render, tables
 from cnnformance.reports.printable import cleaned, printable
 from cnnformance.reports.records import (
     Array,
@@ -475,7 +475,7 @@ def test_a_trait_with_two_values_is_inconsistent_and_says_where() -> None:
 
 def _where(*verdicts: Verdict) -> list[tuple[tuple[str, ...], int]]:
     numbered = [replace(v, question=f"test_{n}.py::t") for n, v in enumerate(verdicts)]
-    return [(f.where, len(f.verdicts)) for f in matrix.findings(run(*numbered))]
+    return [(f.where, len(f.verdicts)) for f in causes.findings(run(*numbered))]
 
 
 @pytest.mark.parametrize(
@@ -516,9 +516,9 @@ def test_cases_without_a_common_departure_are_parted() -> None:
 def test_a_dtype_is_named_if_the_same_test_passes_in_another() -> None:
     half = failed(dtype="float16", question="a.py::t[float16]")
     other = verdict(question="a.py::t[float32]")
-    (finding,) = matrix.findings(run(half, other))
+    (finding,) = causes.findings(run(half, other))
     assert finding.where == ("dtype == float16",)
-    (finding,) = matrix.findings(run(half, failed(question="a.py::t[float32]")))
+    (finding,) = causes.findings(run(half, failed(question="a.py::t[float32]")))
     assert finding.where == ("rank == 2",)
 
 
@@ -533,9 +533,9 @@ def test_a_dtype_is_a_departure_that_parts_causes() -> None:
 def test_a_dtype_tells_nothing_where_the_others_were_hardly_asked() -> None:
     single = failed(examples=600, question="a.py::t[float32]")
     double = verdict(dtype="float64", examples=20, question="a.py::t[float64]")
-    (finding,) = matrix.findings(run(single, double))
+    (finding,) = causes.findings(run(single, double))
     assert finding.where == ()
-    (finding,) = matrix.findings(run(single, replace(double, examples=600)))
+    (finding,) = causes.findings(run(single, replace(double, examples=600)))
     assert finding.where == ("dtype == float32",)
 
 
@@ -545,7 +545,7 @@ def test_a_dtype_of_which_a_test_was_asked_alone_is_no_departure() -> None:
     half = replace(half, failure=failure(case={**(half.failure.case or {}), "dtype": "float16"}))
     assert _where(half) == [((), 1)]
     declined = verdict("unsupported", question="a.py::t[float32]", examples=0)
-    (finding,) = matrix.findings(run(half, declined))
+    (finding,) = causes.findings(run(half, declined))
     assert finding.where == ()
 
 
@@ -568,7 +568,7 @@ def test_effects_and_subjects_are_different_findings_and_known_ones_apart() -> N
         failed(subject="jax"),
         failed(name="known", question="q3", known=("torch-nan",)),
     )
-    found = matrix.findings(made)
+    found = causes.findings(made)
     assert [(f.verdict, f.subject) for f in found] == [
         ("crash", "torch"),
         ("fail", "torch"),
@@ -581,13 +581,13 @@ def test_effects_and_subjects_are_different_findings_and_known_ones_apart() -> N
 def test_each_torn_trait_is_a_finding() -> None:
     named = ("test_nan_in_selections", "test_subnormals_in_selections")
     torn = [failed(effect="trait", question=f"a.py::{name}", message=name) for name in named]
-    assert [tables.happened(f.shortest) for f in matrix.findings(run(*torn))] == list(named)
+    assert [tables.happened(f.shortest) for f in causes.findings(run(*torn))] == list(named)
 
 
 def test_a_finding_counts_a_question_once() -> None:
     again = failure(message="the same in another memory")
     made = run(failed(others=(again, again)))
-    (finding,) = matrix.findings(made)
+    (finding,) = causes.findings(made)
     assert len(finding.verdicts) == 3
     assert len(finding.questions) == 1
     assert "(1 question;" in tables.sentence(finding)
@@ -600,7 +600,7 @@ def test_each_failure_of_a_verdict_is_a_finding_of_its_own_layer() -> None:
     crash = failure(Dense(2, 3), effect="crash", message="died")
     wrong = failure(MaxPool((2, 2), ceil_mode=True), message="at (0, 0)")
     first = failed(message="the first", others=(wrong, crash), known=("torch-nan",))
-    found = matrix.findings(run(first))
+    found = causes.findings(run(first))
     assert [(f.verdict, f.layer, tables.happened(f.shortest)) for f in found] == [
         ("crash", "Dense", "died"),
         ("fail", "MaxPool", "the first"),
@@ -670,20 +670,20 @@ def test_a_subject_that_did_not_start_is_one_finding() -> None:
         replace(failed(name="error", effect="adapter", question=name), layer=name)
         for name in ("MaxPool", "ReLU", "Dense")
     ]
-    (finding,) = matrix.findings(run(*made))
+    (finding,) = causes.findings(run(*made))
     assert finding.layer == "3 layers"
 
 
 def test_the_smallest_case_comes_first() -> None:
     small, large = failed(MaxPool((1,))), failed(MaxPool((1, 1, 1)), question="q2")
-    (finding,) = matrix.findings(run(large, small))
+    (finding,) = causes.findings(run(large, small))
     assert finding.shortest == small
 
 
 def test_records_of_other_layers_or_cases_do_not_break_findings() -> None:
     strange = replace(failure(), case={"layers": [{"type": "MaxPool"}], "shape": [], "dtype": ""})
     bare = verdict("crash", failure=None)
-    assert len(matrix.findings(run(verdict("fail", failure=strange), bare))) == 2
+    assert len(causes.findings(run(verdict("fail", failure=strange), bare))) == 2
 
 
 # --- formats ---------------------------------------------------------------------------------
@@ -889,7 +889,7 @@ def test_control_characters_of_frameworks_stay_out() -> None:
 
 def test_findings_stay_on_one_short_line() -> None:
     long = replace(failed(), message="word\n" * 200, clauses=("a.b", "c.d", "e.f"))
-    (finding,) = matrix.findings(run(long))
+    (finding,) = causes.findings(run(long))
     sentence = tables.sentence(finding)
     assert "a.b and 2 more" in sentence
     assert len(sentence) < 240
