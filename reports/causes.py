@@ -21,6 +21,18 @@ from cnnformance.reports.records import (
 )
 
 
+def smallest_first(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    """Return verdicts, those with the fewest input elements in their case first."""
+
+    def elements(verdict: Verdict) -> float:
+        x = verdict.failure and verdict.failure.arrays.get("x")
+        shape = _case(verdict).get("shape") or (list(x.shape) if x else None)
+        sizes = isinstance(shape, list) and all(type(size) is int for size in shape)
+        return math.prod(shape) if shape is not None and sizes else math.inf
+
+    return tuple(sorted(verdicts, key=elements))
+
+
 @dataclass(frozen=True)
 class Finding:
     """Verdicts with one cause: a layer of a subject, an effect, and what all cases share."""
@@ -40,13 +52,7 @@ class Finding:
     @property
     def ordered(self) -> tuple[Verdict, ...]:
         """The verdicts, those with the fewest input elements in their case first."""
-
-        def elements(verdict: Verdict) -> float:
-            shape = _case(verdict).get("shape")
-            sizes = isinstance(shape, list) and all(type(size) is int for size in shape)
-            return math.prod(shape) if shape is not None and sizes else math.inf
-
-        return tuple(sorted(self.verdicts, key=elements))
+        return smallest_first(self.verdicts)
 
     @property
     def questions(self) -> tuple[str, ...]:

@@ -360,14 +360,15 @@ def details(verdict: Verdict) -> list[Detail]:
         Detail("actual", failure.actual),
         Detail("bound", failure.bound or ""),
         Detail("error", "" if failure.share is None else part(failure.share)),
-        Detail("alone", "" if failure.alone is None else _alone(again=failure.alone)),
+        Detail("alone", "" if failure.alone is None else alone(again=failure.alone)),
         Detail("detail", failure.detail.rstrip(), block=True),
         Detail("script", (failure.script or "").rstrip(), block=True),
     ]
     return _told(told)
 
 
-def _alone(*, again: bool) -> str:
+def alone(*, again: bool) -> str:
+    """Return what the second try of a failure, in a process of its own, came to."""
     return (
         "failed again in a fresh process"
         if again
