@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from cnnformance.reports.clause_views import ClauseView, link, ordered, view
 from cnnformance.reports.drawing import Drawing, draw, shortened
 from cnnformance.reports.reasons import MEANINGS
 from cnnformance.reports.records import Failure, Run, Verdict, VerdictName
+from cnnformance.reports.strips import marks
 from cnnformance.spec.clauses import Spec
 
 LISTED = 48
@@ -37,7 +39,8 @@ class Fact:
 class Counterexample:
     """The smallest case that a record holds: the layer, the input, and what came out of it.
 
-    ``allowance`` says how the error compares with what is allowed; ``folded`` is what few read.
+    ``allowance`` says how the error compares with what is allowed, and ``mark`` draws it on a strip
+    of ``strips``; ``folded`` is what few read.
     """
 
     layers: tuple[str, ...]
@@ -46,6 +49,7 @@ class Counterexample:
     expected: str
     actual: str
     allowance: str
+    mark: str
     script: str
     folded: tuple[Fact, ...]
 
@@ -194,6 +198,7 @@ def _example(verdict: Verdict) -> Counterexample:
         failure.expected,
         failure.actual,
         _allowance(failure),
+        marks([failure.share]) if failure.share and not math.isnan(failure.share) else "",
         script if len(script) <= LONGEST else "",
         _told(folded),
     )

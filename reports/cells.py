@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cnnformance.reports import matrix
+from cnnformance.reports.clause_views import own_file
+from cnnformance.reports.declined import UNANSWERED
 from cnnformance.reports.records import VERDICTS, Run, Verdict, VerdictName
 from cnnformance.spec.clauses import Clause
 
@@ -43,6 +45,12 @@ class Facets:
         return " ".join(f"{number}*{n}" for number, n in times.items())
 
 
+ORDER: tuple[VerdictName, ...] = (
+    "pass", *(v for v in reversed(VERDICTS) if v not in ("pass", *UNANSWERED)), *UNANSWERED
+)  # fmt: skip
+"""Every verdict as bars and figures show them: right, wrong, then without an answer."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One stretch of a stacked bar: where it begins and how long it is, in percent."""
@@ -54,10 +62,10 @@ class Part:
 
 
 def bar(verdicts: Sequence[Verdict]) -> tuple[Part, ...]:
-    """Return the stretches of a bar: the verdicts, those that are right first."""
+    """Return the stretches of a bar: the verdicts, in their ``ORDER``."""
     counts = matrix.counts(verdicts)
     total, start, parts = sum(counts.values()), 0.0, []
-    for verdict in reversed(VERDICTS):
+    for verdict in ORDER:
         if counts[verdict]:
             width = 100 * counts[verdict] / total
             parts.append(Part(verdict, counts[verdict], round(start, 2), round(width, 2)))
@@ -72,7 +80,7 @@ def state(verdicts: Sequence[Verdict]) -> State:
         return "not-asked"
     if fallen == {"unsupported"}:
         return "not-offered"
-    return "asked" if fallen - {"unsupported", "not-run"} else "not-run"
+    return "asked" if fallen - set(UNANSWERED) else "not-run"
 
 
 @dataclass(frozen=True)
@@ -119,10 +127,16 @@ def rows(run: Run, clauses: Mapping[str, Clause], facets: Facets) -> tuple[Layer
                     of_clause.setdefault(clause, {}).setdefault(subject, []).append(verdict)
         told = tuple(
             ClauseRow(name, clauses[name].says if name in clauses else "", cells(of_clause[name]))
-            for name in sorted(of_clause)
+            for name in sorted(of_clause, key=lambda name: _place(name, layer, clauses))
         )
         found.append(LayerRow(layer, cells(by_subject), told))
     return tuple(found)
+
+
+def _place(name: str, layer: str, clauses: Mapping[str, Clause]) -> tuple[bool, bool, str]:
+    """Return by what clauses are sorted: a layer's own first, and those of all layers last."""
+    file = clauses[name].file if name in clauses else ""
+    return file != own_file(layer), file == "pipeline.toml", name
 
 
 def _cell(verdicts: Sequence[Verdict], facets: Facets) -> Cell:

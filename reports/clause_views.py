@@ -47,6 +47,11 @@ def cited(clause: Clause, authorities: Mapping[str, Authority]) -> tuple[str, st
     return (f"{found.name} {found.version}", link(found.url)) if found else ("", "")
 
 
+def own_file(layer: str) -> str:
+    """Return the name of the file that holds the clauses of a layer type alone."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", layer).lower() + ".toml"
+
+
 def _words(texts: Iterable[str]) -> list[str]:
     found = re.findall(r"[A-Za-z]{4,}", " ".join(texts))
     return [word.lower() for word in found if word.lower() not in _ORDINARY]
@@ -61,7 +66,7 @@ def ordered(
     layer's own; then one of the document itself.
     """
     words = _words(configuration)
-    own = re.sub(r"(?<!^)(?=[A-Z])", "_", layer).lower() + ".toml"
+    own = own_file(layer)
 
     def rank(name: str) -> tuple[int, bool, bool, int]:
         clause = spec.clauses.get(name)

@@ -27,7 +27,7 @@ from cnnformance.reports import (
     topics,
 )
 from cnnformance.reports.clause_views import NONE
-from cnnformance.reports.records import VERDICTS, Run
+from cnnformance.reports.records import Run
 from cnnformance.spec import networks
 from cnnformance.spec.clauses import Spec, SpecError, load
 
@@ -81,7 +81,7 @@ def render(run: Run) -> str:
     view = {
         "run": run,
         "spec": spec,
-        "verdicts": VERDICTS,
+        "verdicts": cells.ORDER,
         "banner": tables.banner(run),
         "shortfall": tables.shortfall(run),
         "facts": overview.facts(run),

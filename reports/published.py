@@ -65,7 +65,9 @@ def networks(run: Run, known: Mapping[str, Network]) -> tuple[NetworkView, ...]:
                 )
                 for step in network.steps
             ),
-            tuple(tuple(found[name].get(s, ())) for s in run.subjects),
+            tuple(
+                tuple(sorted(found[name].get(s, ()), key=lambda c: c.what)) for s in run.subjects
+            ),
         )
         for name, network in known.items()
         if name in found

@@ -10,10 +10,10 @@ from cnnformance.reports import matrix, tables
 from cnnformance.reports.matrix import Grade
 from cnnformance.reports.records import Run, Verdict, VerdictName
 
-LOWEST, HIGHEST = -6, 2
+LOWEST, HIGHEST = -4, 2
 """The powers of ten between which a strip is drawn; what lies beyond stands at its end."""
 
-STEP = 16
+STEP = 28
 """The length of a power of ten."""
 
 WIDTH = STEP * (HIGHEST - LOWEST)
@@ -97,8 +97,8 @@ def _strip(verdicts: Sequence[Verdict], grade: Grade, blunt: str) -> Strip:
     if used:
         told += f"; errors from {used[0]:.2g} to {used[-1]:.2g} of what is allowed"
     return Strip(
-        _marks([share for share in used if share <= 1]),
-        _marks([share for share in used if share > 1]),
+        marks([share for share in used if share <= 1]),
+        marks([share for share in used if share > 1]),
         exact,
         grade.grade or "",
         largest,
@@ -108,7 +108,8 @@ def _strip(verdicts: Sequence[Verdict], grade: Grade, blunt: str) -> Strip:
     )
 
 
-def _marks(shares: Sequence[float]) -> str:
+def marks(shares: Sequence[float]) -> str:
+    """Return the drawing instructions of a mark for each share of what is allowed."""
     places = {min(max(round(_place(share)), 1), WIDTH - 1) for share in shares}
     return "".join(f"M{place} 2v10" for place in sorted(places))
 

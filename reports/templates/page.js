@@ -126,7 +126,7 @@
     if (!target) return;
     if (target.closest("[hidden]")) { form.reset(); apply(); }
     for (let each = target; each; each = each.parentElement) if (each.tagName === "DETAILS") each.open = true;
-    const fold = target.querySelector(":scope > details");
+    const fold = target.matches("article") && target.querySelector(":scope > details");
     if (fold) fold.open = true;
     if (target.tagName === "TBODY") unfold(target, true);
     target.scrollIntoView();
