@@ -14,15 +14,18 @@ from cnnformance.reports.cells import Facets
 from cnnformance.reports.clause_views import ClauseView, link, ordered, view
 from cnnformance.reports.drawing import Drawing, draw, shortened
 from cnnformance.reports.reasons import MEANINGS
-from cnnformance.reports.records import Failure, Run, Verdict, VerdictName
+from cnnformance.reports.records import Array, Failure, Run, Verdict, VerdictName
 from cnnformance.reports.strips import marks
 from cnnformance.spec.clauses import Spec
 
-LISTED = 48
-"""The most elements of an array that a card lists; the script has all of them."""
+LISTED = 64
+"""The most elements of an array that a card lists; of a larger one it names dtype and shape."""
 
 LONGEST = 20_000
-"""The most characters of a script or of other output that a card holds."""
+"""The most characters of a script that a card holds; the record has longer ones."""
+
+TAIL = 2_000
+"""How many characters a card holds of what a process wrote: the last ones."""
 
 
 @dataclass(frozen=True)
@@ -178,14 +181,12 @@ def _example(verdict: Verdict) -> Counterexample:
     case = failure.case or {}
     recipe = ", ".join(f"{k} {v}" for k, v in case.items() if k != "layers")
     script, detail = (failure.script or "").rstrip(), failure.detail.rstrip()
-    folded = [
-        Fact(name, arrays.text(array, LISTED), block=True) for name, array in failure.arrays.items()
-    ]
+    folded = [Fact(name, _listed(array), block=True) for name, array in failure.arrays.items()]
     folded += [
         Fact("made of", verdict.composed or ""),
         Fact("judged", MEANINGS[failure.reason] if failure.reason else ""),
         Fact("alone", "" if failure.alone is None else tables.alone(again=failure.alone)),
-        Fact("output of the process", detail[-LONGEST:], block=True),
+        Fact("output of the process", detail[-TAIL:], block=True),
     ]
     facts = [
         Fact("input", recipe),
@@ -199,9 +200,15 @@ def _example(verdict: Verdict) -> Counterexample:
         failure.actual,
         _allowance(failure),
         marks([failure.share]) if failure.share and not math.isnan(failure.share) else "",
-        script if len(script) <= LONGEST else "",
+        script if len(script) <= LONGEST else f"# {len(script):,} characters: see the record",
         _told(folded),
     )
+
+
+def _listed(array: Array) -> str:
+    if math.prod(array.shape) <= LISTED:
+        return arrays.text(array)
+    return f"{array.dtype}{list(array.shape)}, as in the script"
 
 
 def _told(facts: Sequence[Fact]) -> tuple[Fact, ...]:

@@ -5,25 +5,26 @@
   const form = document.getElementById("filters");
   const { facets, subjects } = JSON.parse(document.getElementById("facets").textContent);
   const names = ["q", "subject", "layer", "level", "verdict", "effect", "dtype"];
-  document.documentElement.classList.add("js");
   form.hidden = false;
   if (innerWidth < 640) form.querySelector("details").open = false;
 
   // What each cell and card counts: pairs of a facet's number and how often it occurs.
+  const pairs = (element) =>
+    (element.dataset.c || "").split(" ").filter(Boolean).map((pair) => pair.split("*").map(Number));
   const counted = (element) => ({
-    element,
-    pairs: (element.dataset.c || "").split(" ").filter(Boolean).map((pair) => pair.split("*").map(Number)),
-    figures: all(".n, i", element).filter((each) => each.className.split(" ").length <= 2),
+    pairs: pairs(element),
+    figures: all(".n, i", element),
     rects: all(".bar rect", element),
-    column: element.tagName === "TD" ? element.cellIndex - 1 : -1,
+    column: element.cellIndex - 1,
   });
-  const items = all("[data-item]").map((element) => ({
+  let items;  // read from the page when the first filter is set
+  const read = () => all("[data-item]").map((element) => ({
     element,
     kind: element.dataset.item,
     data: element.dataset,
     text: `${element.dataset.l || ""} ${element.textContent}`.toLowerCase(),
     cells: all("td[data-c]", element).map(counted),
-    own: "c" in element.dataset ? counted(element).pairs : null,
+    own: "c" in element.dataset ? pairs(element) : null,
   }));
 
   for (const row of all("tr.layer")) {
@@ -44,6 +45,9 @@
 
   function apply() {
     const wanted = state();
+    const active = names.some((name) => wanted[name]);
+    if (!active && !items) return;
+    items ||= read();
     const words = wanted.q.toLowerCase().split(/\s+/).filter(Boolean);
     const chosen = subjects.indexOf(wanted.subject);
     const counting = wanted.level || wanted.verdict || wanted.effect || wanted.dtype;
@@ -72,7 +76,6 @@
           if (chosen < 0 || cell.column === chosen) left += recount(cell, counts, counting);
         fits = fits && left > 0;
       }
-      item.fits = fits;
       item.element.hidden = !fits;
       if (fits) shown[item.kind] = (shown[item.kind] || 0) + 1;
     }
@@ -88,7 +91,6 @@
       const within = all("[data-item]", none.parentElement);
       none.hidden = !within.length || within.some((each) => !each.hidden);
     }
-    const active = names.some((name) => wanted[name]);
     document.getElementById("shown").textContent = active
       ? `${shown.layer || 0} layers, ${shown.finding || 0} findings, ${shown.divergence || 0} recorded divergences match`
       : "";
