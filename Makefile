@@ -12,7 +12,7 @@ BIN := .venv/bin
 PACKAGES := cnnformance spec reference adapters conformance reports
 INSTALL := $(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --config-settings editable_mode=strict
 # Type checkers follow links to the files there are: another list of files needs other links.
-LINKS := .venv/links-$(shell echo $(sort $(wildcard $(addsuffix /*.*,$(PACKAGES)))) | cksum | cut -d' ' -f1)
+LINKS := .venv/links-$(shell echo $(sort $(wildcard $(addsuffix /*.*,$(PACKAGES) reports/templates))) | cksum | cut -d' ' -f1)
 
 .PHONY: conformance test trials hostile check ruff mypy pyright mutation soundness scripts report schema bench clean
 

@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,18 @@ def _run(argument: str | None) -> records.Run:
 def _report(options: argparse.Namespace) -> str:
     from cnnformance.reports import render  # noqa: PLC0415 - as above
 
-    return render.render(_run(options.run), options.format)
+    run = _run(options.run)
+    if options.open:
+        if options.format not in (None, "html"):
+            raise ValueError("--open shows the page: leave out --format, or say --format html")
+        options.output = options.output or str(run.path.with_name("report.html"))
+    return render.render(run, options.format or ("html" if options.open else "table"))
+
+
+def _show(page: Path) -> None:
+    """Open a page in the browser, and say where it is."""
+    opened = webbrowser.open(page.resolve().as_uri())
+    sys.stdout.write(f"{page}\n" if opened else f"{page}: no browser was found to open it\n")
 
 
 def _diff(options: argparse.Namespace) -> str:
@@ -145,7 +157,12 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", _report, "Show the verdicts of a run.")
     report.add_argument("run", metavar="RUN", nargs="?", help=f"{a_run}; default: the newest")
     formats = ["table", "markdown", "json", "html"]
-    report.add_argument("--format", choices=formats, default="table")
+    report.add_argument("--format", choices=formats, help="default: table")
+    report.add_argument(
+        "--open",
+        action="store_true",
+        help="write the page, to --output or beside the record, and open it in the browser",
+    )
 
     said = "Print the TOML of a first entry for the failures of a run, for you to edit."
     entry = command("record-divergence", _record_divergence, said)
@@ -194,6 +211,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.output:
             _spare_record(options)
             Path(options.output).write_text(text, encoding="utf-8", errors="replace")
+            if getattr(options, "open", False):
+                _show(Path(options.output))
         else:
             if isinstance(sys.stdout, io.TextIOWrapper):  # a character it lacks is shown as "?"
                 sys.stdout.reconfigure(errors="replace")

@@ -16,7 +16,7 @@ UNANSWERED: tuple[VerdictName, ...] = ("not-run", "unsupported")
 class Reason:
     """One reason for which questions to a subject have no answer, with what they are about.
 
-    In ``text`` "(...)" stands for the fields of a layer, and "<layer>" and "<dtype>" for those of
+    In ``text``, "(...)" stands for the fields of a layer, and "<layer>" and "<dtype>" for those of
     each question, so that reasons that differ in these alone are one.
     """
 

@@ -24,6 +24,8 @@ MARGIN = 2
 HEIGHT = 26
 """The height of a cell."""
 
+_TIMES = "\N{MULTIPLICATION SIGN}"
+
 
 @dataclass(frozen=True)
 class Square:
@@ -87,7 +89,7 @@ def number(value: object) -> str:
         value = float(value)
         if math.isfinite(value):
             return f"{value:.4g}"
-        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
     return str(value)
 
 
@@ -225,7 +227,7 @@ def _arithmetic(seen: _Seen, failure: Failure) -> str:
             same = math.isclose(actual * cells, expected * other, rel_tol=1e-2)
             if cells != other and same:
                 return (
-                    f"{number(actual)} × {cells} = {number(expected)} × {other}: it divides by "
+                    f"{number(actual)} {_TIMES} {cells} = {number(expected)} {_TIMES} {other}: it divides by "
                     f"{name}, {cells}, and not by {given}, {other}."
                 )
     return ""

@@ -75,37 +75,25 @@ def facts(run: Run) -> tuple[tuple[str, str], ...]:
 
 def credentials(run: Run, spec: Spec) -> tuple[tuple[str, str], ...]:
     """Return what the answers rest on, counted from the specification and the record."""
-    kinds = Counter(clause.kind for clause in spec.clauses.values())
-    levels = Counter(clause.level for clause in spec.clauses.values())
+    kinds = Counter[str](clause.kind for clause in spec.clauses.values())
+    levels = Counter[str](clause.level for clause in spec.clauses.values())
     asked = set(matrix.by_clause(run)) & set(spec.clauses)
     checkable = sum(kinds.values()) - kinds["narrative"]
-    bounded = [v for v in run.verdicts if v.share is not None]
-    judged = [v for v in bounded if v.sharpness]
-    short = matrix.cut(run.verdicts)
+    compared = [v for v in run.verdicts if v.share is not None]
+    rounded = sum(bool(v.sharpness) for v in compared)
     compiled = sum(v.compiles for v in run.verdicts)
-    per_question = sorted(v.examples for v in run.verdicts if v.verdict == "pass")
+    cases = sorted(v.examples for v in run.verdicts if v.verdict == "pass")
+    behind = f"{cases[0]:,} to {cases[-1]:,}, the median {cases[len(cases) // 2]:,}"
+    held = f"{rounded:,} within proven error bounds, {len(compared) - rounded:,} bit for bit"
     told = [
-        ("Clauses", _counted(kinds)),
+        ("Clauses of the specification", _counted(kinds)),
         ("By level", _counted(levels)),
         ("Checkable clauses asked in this run", f"{len(asked):,} of {checkable:,}"),
-        ("Drawn from", f"seed {run.header.seed}: the same seed, subjects and versions ask the same"),
-        (
-            "Cases behind a pass",
-            f"{per_question[len(per_question) // 2]} in the middle, {per_question[0]} to "
-            f"{per_question[-1]:,}"
-            if per_question
-            else "",
-        ),
-        (
-            "Questions whose values were compared",
-            f"{len(bounded):,}, of which {len(judged):,} within proven error bounds and the others "
-            "bit for bit",
-        ),
-        ("Asked fewer cases than planned", tables.shortfall(run)),
-        (
-            "Asked fewer cases because each new shape is compiled",
-            f"{compiled:,} questions" if compiled else "",
-        ),
+        ("Seed", f"{run.header.seed}; the same seed, subjects and versions are asked the same"),
+        ("Cases behind a pass", behind if cases else ""),
+        ("Questions whose values were compared", held if compared else ""),
+        ("Fewer cases than planned", tables.shortfall(run)),
+        ("Fewer cases as each new shape is compiled", f"{compiled:,} questions" * bool(compiled)),
     ]
     return tuple((label, text) for label, text in told if text)
 

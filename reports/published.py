@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cnnformance.reports.records import Run, Verdict, VerdictName
 from cnnformance.reports.tables import called, happened
-from cnnformance.spec.layers import to_json
+from cnnformance.spec.layers import Shape, to_json
 from cnnformance.spec.networks import Network
 
 
@@ -54,13 +54,13 @@ def networks(run: Run, known: Mapping[str, Network]) -> tuple[NetworkView, ...]:
         NetworkView(
             name,
             network.source,
-            " × ".join(map(str, network.input)),
+            _sizes(network.input),
             f"{network.parameters:,}",
             tuple(
                 StepView(
                     step.name,
                     called(to_json(step.layer)),
-                    " × ".join(map(str, step.shape or ())),
+                    _sizes(step.shape or ()),
                     f"{step.parameters:,}" if step.parameters else "",
                 )
                 for step in network.steps
@@ -72,6 +72,10 @@ def networks(run: Run, known: Mapping[str, Network]) -> tuple[NetworkView, ...]:
         for name, network in known.items()
         if name in found
     )
+
+
+def _sizes(shape: Shape) -> str:
+    return " \N{MULTIPLICATION SIGN} ".join(map(str, shape))
 
 
 def _about(verdict: Verdict) -> tuple[str, str]:

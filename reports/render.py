@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from cnnformance.reports import causes, divergences, matrix, page, tables
+from cnnformance.reports import causes, declined, divergences, matrix, page, tables
 from cnnformance.reports.printable import cleaned
 from cnnformance.reports.records import Run, encode
 from cnnformance.reports.tables import Table
@@ -176,6 +176,7 @@ def _json(run: Run) -> str:
             }
             for v in matrix.cut(run.verdicts)
         ],
+        "unanswered": declined.reasons(run),
         "findings": [_finding(f) for f in causes.findings(run)],
         "known": [_known(found) for found in divergences.seen(run)],
         "failures": tables.failures(run),

@@ -62,7 +62,7 @@ class SectionView:
 
 
 def sections(run: Run, spec: Spec) -> tuple[SectionView, ...]:
-    """Return every section in order; then the clauses that are in none, and recorded unknown ids."""
+    """Return every section in order; then the clauses that stand in none, and unknown ones."""
     found = matrix.by_clause(run)
     seen: set[str] = set()
 

@@ -9,6 +9,7 @@ from textwrap import shorten
 from typing import Any
 
 from cnnformance.reports import arrays, causes, matrix
+from cnnformance.reports.declined import reasons
 from cnnformance.reports.divergences import Seen, seen
 from cnnformance.reports.reasons import MEANINGS
 from cnnformance.reports.records import Run, Verdict, VerdictName
@@ -222,6 +223,16 @@ def composed(run: Run) -> Table:
     return _table("Composed layers", ["layer", "subject", "made of"], rows)
 
 
+def unanswered(run: Run) -> Table:
+    """Return why questions have no answer, one reason a row, with what it is about."""
+    rows: list[list[Cell | str]] = [
+        [r.subject, Cell(r.verdict, r.verdict), str(r.questions), r.text, ", ".join(r.layers)]
+        for r in reasons(run)
+    ]
+    head = ["subject", "verdict", "questions", "reason", "layers"]
+    return _table("Not offered, and not run", head, rows)
+
+
 def happened(verdict: Verdict) -> str:
     """Return in one line what a verdict saw."""
     failure, text = verdict.failure, verdict.message
@@ -304,6 +315,7 @@ def tables(run: Run, found: Sequence[Table] = ()) -> list[Table]:
         proves_little(run),
         short(run),
         composed(run),
+        unanswered(run),
         clauses(run),
     ]
     return [table for table in all_ if table.rows]

@@ -107,7 +107,10 @@ def _smallest(run: Run) -> Mapping[tuple[str, str, str], str]:
 
 
 def _answers(
-    subject: str, trait: str, choices: Sequence[Choice], smallest: Mapping[tuple[str, str, str], str]
+    subject: str,
+    trait: str,
+    choices: Sequence[Choice],
+    smallest: Mapping[tuple[str, str, str], str],
 ) -> Answers:
     several = sum(choice.values for choice in choices) > 1
     return tuple(

@@ -37,7 +37,7 @@ def reaches(layer: Layer, sizes: Sequence[int], at: Sequence[int]) -> tuple[Reac
     """
     match layer:
         case Windowed():
-            return tuple(_window(layer, axis, n, i) for axis, (n, i) in enumerate(zip(sizes, at)))
+            return tuple(_window(layer, axis, n, at[axis]) for axis, n in enumerate(sizes))
         case Adaptive():
             return tuple(
                 _span(i * n // m, -(-(i + 1) * n // m), n)
