@@ -199,7 +199,7 @@ def _example(verdict: Verdict) -> Counterexample:
         failure.expected,
         failure.actual,
         _allowance(failure),
-        marks([failure.share]) if failure.share and not math.isnan(failure.share) else "",
+        marks([failure.share or 0]),
         script if len(script) <= LONGEST else f"# {len(script):,} characters: see the record",
         _told(folded),
     )

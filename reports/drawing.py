@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from cnnformance.reports import arrays
 from cnnformance.reports.records import Failure
 from cnnformance.reports.windows import Reach, channels, reaches
-from cnnformance.spec.layers import Layer, LayerError, from_json
+from cnnformance.spec.layers import Layer, from_json
 
 MOST = 13
 """The most cells along an axis that are drawn; of a larger map, those around the window."""
@@ -23,6 +24,10 @@ MARGIN = 2
 
 HEIGHT = 26
 """The height of a cell."""
+
+_UNREADABLE = (
+    LookupError, TypeError, ValueError, ArithmeticError, SyntaxError, MemoryError, zlib.error,
+)  # fmt: skip
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -104,10 +109,9 @@ def shortened(text: str) -> str:
 def draw(failure: Failure) -> Drawing | None:
     """Return the picture of a failure; None where a record shows no output of a windowed layer."""
     try:
-        seen = _seen(failure)
-    except (LayerError, LookupError, TypeError, ValueError, ArithmeticError, MemoryError):
-        return None  # the record of another version, or malformed: it is told in words alone
-    except zlib.error:
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+            seen = _seen(failure)
+    except _UNREADABLE:  # the record of another version, or malformed: words alone tell it
         return None
     if seen is None:
         return None
@@ -220,14 +224,11 @@ def _arithmetic(seen: _Seen, failure: Failure) -> str:
         return ""
     if not (math.isfinite(expected) and math.isfinite(actual)) or not expected or not actual:
         return ""
-    right = math.prod(axis.inside for axis in seen.every)
+    inside = math.prod(axis.inside for axis in seen.every)
     whole = math.prod(len(axis.cells) for axis in seen.every)
-    for cells, name in ((whole, "the whole window's cells"), (right, "the cells in the input")):
-        for other, given in ((right, "those in the input"), (whole, "those of the whole window")):
-            same = math.isclose(actual * cells, expected * other, rel_tol=1e-2)
-            if cells != other and same:
-                return (
-                    f"{number(actual)} {_TIMES} {cells} = {number(expected)} {_TIMES} {other}: it divides by "
-                    f"{name}, {cells}, and not by {given}, {other}."
-                )
+    names = {inside: "the cells in the input", whole: "all cells of the window"}
+    for wrong, right in ((whole, inside), (inside, whole)):
+        if wrong != right and math.isclose(actual * wrong, expected * right, rel_tol=1e-2):
+            equal = f"{number(actual)} {_TIMES} {wrong} = {number(expected)} {_TIMES} {right}"
+            return f"{equal}: it divides by {wrong}, {names[wrong]}, and not by {right}."
     return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from statistics import median_low
 
 from cnnformance.reports import causes, divergences, matrix, tables
 from cnnformance.reports.cells import Part, bar, state
@@ -83,14 +84,14 @@ def credentials(run: Run, spec: Spec) -> tuple[tuple[str, str], ...]:
     rounded = sum(bool(v.sharpness) for v in compared)
     compiled = sum(v.compiles for v in run.verdicts)
     cases = sorted(v.examples for v in run.verdicts if v.verdict == "pass")
-    behind = f"{cases[0]:,} to {cases[-1]:,}, the median {cases[len(cases) // 2]:,}"
+    behind = f"{cases[0]:,} to {cases[-1]:,}, the median {median_low(cases):,}" if cases else ""
     held = f"{rounded:,} within proven error bounds, {len(compared) - rounded:,} bit for bit"
     told = [
         ("Clauses of the specification", _counted(kinds)),
         ("By level", _counted(levels)),
         ("Checkable clauses asked in this run", f"{len(asked):,} of {checkable:,}"),
         ("Seed", f"{run.header.seed}; the same seed, subjects and versions are asked the same"),
-        ("Cases behind a pass", behind if cases else ""),
+        ("Cases behind a pass", behind),
         ("Questions whose values were compared", held if compared else ""),
         ("Fewer cases than planned", tables.shortfall(run)),
         ("Fewer cases as each new shape is compiled", f"{compiled:,} questions" * bool(compiled)),

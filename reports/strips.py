@@ -109,13 +109,13 @@ def _strip(verdicts: Sequence[Verdict], grade: Grade, blunt: str) -> Strip:
 
 
 def marks(shares: Sequence[float]) -> str:
-    """Return the drawing instructions of a mark for each share of what is allowed."""
-    places = {min(max(round(_place(share)), 1), WIDTH - 1) for share in shares}
+    """Return the drawing instructions of a mark for each share of what is allowed above 0."""
+    places = {min(max(_place(share), 1), WIDTH - 1) for share in shares if share > 0}
     return "".join(f"M{place} 2v10" for place in sorted(places))
 
 
-def _place(share: float) -> float:
-    return WIDTH if math.isinf(share) else (math.log10(share) - LOWEST) * STEP
+def _place(share: float) -> int:
+    return WIDTH if math.isinf(share) else round((math.log10(share) - LOWEST) * STEP)
 
 
 def graded(run: Run) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
