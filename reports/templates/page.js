@@ -120,17 +120,18 @@
   // The address: #ANCHOR?FILTERS, so that a link shows what its sender saw.
   function address(anchor) {
     const told = new URLSearchParams(Object.entries(state()).filter(([, value]) => value)).toString();
-    history.replaceState(null, "", `#${anchor}${told && "?" + told}`);
+    const hash = anchor + (told && `?${told}`);
+    history.replaceState(null, "", location.href.split("#")[0] + (hash && `#${hash}`));
   }
   const parts = () => location.hash.slice(1).split("?");
   function reveal(id) {
     const target = id && document.getElementById(id);
     if (!target) return;
-    if (target.closest("[hidden]")) { form.reset(); apply(); }
     for (let each = target; each; each = each.parentElement) if (each.tagName === "DETAILS") each.open = true;
     const fold = target.matches("article") && target.querySelector(":scope > details");
     if (fold) fold.open = true;
     if (target.tagName === "TBODY") unfold(target, true);
+    if (!target.offsetHeight) { form.reset(); apply(); }  // filtered away
     target.scrollIntoView();
     for (const old of all("[aria-current]")) old.removeAttribute("aria-current");
     target.setAttribute("aria-current", "location");
