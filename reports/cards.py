@@ -105,8 +105,7 @@ def _apart(cards: Iterable[Card]) -> tuple[Card, ...]:
 def _finding(found: causes.Finding, spec: Spec, facets: Facets) -> Card:
     first = _telling(found.ordered)
     key = hashlib.sha256(repr((found.where, found.questions[-1:])).encode()).hexdigest()[:6]
-    clauses = ordered(found.clauses, found.layer, [*found.where, found.effect], spec)
-    views = tuple(view(name, spec) for name in clauses)
+    views = _views(found.clauses, found.layer, [*found.where, found.effect], first, spec)
     return Card(
         slug("finding", found.subject, found.layer, found.effect, key),
         found.verdict,
@@ -114,7 +113,7 @@ def _finding(found: causes.Finding, spec: Spec, facets: Facets) -> Card:
         tuple(dict.fromkeys(v.layer for v in found.verdicts)),
         (found.effect,),
         _title(found, first),
-        tables.happened(first),
+        _message(first),
         found.where,
         (),
         views[0] if views else None,
@@ -129,6 +128,18 @@ def _telling(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the first verdict that can be drawn; else the first, of the smallest case."""
     drawn = (v for v in verdicts if v.failure and v.failure.script and draw(v.failure))
     return next(drawn, verdicts[0])
+
+
+def _views(
+    clauses: Sequence[str], layer: str, words: Sequence[str], example: Verdict, spec: Spec
+) -> tuple[ClauseView, ...]:
+    shaped = example.failure is not None and example.failure.index is not None
+    return tuple(view(name, spec) for name in ordered(clauses, layer, words, spec, shaped=shaped))
+
+
+def _message(verdict: Verdict) -> str:
+    """Return what a verdict saw, without the ids of the divergences that explain it."""
+    return tables.happened(verdict).removeprefix(f"{', '.join(verdict.known)}: ")
 
 
 def _title(found: causes.Finding, verdict: Verdict) -> str:
@@ -148,7 +159,7 @@ def _divergence(found: divergences.Seen, spec: Spec, facets: Facets) -> Card:
     clauses = tuple(dict.fromkeys(c for v in ordered_ for c in v.clauses))
     effects = tuple(dict.fromkeys(v.failure.effect for v in ordered_ if v.failure))
     words = [found.id.partition(".")[2] or found.id, found.says, *effects]
-    views = tuple(view(c, spec) for c in ordered(clauses, first.layer, words, spec))
+    views = _views(clauses, first.layer, words, first, spec)
     about = [Fact("recorded as", found.id)]
     if entry:
         about += [
@@ -165,7 +176,7 @@ def _divergence(found: divergences.Seen, spec: Spec, facets: Facets) -> Card:
         found.layers,
         effects,
         found.says,
-        tables.happened(first),
+        _message(first),
         (),
         tuple(fact for fact in about if fact.text),
         views[0] if views else None,

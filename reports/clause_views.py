@@ -11,6 +11,9 @@ from cnnformance.spec.clauses import Authority, Clause, Spec
 NONE = Spec(clauses={}, sections=(), authorities={})
 """A specification without clauses: records stand without the paraphrases."""
 
+_COMMON = ("pool.toml", "pipeline.toml")
+"""The files of clauses that several layer types share."""
+
 _ORDINARY = frozenset({"input", "with", "that", "than"})
 """Words of a configuration that tell no clause from another."""
 
@@ -29,7 +32,7 @@ class ClauseView:
 
 def link(url: str) -> str:
     """Return an address of the web; empty for any other, which a page must not lead to."""
-    return url if re.match(r"https?://[^\s]+$", url) else ""
+    return url if re.fullmatch(r"https?://[^\s]+", url) else ""
 
 
 def view(name: str, spec: Spec) -> ClauseView:
@@ -58,23 +61,27 @@ def _words(texts: Iterable[str]) -> list[str]:
 
 
 def ordered(
-    clauses: Sequence[str], layer: str, configuration: Sequence[str], spec: Spec
+    clauses: Sequence[str], layer: str, configuration: Sequence[str], spec: Spec, *, shaped: bool
 ) -> tuple[str, ...]:
     """Return the clauses that a failure may break, the one that its configuration touches first.
 
-    It is the one that speaks of most of what the failing cases have in common; then one of the
-    layer's own; then one of the document itself.
+    It is none of another layer's; the one that speaks of most of what the failing cases have in
+    common; then one of the layer's own; then one of the document itself. Where the result is
+    ``shaped`` as it should be, and elements of it are wrong, those about sizes, shapes and dtypes
+    come last.
     """
     words = _words(configuration)
     own = own_file(layer)
 
-    def rank(name: str) -> tuple[int, bool, bool, int]:
+    def rank(name: str) -> tuple[bool, bool, int, bool, bool, int]:
+        place = clauses.index(name)
         clause = spec.clauses.get(name)
         if clause is None:
-            return (0, True, True, clauses.index(name))
+            return (True, True, 0, True, True, place)
+        kept = shaped and bool(re.search("size|shape|dtype", name))
+        foreign = clause.file not in (own, *_COMMON)
         said = clause.says.lower()
         touched = sum(2 * (word in clause.id) + (word in said) for word in words)
-        foreign = clause.file not in (own, "pool.toml")
-        return (-touched, foreign, clause.level != "document", clauses.index(name))
+        return (kept, foreign, -touched, clause.file != own, clause.level != "document", place)
 
     return tuple(sorted(dict.fromkeys(clauses), key=rank))

@@ -164,11 +164,5 @@
       }
     });
   }
-  let folded = [];
-  addEventListener("beforeprint", () => {
-    folded = all(".card > details:not([open])");
-    for (const each of folded) each.open = true;
-  });
-  addEventListener("afterprint", () => { for (const each of folded) each.open = false; });
   follow();
 })();
