@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+import webbrowser
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,29 @@ def test_report_writes_to_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     said = _fails(capsys, "report", record, "--output", record)
     assert "this is the run's record; name another file" in said
     assert Path(record).read_bytes() == before
+
+
+@pytest.mark.usefixtures("folder")
+def test_report_opens_its_page(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def browse(url: str) -> bool:
+        opened.append(url)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", browse)
+    page = Path(".cnnformance/first/report.html").resolve()
+    assert _says(capsys, "report", "--open") == f"{page}\n"
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert _says(capsys, "report", "--open", "--output", "mine.html") == "mine.html\n"
+    assert opened == [page.as_uri(), Path("mine.html").resolve().as_uri()]
+    assert "--open shows the page" in _fails(capsys, "report", "--open", "--format", "json")
+    record = str(page.with_name("verdicts.jsonl"))
+    assert "name another file" in _fails(capsys, "report", "--open", "--output", record)
+    monkeypatch.setattr(webbrowser, "open", lambda _: False)
+    assert "no browser was found" in _says(capsys, "report", "--open")
 
 
 def test_report_exits_0_on_failures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
