@@ -97,7 +97,7 @@ class Source(HTMLParser):
         if self._inside in ("style", "script"):
             self.inlined.append(data)
 
-    def handle_endtag(self, _: str) -> None:
+    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002 - as its base names it
         self._inside = ""
 
 
