@@ -93,15 +93,18 @@ def test_a_drawing_shows_padding_window_and_values() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expected", "actual", "said"),
+    ("pads", "expected", "actual", "said"),
     [
-        ("6.0", "3.0", f"3 {TIMES} 2 = 6 {TIMES} 1: it divides by 2"),
-        ("6.0", "5.0", ""),
-        ("nan", "1.0", ""),
+        (1, "6.0", "3.0", f"3 {TIMES} 2 = 6 {TIMES} 1: it divides by 2"),
+        (1, "6.0", "5.0", ""),
+        (1, "nan", "1.0", ""),
+        (0, "3.5", "3.49", ""),
     ],
 )
-def test_arithmetic_tells_only_what_it_explains(expected: str, actual: str, said: str) -> None:
-    layer = AveragePool((2,), padding=((1, 1),))
+def test_arithmetic_tells_only_what_it_explains(
+    pads: int, expected: str, actual: str, said: str
+) -> None:
+    layer = AveragePool((2,), padding=((pads, pads),))
     drawn = draw(failure(layer, [[[6.0], [1.0]]], (0, 0, 0), expected=expected, actual=actual))
     assert drawn
     assert drawn.arithmetic.startswith(said)

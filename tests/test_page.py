@@ -19,7 +19,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped] # has none
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from cnnformance.reports import records, render
+from cnnformance.reports import causes, records, render
 from cnnformance.reports.records import Run
 
 ROOT = Path(__file__).parents[1]
@@ -206,6 +206,9 @@ def test_filters_count_again(shown: Shown, folder: Path) -> None:
     ]
     figure = page.locator("#layer-ReLU tr.layer td").first.locator(".fail b")
     assert figure.inner_text() == str(len(failing))
+    of_float64 = [f for f in causes.findings(run) if any(v.dtype == "float64" for v in f.verdicts)]
+    assert 0 < len(of_float64) < page.locator("#findings article").count()
+    assert _visible(page, "#findings article") == len(of_float64)
     assert _visible(page, "#layer-ReLU tr.layer .n.pass") == 0
     page.select_option("[name=subject]", "numpy")
     assert _visible(page, "#findings article") == 0

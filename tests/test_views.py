@@ -38,6 +38,7 @@ from cnnformance.reports.records import (
 from cnnformance.spec import networks
 from cnnformance.spec.clauses import Authority, Narrative, load
 from cnnformance.spec.layers import (
+    TYPES,
     AveragePool,
     Layer,
     MaxPool,
@@ -163,7 +164,8 @@ def test_reasons_that_differ_in_layer_dtype_or_fields_are_one() -> None:
             ]
         )
     ]
-    found = declined.reasons(run(verdict(), *made, verdict("not-run", question="q")))
+    other = verdict("unsupported", question="q1", message="there is GlobalMaxPool")
+    found = declined.reasons(run(verdict(), *made, other, verdict("not-run", question="q")))
     assert [(r.verdict, r.text, r.questions, r.layers, r.dtypes) for r in found] == [
         ("not-run", "no reason is recorded", 1, ("MaxPool",), ("float32",)),
         (
@@ -174,6 +176,7 @@ def test_reasons_that_differ_in_layer_dtype_or_fields_are_one() -> None:
             ("int16", "int8"),
         ),
         ("unsupported", "there is no <layer>(...)", 2, ("MaxPool", "GlobalMaxPool"), ()),
+        ("unsupported", "there is GlobalMaxPool", 1, ("MaxPool",), ("float32",)),
     ]
 
 
@@ -219,6 +222,7 @@ def test_strips_mark_what_was_used_of_the_bound() -> None:
         verdict(share=0.01, grade="float32"),
         verdict(question="q2", share=0.0),
         verdict("fail", question="q3", share=math.inf),
+        verdict("fail", question="q5", share=10.0),
         verdict(question="q4", layer="ReLU", share=0.0),
     )
     (row,) = strips.rows(made)
@@ -226,7 +230,7 @@ def test_strips_mark_what_was_used_of_the_bound() -> None:
     assert strip
     assert (row.layer, row.dtype, strip.exact, strip.grade) == ("MaxPool", "float32", 1, "float32")
     assert strip.marks == f"M{2 * strips.STEP} 2v10"
-    assert strip.beyond == f"M{strips.WIDTH - 1} 2v10"
+    assert strip.beyond == f"M{5 * strips.STEP} 2v10M{strips.WIDTH - 1} 2v10"
     assert strips.graded(made) == (("ReLU", "float32", ("exact",)),)
 
 
@@ -362,6 +366,31 @@ def test_networks_have_the_verdicts_of_their_questions() -> None:
     ((counted, shaped),) = lenet.checked
     assert (counted.what, counted.verdict, counted.message) == ("parameters", "fail", "6 too many")
     assert (shaped.what, shaped.verdict) == ("shapes", "pass")
+
+
+def test_the_page_of_sixteen_subjects_is_below_3_megabytes() -> None:
+    """With as many layers, clauses and cards as a real run has."""
+    clauses = list(load().clauses)
+    shown = failure(
+        MaxPool((2, 2)), np.ones((1, 8, 8, 1)), (0, 0, 0, 0), script="x" * 1000, detail="x" * 9000
+    )
+    made = [
+        verdict(subject=f"subject{n}", layer=layer, question=f"{layer}{m}", clauses=(clause,))
+        for n in range(16)
+        for layer in TYPES
+        for m, clause in enumerate(clauses[:44])
+    ]
+    made += [
+        verdict(subject=f"subject{n}", question=clause, clauses=(clause,))
+        for n in range(16)
+        for clause in clauses
+    ]
+    made += [
+        verdict("known", subject=f"subject{n}", question=f"k{m}", known=(f"{m}",), failure=shown)
+        for n in range(16)
+        for m in range(12)
+    ]
+    assert len(render.render(run(*made), "html").encode()) < 3_000_000
 
 
 # --- every format ------------------------------------------------------------------------------
