@@ -42,6 +42,11 @@ class Square:
     padding: bool
     read: bool
 
+    @property
+    def kind(self) -> str:
+        """Of what kind it is: ``cell`` or ``pad``, with ``read`` where the window reads it."""
+        return ("pad" if self.padding else "cell") + (" read" if self.read else "")
+
 
 @dataclass(frozen=True)
 class Frame:

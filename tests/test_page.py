@@ -293,7 +293,7 @@ def test_the_counterexample_is_drawn(shown: Shown, folder: Path) -> None:
     caption = drawn.locator("figcaption").text_content() or ""
     assert re.search(r"outside the input: it should be .*, and is .*\.", caption)
     assert "it divides by" in caption
-    assert drawn.locator("rect.pad.read").count() > 0
+    assert drawn.locator("path.pad.read").count() == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
