@@ -29,7 +29,8 @@ from cnnformance.reports import (
 from cnnformance.reports.clause_views import NONE
 from cnnformance.reports.records import Run
 from cnnformance.spec import networks
-from cnnformance.spec.clauses import Spec, SpecError, load
+from cnnformance.spec.clauses import Spec, load
+from cnnformance.spec.reading import DataError
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -57,14 +58,14 @@ def _environment() -> Environment:
 def _specification() -> Spec:
     try:
         return load()
-    except SpecError:  # the records stand without it
+    except DataError:  # the records stand without it
         return NONE
 
 
 def _networks() -> Any:
     try:
         return networks.load()
-    except networks.NetworkError:  # likewise
+    except DataError:  # likewise
         return {}
 
 
