@@ -145,7 +145,7 @@ def chosen(choices: Sequence[matrix.Choice]) -> Cell:
     """Return the choices of one subject for one trait."""
     if sum(c.values for c in choices) > 1:
         each = (f"{c.value} ({', '.join(c.where) or f'{c.measured} times'})" for c in choices)
-        return Cell(f"INCONSISTENT: {'; '.join(each)}", "fail")
+        return Cell(f"inconsistent: {'; '.join(each)}")
     return Cell(choices[0].value if choices else NOTHING)
 
 

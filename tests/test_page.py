@@ -111,7 +111,7 @@ def test_the_page_reaches_for_nothing(folder: Path) -> None:
     attributes = {key for _, attrs in page.tags for key in attrs}
     assert not attributes & {"src", "srcset", "style", "action", "background", "ping"}
     assert not {key for key in attributes if key.startswith("on")}
-    links = {attrs["href"] for tag, attrs in page.tags if "href" in attrs}
+    links = {attrs["href"] for _, attrs in page.tags if "href" in attrs}
     assert {(link or "").split(":")[0].partition("#")[0] for link in links} == {"", "https"}
     assert not re.search(r"@import|url\((?!#)", text)
     policy = next(a["content"] for _, a in page.tags if a.get("http-equiv")) or ""
@@ -126,7 +126,8 @@ def test_each_anchor_is_there_once(folder: Path) -> None:
     page = Source((folder / "page.html").read_text("utf-8"))
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
-    inner = {(a["href"] or "")[1:] for _, a in page.tags if (a.get("href") or "").startswith("#")}
+    links = [str(attrs["href"]) for _, attrs in page.tags if "href" in attrs]
+    inner = {link[1:].partition("?")[0] for link in links if link.startswith("#")}
     assert inner <= set(ids)
     assert {"layer-ReLU", "clause-relu.formula", "findings"} <= inner
     assert any(name.startswith("finding-faulty-py-Faulty-AveragePool") for name in inner)
@@ -218,6 +219,16 @@ def test_filters_count_again(shown: Shown, folder: Path) -> None:
     assert _visible(page, "#findings article") == page.locator("#findings article").count()
 
 
+def test_a_figure_leads_to_the_cards_behind_it(shown: Shown, folder: Path) -> None:
+    page = shown.open(folder / "page.html")
+    page.locator("#layer-AveragePool a.fail").click()
+    page.wait_for_url(lambda url: "?" in url)
+    found = [f for f in causes.findings(_run(folder)) if f.layer == "AveragePool"]
+    assert _visible(page, "#findings article") == len(found)
+    assert page.input_value("[name=subject]") == "faulty.py:Faulty"
+    assert page.evaluate("document.getElementById('findings').getBoundingClientRect().top") < 200
+
+
 def test_a_search_opens_what_it_finds(shown: Shown, folder: Path) -> None:
     page = shown.open(folder / "page.html")
     assert _visible(page, "tr.clause") == 0
@@ -282,8 +293,8 @@ def test_layers_open_by_keyboard(shown: Shown, folder: Path) -> None:
     page.keyboard.press("Enter")
     assert button.get_attribute("aria-expanded") == "true"
     assert _visible(page, "#layer-ReLU tr.clause") > 0
-    page.keyboard.press("Tab")  # its anchor, and then the first of its clauses
-    page.keyboard.press("Tab")
+    for _ in range(3):  # its anchor, its failures, and then the first of its clauses
+        page.keyboard.press("Tab")
     assert str(page.evaluate("document.activeElement.textContent")).startswith("relu.")
 
 

@@ -473,7 +473,7 @@ def test_many_numbers_of_a_trait_are_a_range() -> None:
     few = ["gives float32", "gives float64", "NaN gives 1.0", "NaN gives 2.0"]
     assert [value for value, _, _ in measured(*few)] == sorted(few)
     (choice,) = matrix.traits(run(traits=[trait(v) for v in many]))["max_pool.nan"]["torch"]
-    assert tables.chosen([choice]).text.startswith("INCONSISTENT: shares [0.0 to 0.875, 0.5,")
+    assert tables.chosen([choice]).text.startswith("inconsistent: shares [0.0 to 0.875, 0.5,")
 
 
 def test_a_trait_with_two_values_is_inconsistent_and_says_where() -> None:
@@ -483,7 +483,7 @@ def test_a_trait_with_two_values_is_inconsistent_and_says_where() -> None:
         ("ignored", ("rank == 1",)),
         ("propagated", ("rank == 2",)),
     ]
-    assert tables.chosen(choices["torch"]).text.startswith("INCONSISTENT: ignored (rank == 1);")
+    assert tables.chosen(choices["torch"]).text.startswith("inconsistent: ignored (rank == 1);")
 
 
 def _where(*verdicts: Verdict) -> list[tuple[tuple[str, ...], int]]:
@@ -811,7 +811,7 @@ def test_the_summary_has_the_matrix_and_a_line_for_each_finding() -> None:
     assert any(
         line.startswith("known: torch, torch-max-nan (1 question of MaxPool)") for line in lines
     )
-    assert any("INCONSISTENT" in line for line in lines)
+    assert any("inconsistent" in line for line in lines)
     assert "333 examples in 71.3 s" in lines[-1]
     assert "No findings." in render.summary(run(verdict()))
 

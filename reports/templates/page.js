@@ -143,7 +143,7 @@
       for (const name of names) form.elements[name].value = given.get(name) || "";
     }
     apply();
-    reveal(decodeURIComponent(anchor));
+    reveal(anchor);
     address(anchor);
   }
   form.addEventListener("input", () => { apply(); address(parts()[0]); });
