@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnformance.reports import arrays
+from cnnformance.reports import arrays, likely
 from cnnformance.reports.records import Failure
 from cnnformance.reports.windows import Reach, channels, reaches
 from cnnformance.spec.layers import Layer, from_json
@@ -28,8 +28,6 @@ HEIGHT = 26
 _UNREADABLE = (
     LookupError, TypeError, ValueError, ArithmeticError, SyntaxError, MemoryError, zlib.error,
 )  # fmt: skip
-
-_TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ class Frame:
 class Drawing:
     """A picture of one output of a layer: what it reads, and what it should be.
 
-    ``caption`` says all of it in words; ``arithmetic`` what the wrong number comes from, where a
-    plain calculation tells it.
+    ``caption`` says all of it in words; ``source`` where the wrong number comes from, where
+    arithmetic tells it.
     """
 
     cell: int
@@ -74,7 +72,7 @@ class Drawing:
     expected: str
     actual: str
     caption: str
-    arithmetic: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ def _drawn(seen: _Seen, failure: Failure, rows: range, columns: range) -> Drawin
         expected,
         actual,
         _caption(seen, squares, expected, actual),
-        _arithmetic(seen, failure),
+        _source(seen, failure),
     )
 
 
@@ -219,21 +217,9 @@ def _caption(seen: _Seen, squares: tuple[Square, ...], expected: str, actual: st
     )
 
 
-def _arithmetic(seen: _Seen, failure: Failure) -> str:
-    """Return what a wrong mean was divided by, where its ratio to the right one tells it."""
-    if not seen.layer.averages:
-        return ""
+def _source(seen: _Seen, failure: Failure) -> str:
     try:
         expected, actual = float(failure.expected), float(failure.actual)
     except ValueError:
         return ""
-    if not (math.isfinite(expected) and math.isfinite(actual)) or not expected or not actual:
-        return ""
-    inside = math.prod(axis.inside for axis in seen.every)
-    whole = math.prod(len(axis.cells) for axis in seen.every)
-    names = {inside: "the cells in the input", whole: "all cells of the window"}
-    for wrong, right in ((whole, inside), (inside, whole)):
-        if wrong != right and math.isclose(actual * wrong, expected * right, rel_tol=1e-2):
-            equal = f"{number(actual)} {_TIMES} {wrong} = {number(expected)} {_TIMES} {right}"
-            return f"{equal}: it divides by {wrong}, {names[wrong]}, and not by {right}."
-    return ""
+    return likely.source(seen.layer, seen.every, seen.plane, expected, actual)

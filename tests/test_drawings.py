@@ -89,7 +89,7 @@ def test_a_drawing_shows_padding_window_and_values() -> None:
     )
     said = "The output at (0, 0, 0, 0) reads 1 and 3 cells outside the input: it should be 1"
     assert drawn.caption.startswith(said)
-    assert "divides by 4, all cells of the window, and not by 1" in drawn.arithmetic
+    assert "divides by 4, all cells of the window, and not by 1" in drawn.source
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,40 @@ def test_arithmetic_tells_only_what_it_explains(
     layer = AveragePool((2,), padding=((pads, pads),))
     drawn = draw(failure(layer, [[[6.0], [1.0]]], (0, 0, 0), expected=expected, actual=actual))
     assert drawn
-    assert drawn.arithmetic.startswith(said)
-    assert bool(drawn.arithmetic) == bool(said)
+    assert drawn.source.startswith(said)
+    assert bool(drawn.source) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("layer", "values", "at", "actual", "said"),
+    [
+        (MaxPool((2,), dilation=(2,)), [1, 9, 3], 0, "9.0", "9 stands at (1), which"),
+        (MaxPool((2,), padding=((1, 1),)), [-3, -4], 0, "0.0", "No cell that it reads is 0"),
+        (MaxPool((2,)), [-3, -4], 0, "0.0", ""),  # of a window without padding
+        (MaxPool((2,)), [5, 7, 7, 7], 0, "5.0", ""),  # which it reads
+        (MaxPool((2,)), [5, 6, 7, 7], 0, "7.0", ""),  # which of the two, nothing tells
+        (MaxPool((2,)), [5, 6, 7, 8], 0, "nan", ""),
+    ],
+)
+def test_a_selection_of_another_cell_is_told(
+    layer: Layer, values: list[float], at: int, actual: str, said: str
+) -> None:
+    x = np.array(values, np.float32)[None, :, None]
+    drawn = draw(failure(layer, x, (0, at, 0), actual=actual))
+    assert drawn
+    assert drawn.source.startswith(said)
+    assert bool(drawn.source) == bool(said)
+
+
+def test_a_cell_on_a_plane_or_in_a_slice_is_named_by_all_its_axes() -> None:
+    x = np.arange(16).reshape(1, 4, 4, 1)
+    drawn = draw(failure(MaxPool((2, 2)), x, (0, 0, 0, 0), expected="5.0", actual="11.0"))
+    assert drawn
+    assert drawn.source.startswith("11 stands at (2, 3)")
+    layer = MaxPool((1, 2, 2))
+    drawn = draw(failure(layer, x[:, None].repeat(2, 1) + 0.5, (0, 1, 0, 0, 0), actual="11.5"))
+    assert drawn
+    assert drawn.source.startswith("11.5 stands at (1, 2, 3)")
 
 
 def test_of_a_large_map_the_surroundings_of_the_window_are_drawn() -> None:
