@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pytest
+from made import failure
 
 from cnnformance.reference import forward
-from cnnformance.reports import arrays
 from cnnformance.reports.drawing import draw
 from cnnformance.reports.records import Failure
 from cnnformance.reports.windows import channels, reaches
@@ -23,18 +21,9 @@ from cnnformance.spec.layers import (
     Layer,
     MaxPool,
     ReLU,
-    to_json,
 )
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-
-
-def failure(layer: Layer, x: Any, at: tuple[int, ...], **changes: Any) -> Failure:
-    array = np.asarray(x, np.float32)
-    case = {"layers": [to_json(layer)], "shape": list(array.shape), "dtype": "float32"}
-    packed = {"x": arrays.pack(array)}
-    plain = Failure("value", case, packed, at, expected="1.0", actual="2.0", call="forward")
-    return replace(plain, **changes)
 
 
 WINDOWED: tuple[tuple[Layer, tuple[int, ...]], ...] = (

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from made import failure, run, verdict
 
 from cnnformance.reports import (
-    arrays,
-    cards,
     cells,
-    clause_views,
     declined,
     overview,
     published,
@@ -26,57 +22,16 @@ from cnnformance.reports import (
 )
 from cnnformance.reports.records import (
     Divergence,
-    Failure,
-    Footer,
-    Header,
-    Run,
     Subject,
     Trait,
-    Verdict,
     VerdictName,
 )
 from cnnformance.spec import networks
-from cnnformance.spec.clauses import Authority, Narrative, load
+from cnnformance.spec.clauses import Narrative, load
 from cnnformance.spec.layers import (
     TYPES,
-    AveragePool,
-    Layer,
     MaxPool,
-    to_json,
 )
-
-
-def verdict(name: VerdictName = "pass", **changes: Any) -> Verdict:
-    plain = Verdict(
-        subject="torch",
-        question="test_a.py::test_a",
-        layer="MaxPool",
-        clauses=("pool.max.formula",),
-        level="document",
-        dtype="float32",
-        verdict=name,
-        examples=10,
-        planned=10,
-    )
-    return replace(plain, **changes)
-
-
-def run(*verdicts: Verdict, traits: tuple[Trait, ...] = (), head: tuple[Subject, ...] = ()) -> Run:
-    names = dict.fromkeys([v.subject for v in verdicts] + [t.subject for t in traits])
-    subjects = head or tuple(Subject(name, "1.0") for name in names)
-    versions = ("0.1.0", "3.11.7", "2.4.6", "Linux")
-    header = Header("2026-01-02T03:04:05Z", *versions, "quick", 0, len(verdicts), subjects)
-    footer = Footer("2026-01-02T03:05:05Z", 60.0, len(verdicts))
-    return Run(Path("verdicts.jsonl"), header, verdicts, traits, footer)
-
-
-def failure(layer: Layer, x: Any, at: tuple[int, ...], **changes: Any) -> Failure:
-    array = np.asarray(x, np.float32)
-    case = {"layers": [to_json(layer)], "shape": list(array.shape), "dtype": "float32"}
-    packed = {"x": arrays.pack(array)}
-    plain = Failure("value", case, packed, at, expected="1.0", actual="2.0", call="forward")
-    return replace(plain, **changes)
-
 
 # --- the matrix --------------------------------------------------------------------------------
 
@@ -232,100 +187,6 @@ def test_strips_mark_what_was_used_of_the_bound() -> None:
     assert strip.marks == f"M{2 * strips.STEP} 2v10"
     assert strip.beyond == f"M{5 * strips.STEP} 2v10M{strips.WIDTH - 1} 2v10"
     assert strips.graded(made) == (("ReLU", "float32", ("exact",)),)
-
-
-# --- cards -------------------------------------------------------------------------------------
-
-
-def _card(*verdicts: Verdict, head: tuple[Subject, ...] = ()) -> cards.Card:
-    made = run(*verdicts, head=head)
-    found = [*cards.findings(made, load(), cells.Facets())]
-    found += cards.recorded(made, load(), cells.Facets())
-    (card,) = found
-    return card
-
-
-def test_a_card_names_the_clause_that_the_configuration_touches() -> None:
-    layer = AveragePool((2,), padding=((1, 1),))
-    shown = failure(layer, [[[6.0], [1.0]]], (0, 0, 0), expected="6.0", actual="3.0")
-    asked = (
-        "pipeline.pure",
-        "pool.same.total",
-        "pool.max.padding-never-wins",
-        "pool.average.formula",
-        "pool.average.excludes-padding",
-        "pool.output-size-general",
-    )
-    card = _card(verdict("fail", layer="AveragePool", clauses=asked, failure=shown))
-    assert card.title == "AveragePool: gives 3 where 6 is right, if padding != 0"
-    assert card.clause
-    assert card.clause.id == "pool.average.excludes-padding"
-    assert card.clause.url.startswith("https://onnx.ai/")
-    assert {c.id for c in card.other_clauses} == set(asked) - {card.clause.id}
-    wrong = replace(shown, index=None, expected="(1, 3, 1)", actual="(1, 2, 1)", effect="shape")
-    card = _card(verdict("fail", layer="AveragePool", clauses=asked, failure=wrong))
-    assert card.clause
-    assert card.clause.id == "pool.average.excludes-padding"
-    assert not card.example.drawing
-
-
-def test_a_divergence_has_its_class_versions_and_link() -> None:
-    entry = Divergence(
-        "torch.a", "documented", ("MaxPool",), ("value",), "True", (), ">=2", "It rounds.",
-        "https://example.org/1", "2026-01-01",
-    )  # fmt: skip
-    shown = failure(MaxPool((2,)), np.zeros((1, 4, 1)), (0, 0, 0))
-    met = [
-        verdict("known", question=name, known=("torch.a",), failure=shown, message="torch.a: it is")
-        for name in ("q1", "q2")
-    ]
-    card = _card(*met, head=(Subject("torch", "2.1", (entry,)),))
-    assert (card.id, card.title, card.message) == (
-        "divergence-torch-torch-a",
-        "It rounds.",
-        "it is",
-    )
-    assert {f.label: f.text for f in card.about} == {
-        "recorded as": "torch.a",
-        "class": "documented",
-        "versions": ">=2",
-        "first seen": "2026-01-01",
-        "read more": "https://example.org/1",
-    }
-    assert card.questions == ("q1", "q2")
-    assert card.example.drawing
-
-
-@pytest.mark.parametrize(
-    ("url", "leads"),
-    [
-        ("https://example.org/a?b=c#d", True),
-        ("http://example.org", True),
-        ("javascript:alert(1)", False),
-        ("https://example.org/\n", False),
-        ("data:text/html,x", False),
-        ("//example.org", False),
-        ("", False),
-    ],
-)
-def test_only_addresses_of_the_web_are_links(url: str, leads: bool) -> None:
-    assert clause_views.link(url) == (url if leads else "")
-    spoilt = replace(load(), authorities={"a": Authority(name="A", version="1", url=url)})
-    clause = replace(load().clauses["pool.max.formula"], authority="a")
-    assert clause_views.cited(clause, spoilt.authorities) == ("A 1", url if leads else "")
-
-
-def test_cards_of_one_place_have_ids_of_their_own() -> None:
-    made = run(*(verdict("fail", question=f"q{n}", layer=f"x{'-' * n}") for n in range(3)))
-    found = cards.findings(made, load(), cells.Facets())
-    assert len({card.id for card in found}) == 3
-
-
-def test_long_scripts_and_arrays_stay_in_the_record() -> None:
-    layer, x = MaxPool((2,)), np.zeros((1, 400, 1))
-    card = _card(verdict("fail", failure=failure(layer, x, (0, 0, 0), script="x" * 30_000)))
-    assert card.example.script == "# 30,000 characters: see the record"
-    assert card.example.folded[0].text == "float32[1, 400, 1], as in the script"
 
 
 # --- the document and the networks -------------------------------------------------------------
