@@ -65,7 +65,8 @@ def _explained(finding: causes.Finding) -> str:
 
 
 def _terminal(run: Run) -> str:
-    parts = [tables.banner(run), *map(terminal_table, tables.tables(run)), *_findings(run)]
+    shown = map(terminal_table, tables.tables(run, telling=True))
+    parts = [tables.banner(run), *shown, *_findings(run)]
     parts += [_explained(finding) for finding in causes.findings(run)]
     return "\n".join(filter(None, [*parts, *_closing(run)])) + "\n"
 
@@ -99,7 +100,8 @@ def _markdown(run: Run) -> str:
     if banner := tables.banner(run):
         parts += [f"**{_escape(banner)}**", ""]
     parts += [text for line in _closing(run) for text in (_escape(line), "")]
-    parts += [markdown_table(table) for table in tables.tables(run, tables.both(run))]
+    both = [tables.findings(run), tables.divergences(run)]
+    parts += [markdown_table(table) for table in tables.tables(run, both)]
     failing = tables.failures(run)
     parts += ["## Failures", ""] if failing else []
     for verdict in failing:

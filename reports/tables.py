@@ -127,8 +127,11 @@ def layers(run: Run) -> Table:
     return _table("Layers", ["layer", *run.subjects], rows)
 
 
-def clauses(run: Run) -> Table:
-    """Return the matrix of clauses by subjects: all of the specification, and all recorded."""
+def clauses(run: Run, *, telling: bool = False) -> Table:
+    """Return the matrix of clauses by subjects: all of the specification, and all recorded.
+
+    If ``telling``, it has those alone of which a subject did more, or less, than pass.
+    """
     found = matrix.by_clause(run)
     rows: list[list[Cell | str]] = []
     for name in dict.fromkeys([*_clauses(), *found]):
@@ -137,8 +140,10 @@ def clauses(run: Run) -> Table:
             cells = [Cell("narrative") for _ in run.subjects]
         else:
             cells = [counted(found.get(name, {}).get(s, [])) for s in run.subjects]
-        rows.append([name, known.says if known else "", *cells])
-    return _table("Clauses", ["clause", "says", *run.subjects], rows)
+        if not telling or any(cell.verdict not in (None, "pass") for cell in cells):
+            rows.append([name, known.says if known else "", *cells])
+    title = "Clauses that did not pass everywhere" if telling else "Clauses"
+    return _table(title, ["clause", "says", *run.subjects], rows)
 
 
 def chosen(choices: Sequence[matrix.Choice]) -> Cell:
@@ -149,13 +154,18 @@ def chosen(choices: Sequence[matrix.Choice]) -> Cell:
     return Cell(choices[0].value if choices else NOTHING)
 
 
-def traits(run: Run) -> Table:
-    """Return the matrix of traits by subjects."""
+def traits(run: Run, *, telling: bool = False) -> Table:
+    """Return the matrix of traits by subjects.
+
+    If ``telling``, it has those alone in which subjects differ, or one is inconsistent.
+    """
     rows: list[list[Cell | str]] = [
         [name, *(chosen(cells.get(s, ())) for s in run.subjects)]
         for name, cells in matrix.traits(run).items()
+        if not telling or len({choice.value for each in cells.values() for choice in each}) > 1
     ]
-    return _table("Traits", ["trait", *run.subjects], rows)
+    title = "Traits in which subjects differ, or one is inconsistent" if telling else "Traits"
+    return _table(title, ["trait", *run.subjects], rows)
 
 
 def graded(grade: matrix.Grade | None) -> Cell:
@@ -299,24 +309,22 @@ def findings(run: Run) -> Table:
     return _table("Findings", head, rows)
 
 
-def both(run: Run) -> list[Table]:
-    """Return the findings, and apart from them the known divergences."""
-    return [findings(run), divergences(run)]
+def tables(run: Run, found: Sequence[Table] = (), *, telling: bool = False) -> list[Table]:
+    """Return every table of a report that has a row, in reading order, ``found`` included.
 
-
-def tables(run: Run, found: Sequence[Table] = ()) -> list[Table]:
-    """Return every table of a report that has a row, in reading order, ``found`` included."""
+    If ``telling``, clauses that all pass and traits that all share are left out.
+    """
     all_ = [
         subjects(run),
         layers(run),
         *found,
-        traits(run),
+        traits(run, telling=telling),
         precision(run),
         proves_little(run),
         short(run),
         composed(run),
         unanswered(run),
-        clauses(run),
+        clauses(run, telling=telling),
     ]
     return [table for table in all_ if table.rows]
 

@@ -141,6 +141,30 @@ def test_every_format_says_why_there_is_no_answer(form: str) -> None:
     assert "the moon is not full" in render.render(made, form)
 
 
+def test_the_terminal_shows_what_tells_something() -> None:
+    """Clauses that all pass, and traits that all share, are for the whole report."""
+    made = run(
+        verdict(clauses=("pool.smaller",)),
+        verdict("unsupported", question="q2", clauses=("dense.count",)),
+        verdict(subject="jax", question="q2", clauses=("dense.count",)),
+        traits=(
+            Trait("torch", "shared", "a", {}),
+            Trait("jax", "shared", "a", {}),
+            Trait("torch", "parted", "a", {}),
+            Trait("jax", "parted", "b", {}),
+            Trait("torch", "torn", "a", {"rank": 1}),
+            Trait("torch", "torn", "b", {"rank": 2}),
+        ),
+    )
+    short, whole = render.render(made, "table"), render.render(made, "markdown")
+    for told in ("dense.count", "parted", "torn"):
+        assert told in short
+        assert told in whole
+    for rest in ("pool.smaller", "shared"):
+        assert rest not in short
+        assert rest in whole
+
+
 def test_choices_that_differ_come_first_and_equal_ones_are_joined() -> None:
     def measured(subject: str, trait: str, value: str, **where: Any) -> Trait:
         return Trait(subject, trait, value, where, f"shown to {subject}")
