@@ -19,6 +19,10 @@ from cnnformance.spec.layers import Layer, Shape
 Array = np.ndarray[Any, np.dtype[Any]]
 Weights = Mapping[str, Array]
 Layout = Literal["channels_last", "channels_first"]
+KernelLayout = Literal["hwio", "oihw", "ohwi", "hwoi", "iohw", "ihwo"]
+"""The axes of a kernel: ``hw`` for all spatial ones, ``i`` for input channels, ``o`` for output."""
+DenseLayout = Literal["oi", "io"]
+"""The axes of the weight of a dense layer."""
 
 
 class Unsupported(Exception):  # noqa: N818 - an answer, not an error
@@ -46,12 +50,17 @@ class Backend(ABC):
     Class attributes:
         layout: how the framework's layers want their arrays. The suite transposes: ``build``'s
             callable receives and returns arrays of this layout.
+        kernel_layout: in which order ``build`` and ``gradients`` get a kernel, and return its
+            gradient: ``hw`` for all spatial axes, ``i`` for input, ``o`` for output.
+        dense_layout: likewise of the weight of a dense layer.
         dtypes: the dtypes that the framework's layers take, by NumPy name or ``bfloat16``.
         modes: further ways of running (such as ``compile``), asked for as ``NAME:MODE``.
         deterministic: whether two equal calls give the same bits.
     """
 
     layout: ClassVar[Layout] = "channels_last"
+    kernel_layout: ClassVar[KernelLayout] = "hwio"
+    dense_layout: ClassVar[DenseLayout] = "oi"
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
     modes: ClassVar[tuple[str, ...]] = ()
     deterministic: ClassVar[bool] = True
@@ -77,11 +86,12 @@ class Backend(ABC):
     def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
         """Return the framework's own layer, holding these weights, as a callable.
 
-        ``weights`` has the arrays of ``spec.layers.weight_shapes(layer)``, in their canonical
-        shapes whatever the layout: convolution ``(*window, in // groups, out)``, dense
-        ``(out, in)``, bias ``(out,)``; it is empty for a layer without weights. The callable maps
-        a tensor (what ``from_numpy`` returns) to a tensor (what ``to_numpy`` takes). What is
-        made of several calls is returned as ``Composed``.
+        ``weights`` has the arrays of ``spec.layers.weight_shapes(layer)``: the kernel of a
+        convolution in the order of ``kernel_layout``, by default ``(*window, in // groups, out)``,
+        the weight of a dense layer in that of ``dense_layout``, by default ``(out, in)``, and the
+        bias ``(out,)``; it is empty for a layer without weights. The callable maps a tensor (what
+        ``from_numpy`` returns) to a tensor (what ``to_numpy`` takes). What is made of several
+        calls is returned as ``Composed``.
 
         Raises:
             Unsupported: the framework cannot express this layer.
@@ -114,8 +124,8 @@ class Backend(ABC):
     ) -> dict[str, Array]:
         """Return the gradients of ``sum(layer(x) * upstream)``.
 
-        The keys are ``input`` (shape and layout of ``x``) and the names in ``weights`` (their
-        canonical shapes).
+        The keys are ``input`` (shape and layout of ``x``) and the names in ``weights`` (the
+        shapes that these have).
         """
         raise Unsupported(f"{type(self).__name__} has no gradients")
 

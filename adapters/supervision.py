@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnformance.adapters import wire
+from cnnformance.adapters.axes import WeightAxes
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.exceptions import AdapterBroke, Hung, Refused, Unknown
 from cnnformance.adapters.in_process import InProcess
@@ -35,6 +36,7 @@ class Info:
     layout: str = "channels_last"
     dtypes: tuple[str, ...] = ()
     deterministic: bool = True
+    axes: WeightAxes = field(default_factory=WeightAxes)
 
 
 @dataclass
@@ -108,7 +110,13 @@ class Supervised:
         self._failed, self._started = 0, True
         hello = channel.hello
         version = " ".join(hello["version"].split())
-        self.info = Info(version, hello["layout"], tuple(hello["dtypes"]), hello["deterministic"])
+        self.info = Info(
+            version,
+            hello["layout"],
+            tuple(hello["dtypes"]),
+            hello["deterministic"],
+            WeightAxes(hello["kernel_layout"], hello["dense_layout"]),
+        )
         return self.info
 
     def _opened(self) -> Process | InProcess | Link:

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from cnnformance.adapters import faults, wire
+from cnnformance.adapters import axes, faults, wire
 from cnnformance.adapters.backend import Array, Backend, Composed, Layout, Unsupported
 from cnnformance.adapters.exceptions import AdapterError
 from cnnformance.adapters.layout import (
@@ -71,6 +71,7 @@ class Server:
     def __init__(self, backend: Backend) -> None:
         """Serve this backend."""
         self.backend = backend
+        self.axes = axes.WeightAxes(backend.kernel_layout, backend.dense_layout)
         self.built: dict[tuple[object, ...], Callable[[Any], Any]] = {}
 
     def describe(self) -> wire.Header:
@@ -86,9 +87,13 @@ class Server:
         if not isinstance(backend.dtypes, tuple | list) or not all(map(_is_dtype, backend.dtypes)):
             said = "must be a tuple of NumPy's names and bfloat16, such as ('float32',)"
             raise AdapterError(f"dtypes is {backend.dtypes!r}, and {said}")
+        if said := axes.unknown(backend.kernel_layout, backend.dense_layout):
+            raise AdapterError(said)
         return {
             "version": _cut(str(backend.version())),
             "layout": backend.layout,
+            "kernel_layout": backend.kernel_layout,
+            "dense_layout": backend.dense_layout,
             "dtypes": list(backend.dtypes),
             "deterministic": bool(backend.deterministic),
         }
@@ -100,11 +105,10 @@ class Server:
         all that the request took. ``modified`` says that an input or a weight was written to.
         """
         start = time.perf_counter()
-        before = [array.tobytes() for array in arrays]
         try:
-            weights = sum(map(len, request.get("weights", ())))
-            memory = request.get("weight_memory", "contiguous")
-            arrays[:weights] = [arranged(array, memory) for array in arrays[:weights]]
+            if "weights" in request:
+                arrays = self._placed(request, arrays)
+            before = [array.tobytes() for array in arrays]
             header, results = getattr(self, "_" + request["ask"])(request, arrays)
             header.setdefault("seconds", time.perf_counter() - start)
             if [array.tobytes() for array in arrays] != before:
@@ -120,6 +124,16 @@ class Server:
 
     def _layers(self, request: wire.Header) -> list[spec.Layer]:
         return [spec.from_json(data, checked=False) for data in request["layers"]]
+
+    def _placed(self, request: wire.Header, arrays: list[Array]) -> list[Array]:
+        """Return the arrays with the weights in the backend's order, and in memory as asked."""
+        layers, memory = self._layers(request), request.get("weight_memory", "contiguous")
+        held = [(each, n) for each, ns in zip(layers, request["weights"], strict=True) for n in ns]
+        weights = [
+            arranged(self.axes.native(layer, name, array), memory)
+            for (layer, name), array in zip(held, arrays, strict=False)
+        ]
+        return [*weights, *arrays[len(weights) :]]
 
     def _weights(self, request: wire.Header, arrays: list[Array]) -> list[dict[str, Array]]:
         rest = iter(arrays)
@@ -251,7 +265,9 @@ class Server:
         if missing:
             raise AdapterError(f"gradients lacks {sorted(missing)}")
         results = [self._gradient(found["input"], image=image)]
-        results += [self._gradient(found[name], image=False) for name in weights]
+        for name in weights:
+            gradient = self._gradient(found[name], image=False)
+            results.append(self.axes.canonical(layer, name, gradient))
         header = {"names": ["input", *weights], "modified": modified}
         return header, results
 

@@ -214,7 +214,9 @@ class LayerTrial:
         if source is None:
             return
         self._note("script", "ok")
-        self.trial.scripts.append(Script(self.name, source, case, x))
+        native = self.subject.info.axes.native
+        weights = {n: native(case.layer, n, array) for n, array in case.weights.items()}
+        self.trial.scripts.append(Script(self.name, source, case, x, weights))
 
     def _faults(self, case: Given) -> None:
         """Put faults on the framework's result, and note those that the adapter hides.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tabulate import tabulate
 
-from cnnformance.adapters.backend import Array
+from cnnformance.adapters.backend import Array, Weights
 from cnnformance.conformance.cases import Given
 from cnnformance.conformance.parametrize import FLOATS, INTEGERS
 from cnnformance.reports.printable import printable
@@ -47,12 +47,13 @@ def _joined(problems: Sequence[Problem]) -> Iterator[Problem]:
 
 @dataclass(frozen=True)
 class Script:
-    """What an adapter wrote for a case, whose input is ``x`` in the backend's layout."""
+    """What an adapter wrote for a case; ``x`` and ``weights`` are in the backend's layouts."""
 
     layer: str
     source: str
     case: Given
     x: Array
+    weights: Weights
 
 
 @dataclass

@@ -62,7 +62,7 @@ def _run(scripts: Sequence[Script], layout: Layout) -> list[Problem | None]:
     with tempfile.TemporaryDirectory(prefix="cnnformance-") as folder:
         told = Path(folder, "told.json")
         for number, script in enumerate(scripts):
-            arrays: dict[str, Any] = {"x": script.x, **script.case.weights}
+            arrays: dict[str, Any] = {"x": script.x, **script.weights}
             np.savez(Path(folder, f"{number}.npz"), **arrays)
         sources = json.dumps([script.source for script in scripts])
         Path(folder, "sources.json").write_text(sources, encoding="utf-8")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from textwrap import indent
 
 import numpy as np
@@ -21,6 +21,7 @@ from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import judge
 from cnnformance.conformance.judge import Failure, Index, Other
 from cnnformance.conformance.literals import LISTED, RECIPES, TooLarge, laid_out, written
+from cnnformance.conformance.native_weights import in_weight, in_weights, weights
 from cnnformance.reports.tables import called
 from cnnformance.spec import layers as spec
 from cnnformance.spec.printable import printable
@@ -44,8 +45,10 @@ def script(subject: Subject, failure: Failure) -> str | None:
     names = " then ".join(called(spec.to_json(layer)) for layer in failure.layers)
     message = failure.message
     if failure.index is not None:  # as the printed array has it
-        place = _native(failure.index, first=_first_in_result(subject, failure))
+        place = in_weight(subject, failure.operand, failure.layers, failure.index)
+        place = _native(place, first=_first_in_result(subject, failure))
         message = message.replace(f"at {failure.index}", f"at {place}")
+        failure = in_weights(subject, failure)
     head = [f"# {subject.name} {subject.info.version}: {names}", f"# {_told(message)}"]
     own = Other(failure.layers, failure.arrays, failure.call, failure.index)
     try:
@@ -167,23 +170,12 @@ def _call(subject: Subject, call: Other, memories: tuple[str, str]) -> list[str]
         lines += laid_out(name, native, memory)
     for number, layer in enumerate(layers):
         suffix = f"_{number}" if len(layers) > 1 else ""
-        lines += _weights(layer, call.arrays, suffix, weight_memory)
+        lines += weights(subject, layer, call.arrays, suffix, weight_memory)
         lines += _source(subject, layer, placed, call.call, memory)
         if number < len(layers) - 1:
             lines.append("x = y")
             placed = [_after(layer, placed[0])]
     return lines
-
-
-def _weights(layer: spec.Layer, arrays: Mapping[str, Array], suffix: str, memory: str) -> list[str]:
-    """Return the lines that make a layer's weights."""
-    lines = []
-    held = [name for name in spec.weight_shapes(layer) if name + suffix in arrays]
-    for name in held:
-        lines += written(name, arrays[name + suffix])
-        lines += laid_out(name, arrays[name + suffix], memory)
-    entries = ", ".join(f"{name!r}: {name}" for name in held)
-    return [*lines, f"weights = {{{entries}}}"] if held else []
 
 
 def _adapter_of(target: Target) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnformance.adapters.axes import WeightAxes
 from cnnformance.adapters.backend import Array, Backend, Composed, Unsupported, Weights
 from cnnformance.adapters.numpy import NumPy
 from cnnformance.spec.layers import (
@@ -169,10 +170,21 @@ def canonical(backend: Backend, layer: Layer, y: Array) -> Array:
     return np.moveaxis(y, 1, -1) if swaps(backend, layer) and y.ndim > 2 else y
 
 
+def axes(backend: Backend) -> WeightAxes:
+    """Return the order in which the backend wants the axes of weights."""
+    return WeightAxes(backend.kernel_layout, backend.dense_layout)
+
+
+def held(backend: Backend, layer: Layer, weights: Weights) -> Weights:
+    """Return canonical weights in the backend's order."""
+    native = axes(backend).native
+    return {n: np.ascontiguousarray(native(layer, n, array)) for n, array in weights.items()}
+
+
 def run(backend: Backend, layer: Layer, weights: Weights, x: Array) -> Array:
     """Return the backend's answer, canonical; skip the test where it has none."""
     try:
-        call = backend.build(layer, weights)
+        call = backend.build(layer, held(backend, layer, weights))
     except Unsupported as reason:
         pytest.skip(str(reason))
     y = backend.to_numpy(call(backend.from_numpy(native(backend, layer, x))))
@@ -184,7 +196,7 @@ def script(backend: Backend, layer: Layer, weights: Weights, x: Array) -> Array:
     namespace: dict[str, Any] = {
         "np": np,
         "x": native(backend, layer, x),
-        "weights": weights,
+        "weights": held(backend, layer, weights),
     }
     try:
         source = backend.script(layer, namespace["x"])
@@ -245,13 +257,16 @@ def test_gradients_are_those_of_numpy(backend: Backend, case: Case) -> None:
     upstream = values(NumPy().output_shape(layer, shape), seed=2)
     inner = native(backend, layer, x), native(backend, layer, upstream)
     try:
-        found = backend.gradients(layer, weights, *inner)
+        found = backend.gradients(layer, held(backend, layer, weights), *inner)
     except (Unsupported, NotImplementedError) as reason:  # the latter by the framework itself
         pytest.skip(str(reason))
     expected = NumPy().gradients(layer, weights, x, upstream)
     assert set(found) == {"input", *weights}
     for name, gradient in found.items():
-        given = canonical(backend, layer, gradient) if name == "input" else gradient
+        if name == "input":
+            given = canonical(backend, layer, gradient)
+        else:
+            given = axes(backend).canonical(layer, name, gradient)
         np.testing.assert_allclose(given, expected[name], rtol=1e-5, atol=1e-4)
 
 
@@ -262,10 +277,11 @@ def test_script_gives_the_same_gradients(backend: Backend, case: Case) -> None:
     inner = native(backend, layer, x), native(backend, layer, upstream)
     try:
         source = backend.gradient_script(layer, *inner)
-        expected = backend.gradients(layer, weights, *inner)
+        expected = backend.gradients(layer, held(backend, layer, weights), *inner)
     except (Unsupported, NotImplementedError) as reason:  # the latter by the framework itself
         pytest.skip(str(reason))
-    namespace: dict[str, Any] = {"np": np, "x": inner[0], "upstream": inner[1], "weights": weights}
+    namespace: dict[str, Any] = {"np": np, "x": inner[0], "upstream": inner[1]}
+    namespace["weights"] = held(backend, layer, weights)
     exec(source, namespace)  # noqa: S102 - that it runs is the claim
     found = namespace["gradients"]
     assert list(found) == ["input", *weights]
@@ -277,7 +293,7 @@ def test_plain_layers_are_all_there(backend: Backend) -> None:
     for layer, shape in PLAIN:
         weights, x = arguments(layer, shape)
         assert backend.supports(layer, "float32")
-        assert callable(backend.build(layer, weights)), (layer, x.shape)
+        assert callable(backend.build(layer, held(backend, layer, weights))), (layer, x.shape)
 
 
 @pytest.mark.parametrize("case", PLAIN, ids=named)

@@ -1,0 +1,311 @@
+"""Layers that a framework lacks, each made of several of its calls: what here is ours.
+
+An adapter lists in ``compositions`` which of these it needs; reports call such layers composed.
+The others are the framework's own, and stand in ``native`` of its adapter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+from cnnformance.adapters.backend import Unsupported
+from cnnformance.adapters.calls import Call, Name, Tensor, call
+from cnnformance.adapters.padding import (
+    is_explicit,
+    last_axis_first,
+    overhanging,
+    pairs,
+    undilated,
+    with_channels_last,
+)
+from cnnformance.adapters.table import Composition, Table
+from cnnformance.spec.layers import (
+    AdaptiveAveragePool,
+    AdaptiveMaxPool,
+    AveragePool,
+    Conv,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    Layer,
+    LpPool,
+    MaxPool,
+    MinPool,
+    Pool,
+    Shape,
+    StochasticPool,
+    Windowed,
+)
+
+
+def unpadded(layer: Any, **fields: Any) -> Any:
+    """Return a windowed layer without its padding, and with other fields changed."""
+    return type(layer).unchecked(**{**vars(layer), "padding": (), **fields})
+
+
+def negated_max_pool(table: Table, layer: MinPool, x: Tensor, negative: str) -> Call:
+    """Reverse the order of numbers by a call of this name, and take the largest."""
+    largest, _ = table.result(MaxPool.unchecked(**vars(layer)), x.after(call(negative, x)))
+    return call(negative, largest)
+
+
+# PyTorch
+
+
+def torch_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Reverse the order of numbers, and take the largest: by ``~x``, where ``-x`` may overflow."""
+    negative = "torch.neg" if "float" in x.dtype else "torch.bitwise_not"
+    return negated_max_pool(table, layer, x, negative)
+
+
+def torch_padded(table: Table, layer: Windowed, x: Tensor) -> Call:
+    """Pad, by what never wins or adds, before a layer without padding."""
+    if isinstance(layer, MaxPool):
+        lowest = {"uint8": 0, "int8": -(1 << 7), "int16": -(1 << 15), "int32": -(1 << 31)}
+        fill = float("-inf") if "float" in x.dtype else lowest.get(x.dtype, -(1 << 63))
+        return table.native(unpadded(layer), torch_pad(layer, x, value=fill))
+    if isinstance(layer, AveragePool) and not layer.count_include_pad:
+        undilated(layer, "PyTorch")
+        ones = x.after(call("torch.ones_like", x))
+        return call("torch.div", torch_sum(layer, x), torch_sum(layer, ones))
+    return table.native(unpadded(layer), torch_pad(layer, x))
+
+
+def torch_pad(layer: Windowed, x: Tensor, **fill: Any) -> Tensor:
+    """Return the input within its padding.
+
+    Raises:
+        Unsupported: the padding crops, or a pooling rounds up, which sees it otherwise.
+    """
+    rounds_up = getattr(layer, "ceil_mode", False)
+    if not isinstance(layer.padding, str) and (rounds_up or min(map(min, layer.padding)) < 0):
+        raise Unsupported(f"PyTorch cannot round up, or crop, with padding {layer.padding}")
+    flat = last_axis_first(pairs(layer, x.spatial))
+    return x.after(call("nn.functional.pad", x, flat, **fill))
+
+
+def torch_sum(layer: AveragePool, x: Tensor) -> Call:
+    """Average with a divisor of 1, which only the ranks 2 and 3 can."""
+    x = torch_pad(layer, x)
+    if layer.rank == 1:
+        pool = "nn.functional.avg_pool2d"
+        x = x.after(call("torch.unsqueeze", x, 2))
+        window, stride = (1, *layer.window), (1, *layer.stride)
+        return call("torch.squeeze", call(pool, x, window, stride, divisor_override=1), 2)
+    pool = f"nn.functional.avg_pool{layer.rank}d"
+    return call(pool, x, layer.window, layer.stride, divisor_override=1)
+
+
+def torch_global_pool(table: Table, layer: GlobalAveragePool | GlobalMaxPool, x: Tensor) -> Call:
+    """Pool to one cell, and drop its axes."""
+    kind = AdaptiveMaxPool if isinstance(layer, GlobalMaxPool) else AdaptiveAveragePool
+    cell = table.native(kind.unchecked(output=(1,) * layer.rank), x)
+    return call("torch.flatten", cell, 1)
+
+
+def torch_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call:
+    """Draw a cell of each window, or average the cells, by their share in the window's sum."""
+    del table
+    undilated(layer, "PyTorch")
+    if not layer.unpadded:
+        x = torch_pad(layer, x)
+    cells: Any = x
+    for axis, (size, step) in enumerate(zip(layer.window, layer.stride, strict=True), 2):
+        cells = call("torch.Tensor.unfold", cells, axis, size, step)
+    cells = call("torch.flatten", cells, -layer.rank)
+    total = call("torch.sum", cells, -1, keepdim=True)
+    even = 1 / max(math.prod(layer.window), 1)
+    share = call("torch.where", call("torch.eq", total, 0), even, call("torch.div", cells, total))
+    if not layer.training:
+        return call("torch.sum", call("torch.mul", cells, share), -1)
+    drawn = call("torch.multinomial", call("torch.flatten", share, 0, -2), 1)
+    placed = call("torch.Tensor.view_as", drawn, total)
+    return call("torch.squeeze", call("torch.gather", cells, -1, placed), -1)
+
+
+# TensorFlow
+
+
+def tensorflow_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Negate, and take the largest."""
+    return negated_max_pool(table, layer, x, "tf.math.negative")
+
+
+def tensorflow_padded(table: Table, layer: AveragePool | Conv, x: Tensor) -> Call:
+    """Pad with zeros by a call of its own, where averages count them."""
+    if (
+        isinstance(layer.padding, str)
+        or not is_explicit(layer)
+        or not getattr(layer, "count_include_pad", True)
+    ):
+        return table.native(layer, x)  # which says what there is not
+    if table.mode:
+        padded = call("tf.pad", x, paddings=with_channels_last(layer.padding))
+    else:
+        padding = layer.padding if layer.rank > 1 else layer.padding[0]
+        name = f"keras.layers.ZeroPadding{layer.rank}D"
+        padded = call(name, padding=padding, dtype=x.dtype)(x)
+    return table.native(unpadded(layer), x.after(padded))
+
+
+def tensorflow_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
+    """Take the root of the mean of powers times their number."""
+    if layer.p == 2:
+        powers = call("tf.math.square", x)
+    else:
+        powers = call("tf.math.pow", call("tf.math.abs", x), y=layer.p)
+    fields = vars(layer) | {"count_include_pad": True}
+    mean, _ = table.result(AveragePool.unchecked(**fields), x.after(powers))
+    total = call("tf.math.multiply", mean, y=math.prod(layer.window))
+    return (
+        call("tf.math.sqrt", total) if layer.p == 2 else call("tf.math.pow", total, y=1 / layer.p)
+    )
+
+
+def tensorflow_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call:
+    """Draw one element of every window, or average them by probability."""
+    del table
+    cells = call("tf.stack", [call("tf.strided_slice", x, *at) for at in slices(layer, x)], -1)
+    if not layer.training:
+        squares = call("tf.reduce_sum", call("tf.math.square", cells), -1)
+        return call("tf.math.divide_no_nan", squares, call("tf.reduce_sum", cells, -1))
+    shape = (x.shape[0], *windows(layer, x), x.shape[-1])
+    rows = call("tf.reshape", cells, (math.prod(shape), math.prod(layer.window)))
+    wide = call("tf.cast", rows, "float64")
+    empty = call("tf.reduce_all", call("tf.equal", wide, 0), axis=-1, keepdims=True)
+    even, logs = call("tf.zeros_like", wide), call("tf.math.log", wide)
+    drawn = call("tf.random.categorical", call("tf.where", empty, even, logs), 1)
+    return call("tf.reshape", call("tf.gather", rows, drawn, batch_dims=1), shape)
+
+
+# JAX
+
+
+def jax_windows(layer: Pool, x: Tensor, operation: str, initial: Any) -> Call:
+    """Reduce every window over the spatial axes, in the dtype of the array."""
+    dilated = {"window_dilation": (1, *layer.dilation, 1)} if max(layer.dilation) > 1 else {}
+    return call(
+        "lax.reduce_window",
+        x,
+        call("np.array", initial, x.dtype),
+        Name(operation),
+        (1, *layer.window, 1),
+        (1, *layer.stride, 1),
+        with_channels_last(overhanging(layer, x.spatial)),
+        **dilated,
+    )
+
+
+def jax_average_pool(table: Table, layer: AveragePool, x: Tensor) -> Call:
+    """Divide the sums of the windows by their numbers of cells."""
+    del table
+    sizes, counted = x.spatial, layer
+    if layer.count_include_pad:  # the padding is of ones, and what overhangs it is not
+        inside = pairs(layer, sizes)
+        wide = overhanging(layer, sizes)
+        sizes = tuple(n + low + high for n, (low, high) in zip(sizes, inside, strict=True))
+        beyond = tuple((0, w - c) for (_, c), (_, w) in zip(inside, wide, strict=True))
+        counted = AveragePool.unchecked(**vars(layer) | {"padding": beyond, "ceil_mode": False})
+    ones = Tensor((1, *sizes, 1), "float32")
+    ones = ones.after(call("np.ones", ones.shape, "float32"))
+    cells = jax_windows(counted, ones, "lax.add", 0)
+    return call(
+        "jnp.astype", call("jnp.divide", jax_windows(layer, x, "lax.add", 0), cells), x.dtype
+    )
+
+
+def jax_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
+    """Take the roots of the windows' sums of powers."""
+    del table
+    if layer.p == 2:
+        squares = x.after(call("jnp.square", x))
+        return call("jnp.sqrt", jax_windows(layer, squares, "lax.add", 0))
+    powers = x.after(call("jnp.power", call("jnp.abs", x), layer.p))
+    return call("jnp.power", jax_windows(layer, powers, "lax.add", 0), 1 / layer.p)
+
+
+def jax_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call:
+    """Draw one element of every window by ``key``, or average them by probability."""
+    del table
+    cells = call("jnp.stack", [call("lax.slice", x, *at) for at in slices(layer, x)], -1)
+    if not layer.training:
+        total = call("jnp.sum", cells, -1)
+        squares = call("jnp.sum", call("jnp.square", cells), -1)
+        some = call("jnp.where", call("jnp.equal", total, 0), 1, total)
+        return call("jnp.divide", squares, some)
+    wide = call("jnp.astype", cells, "float64" if x.dtype == "float64" else "float32")
+    drawn = call("jax.random.categorical", Name("key"), call("jnp.log", wide))
+    places = call("jnp.expand_dims", drawn, -1)
+    return call("jnp.squeeze", call("jnp.take_along_axis", cells, places, -1), -1)
+
+
+# TensorFlow and JAX
+
+
+def windows(layer: StochasticPool, x: Tensor) -> Shape:
+    """Return how many windows fit along each axis."""
+    axes = zip(x.spatial, layer.window, layer.stride, strict=True)
+    return tuple(max((n - w) // s + 1, 0) for n, w, s in axes)
+
+
+def slices(layer: StochasticPool, x: Tensor) -> list[tuple[list[int], list[int], list[int]]]:
+    """Return, for each cell of a window, where it lies in the input: begins, ends and strides."""
+    shape, strides = x.shape, [1, *layer.stride, 1]
+    counts = windows(layer, x)
+    found = []
+    for cell in product(*map(range, layer.window)):
+        axes = zip(cell, counts, layer.stride, strict=True)
+        ends = [first + max(count - 1, 0) * step + (count > 0) for first, count, step in axes]
+        begins = [min(first, end) for first, end in zip(cell, ends, strict=True)]
+        found.append(([0, *begins, 0], [shape[0], *ends, shape[-1]], strides))
+    return found
+
+
+# ONNX
+
+
+def onnx_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Negate, and take the largest."""
+    return negated_max_pool(table, layer, x, "Neg")
+
+
+def onnx_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call:
+    """Divide the averages of the squares by the averages."""
+    if layer.training:
+        raise Unsupported("ONNX has no operator that draws a cell")
+    fields = {**vars(layer), "ceil_mode": False, "count_include_pad": None}
+    average = AveragePool.unchecked(**fields)
+    under = table.native(average, x)
+    over = table.native(average, x.after(call("Mul", x, x)))
+    zero = call("CastLike", call("Constant", value_float=0.0), x)
+    return call("Where", call("Equal", under, zero), zero, call("Div", over, under))
+
+
+TORCH: Mapping[type[Layer], Composition] = {
+    MaxPool: torch_padded,
+    MinPool: torch_min_pool,
+    AveragePool: torch_padded,
+    LpPool: torch_padded,
+    Conv: torch_padded,
+    StochasticPool: torch_stochastic_pool,
+    GlobalAveragePool: torch_global_pool,
+    GlobalMaxPool: torch_global_pool,
+}
+TENSORFLOW: Mapping[type[Layer], Composition] = {
+    MinPool: tensorflow_min_pool,
+    AveragePool: tensorflow_padded,
+    LpPool: tensorflow_lp_pool,
+    Conv: tensorflow_padded,
+    StochasticPool: tensorflow_stochastic_pool,
+}
+JAX: Mapping[type[Layer], Composition] = {
+    AveragePool: jax_average_pool,
+    LpPool: jax_lp_pool,
+    StochasticPool: jax_stochastic_pool,
+}
+ONNX: Mapping[type[Layer], Composition] = {
+    MinPool: onnx_min_pool,
+    StochasticPool: onnx_stochastic_pool,
+}
