@@ -61,6 +61,16 @@ class Tensor:
         """The sizes of the spatial axes of an image."""
         return self.shape[2:] if self.channels_first else self.shape[1:-1]
 
+    def joined(self, start: int) -> Shape:
+        """Return the shape with the axes from ``start`` on joined.
+
+        Raises:
+            ValueError: there is no such axis, nor one before it.
+        """
+        if start > len(self.shape):
+            raise ValueError(f"an input of {len(self.shape)} axes has no axis {start}")
+        return (*self.shape[:start], math.prod(self.shape[start:]))
+
     def after(self, made: Call) -> Tensor:
         """Return what a call makes of it, of which the same is known."""
         return replace(self, made=made)
@@ -71,12 +81,14 @@ class Program:
     """Calls in the order in which they run, each the value of a name.
 
     ``layers`` are made once; ``steps`` run for each input ``x``, and the last is the result.
-    ``functions`` are the names of the framework's that are called.
+    ``functions`` are the names of the framework's that are called, and ``parameters`` those names
+    that are given, such as a weight's.
     """
 
     layers: dict[str, str] = field(default_factory=dict)
     steps: dict[str, str] = field(default_factory=dict)
     functions: list[str] = field(default_factory=list)
+    parameters: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, result: Call) -> Program:
@@ -103,9 +115,11 @@ class Program:
             case Call():
                 return self._called(value)
             case list():
-                return f"[{', '.join(map(self.written, value))}]"
+                return f"[{', '.join(map(self._listed, value))}]"
             case tuple():
                 return f"({', '.join(map(self.written, value))}{',' * (len(value) == 1)})"
+            case Name() if value.isidentifier() and value not in self.parameters:
+                self.parameters.append(value)
             case float() if not math.isfinite(value):
                 return "np.nan" if math.isnan(value) else "np.inf" if value > 0 else "-np.inf"
         return repr(value)
@@ -115,18 +129,24 @@ class Program:
         match of.function:
             case Call(str(name)) as made:
                 # named before its input is, so that the outermost layer is ``layer``
-                function = _kept(self.layers, "layer", f"{name}({self._arguments(made)})")
+                function = _kept(self.layers, "layer", self.text(name, made))
             case name:
                 function = str(name)
-        arguments = self._arguments(of)
-        text = f"{function}({arguments})"
+        text = self.text(function, of)
         if text not in self.steps.values():
             self.functions.append(str(name))
         return _kept(self.steps, "y", text)
 
-    def _arguments(self, of: Call) -> str:
+    def _listed(self, value: Any) -> str:
+        """Return the source of an element of a list, whose calls have no names: there are many."""
+        if isinstance(value, Call) and isinstance(value.function, str):
+            return self.text(value.function, value)
+        return self.written(value)
+
+    def text(self, function: str, of: Call) -> str:
+        """Return the source of a call of what is named ``function``."""
         options = [f"{name}={self.written(value)}" for name, value in of.options.items()]
-        return ", ".join([*map(self.written, of.args), *options])
+        return f"{function}({', '.join([*map(self.written, of.args), *options])})"
 
 
 def _kept(values: dict[str, str], name: str, text: str) -> str:

@@ -116,7 +116,7 @@ def torch_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Cal
         cells = call("torch.Tensor.unfold", cells, axis, size, step)
     cells = call("torch.flatten", cells, -layer.rank)
     total = call("torch.sum", cells, -1, keepdim=True)
-    even = 1 / max(math.prod(layer.window), 1)
+    even = 1 / math.prod(layer.window)
     share = call("torch.where", call("torch.eq", total, 0), even, call("torch.div", cells, total))
     if not layer.training:
         return call("torch.sum", call("torch.mul", cells, share), -1)
@@ -126,6 +126,12 @@ def torch_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Cal
 
 
 # TensorFlow
+
+
+def rounds_down(layer: Layer) -> None:
+    """Raise ``Unsupported`` for what TensorFlow has no word for in any layer."""
+    if getattr(layer, "ceil_mode", False) or getattr(layer, "padding", ()) == "same_lower":
+        raise Unsupported("TensorFlow rounds the number of windows down, and pads after first")
 
 
 def tensorflow_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
@@ -167,9 +173,10 @@ def tensorflow_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
 def tensorflow_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call:
     """Draw one element of every window, or average them by probability."""
     del table
+    rounds_down(layer)
     cells = call("tf.stack", [call("tf.strided_slice", x, *at) for at in slices(layer, x)], -1)
     if not layer.training:
-        squares = call("tf.reduce_sum", call("tf.math.square", cells), -1)
+        squares = call("tf.reduce_sum", call("tf.math.multiply", cells, cells), -1)
         return call("tf.math.divide_no_nan", squares, call("tf.reduce_sum", cells, -1))
     shape = (x.shape[0], *windows(layer, x), x.shape[-1])
     rows = call("tf.reshape", cells, (math.prod(shape), math.prod(layer.window)))
@@ -232,7 +239,7 @@ def jax_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call:
     cells = call("jnp.stack", [call("lax.slice", x, *at) for at in slices(layer, x)], -1)
     if not layer.training:
         total = call("jnp.sum", cells, -1)
-        squares = call("jnp.sum", call("jnp.square", cells), -1)
+        squares = call("jnp.sum", call("jnp.multiply", cells, cells), -1)
         some = call("jnp.where", call("jnp.equal", total, 0), 1, total)
         return call("jnp.divide", squares, some)
     wide = call("jnp.astype", cells, "float64" if x.dtype == "float64" else "float32")
@@ -247,7 +254,7 @@ def jax_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call:
 def windows(layer: StochasticPool, x: Tensor) -> Shape:
     """Return how many windows fit along each axis."""
     axes = zip(x.spatial, layer.window, layer.stride, strict=True)
-    return tuple(max((n - w) // s + 1, 0) for n, w, s in axes)
+    return tuple(max((n - w) // max(s, 1) + 1, 0) for n, w, s in axes)
 
 
 def slices(layer: StochasticPool, x: Tensor) -> list[tuple[list[int], list[int], list[int]]]:
@@ -275,8 +282,7 @@ def onnx_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call
     """Divide the averages of the squares by the averages."""
     if layer.training:
         raise Unsupported("ONNX has no operator that draws a cell")
-    fields = {**vars(layer), "ceil_mode": False, "count_include_pad": None}
-    average = AveragePool.unchecked(**fields)
+    average = AveragePool.unchecked(**vars(layer))
     under = table.native(average, x)
     over = table.native(average, x.after(call("Mul", x, x)))
     zero = call("CastLike", call("Constant", value_float=0.0), x)

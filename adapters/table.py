@@ -6,7 +6,9 @@ The calls print as Python. That source is what runs, what is differentiated and 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from types import CodeType
 from typing import Any, ClassVar
@@ -38,6 +40,24 @@ def from_bits(name: str, dtype: str) -> str:
     return f"{name}.view({dtype!r})"
 
 
+@dataclass(frozen=True)
+class Definition:
+    """A layer in source: the lines that define it, and the function that it is then.
+
+    ``layers`` are those that the framework makes for it, each the source of a name, and the one
+    that is called last is ``layer``. ``parameters`` are those of the function, after ``x``.
+    """
+
+    lines: list[str]
+    name: str
+    parameters: tuple[str, ...]
+    layers: Mapping[str, str]
+
+    def call(self, x: str) -> str:
+        """Return the call of the layer with an input of this name."""
+        return f"{self.name}({', '.join([x, *self.parameters])})"
+
+
 class Table(Backend):
     """A framework whose layers are told as calls, by ``native``; all methods follow.
 
@@ -46,12 +66,14 @@ class Table(Backend):
             how it computes. They run in each worker, and begin each script.
         printed: the line of a script that prints the framework's version.
         compositions: what is made of several calls because the framework has no such layer.
+        defaults: the source of each name that calls are given besides weights.
         wrapper: what a mode puts around the function that runs, such as ``"jax.jit({})"``.
     """
 
     imports: str = ""
     printed: str = ""
     compositions: ClassVar[Mapping[type[Layer], Composition]] = {}
+    defaults: ClassVar[Mapping[str, str]] = {}
     wrapper: str = ""
 
     @abstractmethod
@@ -77,39 +99,39 @@ class Table(Backend):
         return f"np.asarray({name})"
 
     def hold(self, layer: Layer, like: Mapping[str, Array]) -> list[str]:
-        """Return the lines that put ``weights``, a dict of arrays, into the layer ``layer``."""
+        """Return the lines that put ``weights``, a dict of arrays, into what ``layer`` names."""
         raise NotImplementedError
 
-    def backward(self, layer: Layer, run: str, x: str, upstream: str, dtype: str) -> list[str]:
+    def backward(
+        self, layer: Layer, made: Definition, x: str, upstream: str, dtype: str
+    ) -> list[str]:
         """Return the lines that set ``gradients``, a dict of arrays by name.
 
-        ``run`` is the call of the layer, in which ``{}`` stands for the input; ``x`` and
-        ``upstream`` are expressions of tensors.
+        They follow those of ``made``; ``x`` and ``upstream`` are expressions of tensors.
         """
         raise Unsupported(f"{type(self).__name__} has no gradients")
 
-    def counted(self, layer: Layer, program: Program) -> list[str]:
+    def counted(self, layer: Layer, made: Definition) -> list[str]:
         """Return the lines that set ``count`` to how many parameters a layer holds."""
         raise Unsupported(f"{type(self).__name__} does not count parameters")
 
-    def stated(self, layer: Layer, run: str, program: Program) -> list[str]:
+    def stated(self, layer: Layer, made: Definition) -> list[str]:
         """Return the lines that set ``shape`` to the framework's static answer for ``shape``."""
         raise Unsupported(f"{type(self).__name__} has no static shapes")
 
     def given(self, layer: Layer) -> Mapping[str, Any]:
-        """Return names with which a layer is called each time anew, such as a random key."""
+        """Return what takes the place of ``defaults`` at each call, such as the next random key."""
         return {}
+
+    def within(self) -> AbstractContextManager[Any]:
+        """Return the context in which all runs, such as that of a device."""
+        return nullcontext()
 
     # What follows is the same for all frameworks.
 
     @cached_property
-    def _names(self) -> dict[str, Any]:
-        names: dict[str, Any] = {"np": np}
-        _execute(self.imports, names)
-        return names
-
-    @cached_property
-    def _axes(self) -> WeightAxes:
+    def axes(self) -> WeightAxes:
+        """The order of the axes of weights."""
         return WeightAxes(self.kernel_layout, self.dense_layout)
 
     def like(self, tensor: Any) -> Tensor:
@@ -130,50 +152,44 @@ class Table(Backend):
                 raise
         return compose(self, layer, x), True
 
-    def setup(self, layer: Layer, x: Tensor, *, held: bool = True) -> tuple[list[str], str]:
-        """Return the lines that define a layer, and its call, in which ``{}`` is the input."""
+    def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
+        """Return a layer for such an input in source; not ``held``, without its weights."""
         program = Program.of(self.result(layer, x)[0])
-        arrays = self._weights_like(layer, x.dtype)
         lines = [f"{name} = {text}" for name, text in program.layers.items()]
-        parameters = [] if program.layers else [*arrays, *self.given(layer)]
-        if held and arrays:
-            lines += self.hold(layer, arrays) if program.layers else self._named(arrays)
-        run = "layer" if program.alone else "run"
+        shapes = self.axes.native_shapes(layer)
+        if held and shapes:
+            one = np.zeros((), x.dtype)
+            like = {name: np.broadcast_to(one, shape) for name, shape in shapes.items()}
+            lines += self.hold(layer, like) if program.layers else self._named(like)
+        parameters = tuple(program.parameters)
+        name = "layer" if program.alone else "run"
         if not program.alone:
             lines += ["", f"def run({', '.join(['x', *parameters])}):", *program.body(), ""]
         if self.wrapper:
-            lines.append(f"run = {self.wrapper.format(run)}")
-            run = "run"
-        return lines, f"{run}({', '.join(['{}', *parameters])})"
-
-    def _weights_like(self, layer: Layer, dtype: str) -> dict[str, Array]:
-        """Return arrays like the weights of a layer, without memory."""
-        one = np.zeros((), dtype)
-        shapes = self._axes.native_shapes(layer)
-        return {name: np.broadcast_to(one, shape) for name, shape in shapes.items()}
+            lines.append(f"run = {self.wrapper.format(name)}")
+            name = "run"
+        return Definition(lines, name, parameters, program.layers)
 
     def _named(self, like: Mapping[str, Array]) -> list[str]:
         return [f"{n} = {self.tensor(f'weights[{n!r}]', a)}" for n, a in like.items()]
 
     def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
         """Return the layer's calls, as ``Composed`` where they are; made at the first input."""
-        result, composed = self.result(layer, self._nominal(layer))
-        held = {"weights": weights}
+        result, composed = self.result(layer, self.nominal(layer))
 
         @lru_cache(_PROGRAMS)
-        def program(source: str, call: str, _seeds: int) -> tuple[CodeType, dict[str, Any]]:
-            names = self._names | held
-            _execute(source, names)
-            return compile(call.format("x"), "<call>", "eval"), names
+        def defined(x: Tensor) -> tuple[tuple[str, ...], str]:
+            made = self.define(layer, x)
+            return tuple(made.lines), made.call("x")
 
         @lru_cache(_PROGRAMS)
-        def source(x: Tensor) -> tuple[str, str]:
-            lines, call = self.setup(layer, x)
-            return "\n".join(lines), call
+        def names(lines: tuple[str, ...], _seeds: int) -> dict[str, Any]:
+            return self.execute(lines, weights=weights)
 
         def run(x: Any) -> Any:
-            code, names = program(*source(self.like(x)), self._seeds if layer.draws else 0)
-            return eval(code, names, {"x": x, **self.given(layer)})  # noqa: S307 - our own words
+            lines, call = defined(self.like(x))
+            made = names(lines, self._seeds if layer.draws else 0)
+            return self._evaluate(call, {**made, **self.given(layer), "x": x})
 
         return Composed(run, ", ".join(Program.of(result).functions)) if composed else run
 
@@ -186,45 +202,43 @@ class Table(Backend):
 
     def from_numpy(self, array: Array) -> Any:
         """Return what the expression of a tensor evaluates to."""
-        return _evaluated(self.tensor("array", array), {**self._names, "array": array})
+        return self._evaluate(self.tensor("array", array), {**self._names, "array": array})
 
     def to_numpy(self, tensor: Any) -> Array:
         """Return what the expression of an array evaluates to."""
-        names = {**self._names, "tensor": tensor}
-        found: Array = _evaluated(self.array("tensor", self.like(tensor).dtype), names)
+        source = self.array("tensor", self.like(tensor).dtype)
+        found: Array = self._evaluate(source, {**self._names, "tensor": tensor})
         return found
 
     def gradients(
         self, layer: Layer, weights: Weights, x: Array, upstream: Array
     ) -> dict[str, Array]:
         """Run what ``gradient_script`` shows."""
-        names = {**self._names, "weights": weights, "x": x, "upstream": upstream}
-        _execute("\n".join(self._differentiated(layer, x, upstream)), names)
+        lines = self._differentiated(layer, x, upstream)[1]
+        names = self.execute(lines, weights=weights, x=x, upstream=upstream, **self.given(layer))
         found: dict[str, Array] = names["gradients"]
         return found
 
     def parameters(self, layer: Layer) -> int:
         """Run what ``count_script`` shows."""
-        names = dict(self._names)
-        _execute("\n".join(self._counted(layer)), names)
-        return int(names["count"])
+        return int(self.execute(self._counted(layer))["count"])
 
     def output_shape(self, layer: Layer, shape: Shape) -> Shape:
         """Run what ``shape_script`` shows."""
-        names = {**self._names, "shape": shape}
-        _execute("\n".join(self._stated(layer, shape)), names)
+        names = self.execute(self._stated(layer, shape), shape=shape)
         found: Shape = names["shape"]
         return found
 
     def script(self, layer: Layer, x: Array) -> str:
         """Return the layer's calls."""
-        lines, call = self.setup(layer, self.like(x))
-        y = self.array(call.format(self.tensor("x", x)), x.dtype.name)
-        return self._script([*lines, f"y = {y}"])
+        made = self.define(layer, self.like(x))
+        y = self.array(made.call(self.tensor("x", x)), x.dtype.name)
+        return self._script([*self._defaulted(made), *made.lines, f"y = {y}"])
 
     def gradient_script(self, layer: Layer, x: Array, upstream: Array) -> str:
         """Return the layer's calls, and their derivative."""
-        return self._script(self._differentiated(layer, x, upstream))
+        made, lines = self._differentiated(layer, x, upstream)
+        return self._script([*self._defaulted(made), *lines])
 
     def count_script(self, layer: Layer) -> str:
         """Return how the framework counts the parameters of the layer."""
@@ -237,20 +251,25 @@ class Table(Backend):
     def _script(self, lines: list[str]) -> str:
         return "\n".join([self.imports.rstrip(), self.printed, *lines, ""])
 
-    def _differentiated(self, layer: Layer, x: Array, upstream: Array) -> list[str]:
-        lines, call = self.setup(layer, self.like(x))
-        x_, upstream_ = self.tensor("x", x), self.tensor("upstream", upstream)
-        return [*lines, *self.backward(layer, call, x_, upstream_, x.dtype.name)]
+    def _defaulted(self, made: Definition) -> list[str]:
+        return [f"{n} = {text}" for n, text in self.defaults.items() if n in made.parameters]
+
+    def _differentiated(
+        self, layer: Layer, x: Array, upstream: Array
+    ) -> tuple[Definition, list[str]]:
+        made, dtype = self.define(layer, self.like(x)), x.dtype.name
+        tensors = self.tensor("x", x), self.tensor("upstream", upstream)
+        return made, [*made.lines, *self.backward(layer, made, *tensors, dtype)]
 
     def _counted(self, layer: Layer) -> list[str]:
-        return self.counted(layer, Program.of(self.result(layer, self._nominal(layer))[0]))
+        return self.counted(layer, self.define(layer, self.nominal(layer), held=False))
 
     def _stated(self, layer: Layer, shape: Shape) -> list[str]:
         x = Tensor(shape, "float32", self.layout == "channels_first")
-        lines, call = self.setup(layer, x, held=False)
-        return [*lines, *self.stated(layer, call, Program.of(self.result(layer, x)[0]))]
+        made = self.define(layer, x, held=False)
+        return [*self._defaulted(made), *self.stated(layer, made)]
 
-    def _nominal(self, layer: Layer) -> Tensor:
+    def nominal(self, layer: Layer) -> Tensor:
         """Return an input that a layer could have; of an image, of one cell."""
         first = self.layout == "channels_first"
         match layer:
@@ -265,16 +284,24 @@ class Table(Backend):
                 return Tensor(shape, "float32", first)
         return Tensor((1, 1), "float32")
 
+    @cached_property
+    def _names(self) -> dict[str, Any]:
+        names: dict[str, Any] = {"np": np}
+        exec(_compiled(self.imports, "exec"), names)  # noqa: S102 - what is shown is to be what runs
+        return names
+
+    def execute(self, lines: Sequence[str], **given: Any) -> dict[str, Any]:
+        """Run source of the adapter, and return the names that it sets."""
+        names = {**self._names, **given}
+        with self.within():
+            exec(_compiled("\n".join(lines), "exec"), names)  # noqa: S102 - likewise
+        return names
+
+    def _evaluate(self, source: str, names: dict[str, Any]) -> Any:
+        with self.within():
+            return eval(_compiled(source, "eval"), names)  # noqa: S307 - likewise
+
 
 @lru_cache(1 << 10)
 def _compiled(source: str, mode: str) -> CodeType:
     return compile(source, "<calls>", mode)
-
-
-def _execute(source: str, names: dict[str, Any]) -> None:
-    """Run source that an adapter wrote."""
-    exec(_compiled(source, "exec"), names)  # noqa: S102 - that what is shown runs is the point
-
-
-def _evaluated(source: str, names: dict[str, Any]) -> Any:
-    return eval(_compiled(source, "eval"), names)  # noqa: S307 - likewise

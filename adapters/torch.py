@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from cnnformance.adapters.backend import Array, Unsupported
-from cnnformance.adapters.calls import Call, Program, Tensor, call
+from cnnformance.adapters.calls import Call, Tensor, call
 from cnnformance.adapters.compositions import TORCH
 from cnnformance.adapters.padding import alike, undilated
-from cnnformance.adapters.table import Table, bits, from_bits
+from cnnformance.adapters.table import Definition, Table, bits, from_bits
 from cnnformance.spec.layers import (
     AdaptiveAveragePool,
     AdaptiveMaxPool,
@@ -44,7 +44,7 @@ def padding(layer: Windowed) -> Shape | str:
     if layer.padding == "same" and not pools and all(s == 1 for s in layer.stride):
         return "same"
     both = alike(layer, "PyTorch")
-    if pools and any(2 * p > w for p, w in zip(both, layer.window, strict=True)):
+    if pools and any(p and 2 * p > w for p, w in zip(both, layer.window, strict=True)):
         raise Unsupported("PyTorch pads a pooling by at most half of its window")
     return both
 
@@ -151,7 +151,6 @@ class Torch(Table):
 
     def hold(self, layer: Layer, like: Mapping[str, Array]) -> list[str]:
         """Return the lines that replace the weights without memory, with which it is made."""
-        del layer
         held = (f"{n!r}: {self.tensor(f'weights[{n!r}]', a)}" for n, a in like.items())
         return [
             f"layer.load_state_dict({{{', '.join(held)}}}, assign=True)",
@@ -162,25 +161,25 @@ class Torch(Table):
         """Seed PyTorch's default generators."""
         torch.manual_seed(seed)
 
-    def backward(self, layer: Layer, run: str, x: str, upstream: str, dtype: str) -> list[str]:
+    def backward(
+        self, layer: Layer, made: Definition, x: str, upstream: str, dtype: str
+    ) -> list[str]:
         """Return what automatic differentiation finds."""
         learned = ", *layer.requires_grad_().parameters()" if layer.has_weights else ""
         return [
             f"held = [{x}.requires_grad_(){learned}]",
-            f"found = torch.autograd.grad({run.format('held[0]')}, held, {upstream})",
+            f"found = torch.autograd.grad({made.call('held[0]')}, held, {upstream})",
             f"arrays = [{self.array('gradient', dtype)} for gradient in found]",
             'gradients = dict(zip(["input", *weights], arrays))',
         ]
 
-    def counted(self, layer: Layer, program: Program) -> list[str]:
+    def counted(self, layer: Layer, made: Definition) -> list[str]:
         """Count the parameters of the module, which is made without memory."""
-        del layer
-        lines = [f"{name} = {text}" for name, text in program.layers.items()]
-        layers = ", ".join(program.layers)
+        lines = [f"{name} = {text}" for name, text in made.layers.items()]
+        layers = ", ".join(made.layers)
         return [*lines, f"count = sum(p.numel() for each in [{layers}] for p in each.parameters())"]
 
-    def stated(self, layer: Layer, run: str, program: Program) -> list[str]:
+    def stated(self, layer: Layer, made: Definition) -> list[str]:
         """Run the module on a tensor without memory."""
-        del layer, program
         empty = 'torch.empty(shape, device="meta")'
-        return [f"shape = tuple({run.format(empty)}.shape)"]
+        return [*made.lines, f"shape = tuple({made.call(empty)}.shape)"]
