@@ -19,7 +19,7 @@ import pytest
 
 import cnnformance
 from cnnformance import check, conformance_test
-from cnnformance.adapters import numpy as layers
+from cnnformance.adapters import numpy_layers as layers
 from cnnformance.adapters import registry
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.function import NoLayerType, annotated, concrete, of

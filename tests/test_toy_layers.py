@@ -21,7 +21,8 @@ import pytest
 from hypothesis import strategies as st
 
 from cnnformance.adapters.backend import Array, Weights
-from cnnformance.adapters.numpy import NumPy, fold, unfold, widen, window_of
+from cnnformance.adapters.numpy import NumPy
+from cnnformance.adapters.numpy_layers import fold, unfold, widen, window_of
 from cnnformance.conformance import cases_by_option, strategies
 from cnnformance.reference.forward import compute
 from cnnformance.reference.gradients import Gradients, differentiate
