@@ -1,0 +1,293 @@
+"""A table of calls runs what it shows, and the suite moves the axes of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from cnnformance.adapters import padding
+from cnnformance.adapters.axes import WeightAxes, unknown
+from cnnformance.adapters.backend import (
+    Array,
+    Backend,
+    Composed,
+    DenseLayout,
+    KernelLayout,
+    Unsupported,
+    Weights,
+)
+from cnnformance.adapters.calls import Call, Name, Program, Tensor, call
+from cnnformance.adapters.numpy import NumPy
+from cnnformance.adapters.table import BIAS, WEIGHT, Definition, Table
+from cnnformance.adapters.worker import AdapterError, Server
+from cnnformance.spec.layers import (
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAveragePool,
+    GlobalMaxPool,
+    Layer,
+    MaxPool,
+    MinPool,
+    ReLU,
+    to_json,
+    weight_shapes,
+)
+
+X = Tensor((2, 5, 4), "float32")
+
+
+def negated_max(table: Table, layer: Any, x: Tensor) -> Call:
+    """Make a least value of a largest."""
+    fields = GlobalMaxPool.unchecked(**vars(layer))
+    return call("np.negative", table.native(fields, x.after(call("np.negative", x))))
+
+
+class Numeric(Table):
+    """NumPy's own functions, as a table."""
+
+    dense_layout = "io"
+    dtypes = ("float32", "float64", "bfloat16")
+    imports = "import math"
+    printed = 'print("NumPy", np.__version__)'
+    compositions = {GlobalAveragePool: negated_max}  # noqa: RUF012 - a table of a test
+
+    def native(self, layer: Layer, x: Tensor) -> Call:
+        match layer:
+            case ReLU():
+                return call("np.maximum", x, 0)
+            case Flatten(start):
+                return call("np.reshape", x, x.joined(start))
+            case GlobalMaxPool(rank):
+                return call("np.max", x, tuple(range(1, rank + 1)))
+            case Dense():
+                y = call("np.matmul", x, WEIGHT)
+                return call("np.add", y, BIAS) if layer.bias else y
+        raise Unsupported(f"there is no {type(layer).__name__}")
+
+    def counted(self, layer: Layer, made: Definition) -> list[str]:  # noqa: ARG002 - the interface's
+        sizes = list(self.axes.native_shapes(layer).values())
+        return [f"count = sum(math.prod(size) for size in {sizes})"]
+
+    def backward(
+        self,
+        layer: Layer,
+        made: Definition,
+        x: str,
+        upstream: str,
+        dtype: str,  # noqa: ARG002 - likewise
+    ) -> list[str]:
+        if not isinstance(layer, Dense):
+            raise Unsupported("only of dense layers")
+        return [f"y = {made.call(x)}", f"gradients = {{'input': {upstream} @ weight.T}}"]
+
+
+def test_calls_print_in_the_order_in_which_they_run() -> None:
+    inner = X.after(call("f", X, (1,), axis=-1))
+    program = Program.of(call("g", inner, [inner, 2.5], float("-inf"), Name("lax.max"), WEIGHT))
+    assert program.body() == [
+        "    y1 = f(x, (1,), axis=-1)",
+        "    return g(y1, [y1, 2.5], -np.inf, lax.max, weight)",
+    ]
+    assert program.functions == ["f", "g"]
+    assert program.parameters == ["weight"]
+
+
+def test_a_call_that_stands_twice_runs_once() -> None:
+    drawn = call("draw", X)
+    assert Program.of(call("add", drawn, drawn)).body() == [
+        "    y1 = draw(x)",
+        "    return add(y1, y1)",
+    ]
+
+
+def test_what_a_call_makes_is_made_once_and_the_last_is_called_layer() -> None:
+    padded = X.after(call("Pad", 1)(X))
+    program = Program.of(call("Conv", 3, bias=False)(padded))
+    assert program.layers == {"layer": "Conv(3, bias=False)", "layer2": "Pad(1)"}
+    assert program.body() == ["    y1 = layer2(x)", "    return layer(y1)"]
+    assert not program.alone
+    assert Program.of(call("ReLU")(X)).alone
+
+
+@pytest.mark.parametrize(
+    "layer", [ReLU(), Flatten(), GlobalMaxPool(1), Dense(4, 3), Dense(4, 3, bias=False)]
+)
+def test_what_is_shown_is_what_ran(layer: Layer) -> None:
+    backend = Numeric()
+    x = np.arange(-20, 20, dtype=np.float32).reshape(2, 5, 4)
+    weights = {n: np.full(s, 0.5, x.dtype) for n, s in backend.axes.native_shapes(layer).items()}
+    made = backend.build(layer, weights)
+    assert not isinstance(made, Composed)
+    names: dict[str, Any] = {"np": np, "x": x, "weights": weights}
+    exec(backend.script(layer, x), names)  # noqa: S102 - that it runs is the claim
+    np.testing.assert_array_equal(names["y"], made(x))
+    expected = NumPy().build(layer, {n: w.T for n, w in weights.items()})(x)
+    np.testing.assert_array_equal(names["y"], expected)
+    assert backend.parameters(layer) == sum(w.size for w in weights.values())
+
+
+def test_one_layer_takes_inputs_of_other_shapes_and_dtypes() -> None:
+    made = Numeric().build(Flatten(), {})
+    for shape, dtype in (((2, 3, 4), "float32"), ((1, 6), "float64"), ((0, 3, 2), "float32")):
+        y = made(np.zeros(shape, dtype))
+        assert y.shape == (shape[0], int(np.prod(shape[1:])))
+        assert y.dtype == dtype
+
+
+def test_a_composition_is_asked_where_the_framework_has_no_layer_and_says_so() -> None:
+    made = Numeric().build(GlobalAveragePool(1), {})
+    assert isinstance(made, Composed)
+    assert made.note == "np.negative, np.max, np.negative"
+    with pytest.raises(Unsupported, match="there is no MinPool"):
+        Numeric().build(MinPool((2,)), {})
+
+
+def test_what_a_table_does_not_tell_is_unsupported_in_method_and_script() -> None:
+    backend, x = Numeric(), np.ones((2, 4), np.float32)
+    for ask in (
+        lambda: backend.output_shape(ReLU(), (2, 4)),
+        lambda: backend.shape_script(ReLU(), (2, 4)),
+        lambda: backend.gradients(ReLU(), {}, x, x),
+        lambda: backend.gradient_script(ReLU(), x, x),
+    ):
+        with pytest.raises(Unsupported):
+            ask()
+
+
+class Turned(Backend):
+    """Takes weights in an order of its own, computes canonically, and returns gradients so."""
+
+    def __init__(self, mode: str = "", device: str = "cpu") -> None:
+        super().__init__(mode, device)
+        self.seen: list[Mapping[str, tuple[int, ...]]] = []
+
+    def _canonical(self, layer: Layer, weights: Weights) -> dict[str, Array]:
+        self.seen.append({name: array.shape for name, array in weights.items()})
+        axes = WeightAxes(self.kernel_layout, self.dense_layout)
+        return {name: axes.canonical(layer, name, array) for name, array in weights.items()}
+
+    def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
+        return NumPy().build(layer, self._canonical(layer, weights))
+
+    def gradients(
+        self, layer: Layer, weights: Weights, x: Array, upstream: Array
+    ) -> dict[str, Array]:
+        found = NumPy().gradients(layer, self._canonical(layer, weights), x, upstream)
+        axes = WeightAxes(self.kernel_layout, self.dense_layout)
+        return {name: axes.native(layer, name, array) for name, array in found.items()}
+
+
+def asked(backend: Backend, ask: str, layer: Layer, *more: Array) -> list[Array]:
+    """Return the worker's answer about a layer whose weights are those of ``held``."""
+    weights = held(layer)
+    request = {
+        "ask": ask,
+        "layers": [to_json(layer)],
+        "weights": [list(weights)],
+        "dtype": "float32",
+    }
+    header, arrays = Server(backend).answer(request, [*weights.values(), *more])
+    assert header["status"] == "ok", header
+    assert not header.get("modified")
+    return arrays
+
+
+def held(layer: Layer) -> Weights:
+    """Return canonical weights of distinct numbers."""
+    sizes = weight_shapes(layer).items()
+    return {n: np.arange(np.prod(s), dtype=np.float32).reshape(s) for n, s in sizes}
+
+
+KERNEL = Conv((2, 3), in_channels=4, out_channels=5)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shape"),
+    [
+        ("hwio", (2, 3, 4, 5)),
+        ("oihw", (5, 4, 2, 3)),
+        ("ohwi", (5, 2, 3, 4)),
+        ("hwoi", (2, 3, 5, 4)),
+        ("iohw", (4, 5, 2, 3)),
+        ("ihwo", (4, 2, 3, 5)),
+    ],
+)
+def test_kernels_come_in_the_order_that_is_declared(
+    kernel: KernelLayout, shape: tuple[int, ...]
+) -> None:
+    backend = type("Declared", (Turned,), {"kernel_layout": kernel})()
+    x = np.arange(2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 3, 4, 4)
+    expected = NumPy().build(KERNEL, held(KERNEL))(x)
+    (y,) = asked(backend, "run", KERNEL, x)
+    np.testing.assert_array_equal(y, expected)
+    found = asked(backend, "gradients", KERNEL, x, np.ones_like(expected))
+    gradients = NumPy().gradients(KERNEL, held(KERNEL), x, np.ones_like(expected))
+    for name, gradient in zip(["input", "weight", "bias"], found, strict=True):
+        np.testing.assert_array_equal(gradient, gradients[name])
+    assert backend.seen == [{"weight": shape, "bias": (5,)}] * 2
+    assert WeightAxes(kernel).native_shapes(KERNEL)["weight"] == shape
+
+
+@pytest.mark.parametrize(("dense", "shape"), [("oi", (3, 4)), ("io", (4, 3))])
+def test_dense_weights_come_in_the_order_that_is_declared(
+    dense: DenseLayout, shape: tuple[int, ...]
+) -> None:
+    backend = type("Declared", (Turned,), {"dense_layout": dense})()
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    (y,) = asked(backend, "run", Dense(4, 3), x)
+    np.testing.assert_array_equal(y, NumPy().build(Dense(4, 3), held(Dense(4, 3)))(x))
+    assert backend.seen[0]["weight"] == shape
+
+
+def test_native_weights_lie_in_memory_as_asked() -> None:
+    flags = []
+
+    class Looks(Turned):
+        kernel_layout = "oihw"
+
+        def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
+            flags.append(weights["weight"].flags.c_contiguous)
+            return super().build(layer, weights)
+
+    asked(Looks(), "run", KERNEL, np.zeros((1, 2, 3, 4), np.float32))
+    assert flags == [True]
+
+
+def test_an_order_that_is_not_known_is_an_error_that_names_those_that_are() -> None:
+    for attribute, value in (("kernel_layout", "OIHW"), ("dense_layout", "hwio")):
+        backend = type("Wrong", (NumPy,), {attribute: value})()
+        with pytest.raises(AdapterError, match=f"{attribute} is '{value}', and must be"):
+            Server(backend).describe()
+    for kernel in get_args(KernelLayout):
+        assert not unknown(kernel, "io")
+
+
+def test_padding_in_the_terms_of_frameworks() -> None:
+    uneven = MaxPool((3, 2), padding=((1, 0), (0, 1)), stride=(1, 1))
+    assert padding.begins_then_ends(((1, 0), (2, 3))) == [1, 2, 0, 3]
+    assert padding.last_axis_first(((1, 0), (2, 3))) == [2, 3, 1, 0]
+    assert padding.with_channels_last(((1, 0),)) == [[0, 0], [1, 0], [0, 0]]
+    assert padding.alike(MaxPool((3,), padding=((1, 1),)), "It") == (1,)
+    for wrong in (uneven, MaxPool((3,), padding="same")):
+        with pytest.raises(Unsupported, match="It pads both sides"):
+            padding.alike(wrong, "It")
+    assert padding.is_explicit(uneven)
+    assert not padding.is_explicit(MaxPool((3,)))
+    with pytest.raises(Unsupported, match="It has no dilation in MaxPool"):
+        padding.undilated(MaxPool((3,), dilation=(2,)), "It")
+
+
+def test_words_are_resolved_with_the_extra_cell_on_their_side() -> None:
+    for word, expected in (("same", ((0, 1), (1, 1))), ("same_lower", ((1, 0), (1, 1)))):
+        layer = MaxPool((2, 3), stride=(1, 1), padding=word)
+        assert padding.pairs(layer, (5, 5)) == expected
+
+
+def test_a_last_window_hangs_over_only_if_it_starts_inside() -> None:
+    for size, after, over in ((7, 1, 0), (9, 1, 1), (9, 0, 2), (8, 1, 0)):  # the last: outside
+        layer = MaxPool((3,), stride=(3,), padding=((1, after),), ceil_mode=True)
+        assert padding.overhanging(layer, (size,)) == ((1, after + over),)
