@@ -14,52 +14,54 @@ cnnformance try $file:$class_name
 pytest --pyargs cnnformance.conformance --backend $file:$class_name --profile quick
 """
 
-import math
-
 import numpy as np  # TODO: import the framework here, at the top
 
-from cnnformance.adapters.backend import Backend, Composed, Unsupported
+from cnnformance.adapters.backend import Unsupported
+from cnnformance.adapters.calls import call
+from cnnformance.adapters.table import BIAS, WEIGHT, Table
 from cnnformance.spec.layers import Conv, Dense, Flatten, GlobalMaxPool, MaxPool, ReLU
 
 
-class $class_name(Backend):
+class $class_name(Table):
     """TODO: NumPy answers below. Put the framework's own layers in its place."""
 
     layout = "channels_last"  # TODO: or "channels_first", (batch, channels, *spatial)
+    kernel_layout = "hwio"  # TODO: the framework's: "oihw", "ohwi", ...
+    dense_layout = "io"  # TODO: or "oi", (out, in)
     dtypes = ("float32", "float64")  # TODO: what its layers take; `cnnformance try` shows it
+    imports = "import numpy as np"  # TODO: what the calls below need; a script begins with it
+    printed = 'print("NumPy", np.__version__)'
 
     def version(self):
         return np.__version__  # TODO: the framework's
 
-    def build(self, layer, weights):
+    def native(self, layer, x):
         match layer:
             case ReLU():
-                return lambda x: np.maximum(x, 0)
-            case Flatten(start=1):
-                return lambda x: x.reshape(len(x), math.prod(x.shape[1:]))
-            case Dense():  # weight comes as (out, in), and there may be no bias
-                bias = weights.get("bias", 0)
-                return lambda x: x @ weights["weight"].T + bias
+                return call("np.maximum", x, 0)
+            case Flatten(start):
+                return call("np.reshape", x, x.joined(start))
             case GlobalMaxPool(rank):
-                axes = tuple(range(1, rank + 1))
-                # several calls because no layer of the framework fits: Composed tells so
-                return Composed(lambda x: np.max(x, axes), "a maximum over the spatial axes")
+                return call("np.max", x, tuple(range(1, rank + 1)))
+            case Dense():  # a layer that is made: call("nn.Linear", 4, 3)(x), and `hold`
+                y = call("np.matmul", x, WEIGHT)
+                return call("np.add", y, BIAS) if layer.bias else y
             case MaxPool() | Conv():
-                # TODO: window, stride, padding (pairs, or "same", "same_lower"), dilation; of
-                # Conv the weight comes as (*window, in // groups, out), and is not flipped
+                # TODO: window, stride, padding (pairs, or "same", "same_lower"; adapters.padding
+                # has them in other words), dilation. A kernel is not flipped.
                 raise Unsupported(f"TODO: {type(layer).__name__}")
         raise Unsupported(f"there is no {type(layer).__name__}")
 
-    # TODO: where tensors are not arrays
-    # def from_numpy(self, array): return framework.tensor(array)
-    # def to_numpy(self, tensor): return tensor.numpy()
+    # TODO, where tensors are not arrays: expressions
+    # def tensor(self, name, array): return f"framework.tensor({name})"
+    # def array(self, name, dtype): return f"{name}.numpy()"
 
-    # TODO, each optional: what the framework itself says, never the suite's own numbers
+    # TODO, each optional: lines of source, which are run, and shown as they ran
+    # def hold(self, layer, like): put weights into `layer`, where it is made
+    # def backward(self, layer, made, x, upstream, dtype): set gradients
+    # def counted(self, layer, made): set count, to what the framework says
+    # def stated(self, layer, made): set shape, to its static answer
     # def supports(self, layer, dtype): where dtypes differ by layer
-    # def parameters(self, layer): how many it counts, without allocating them
-    # def output_shape(self, layer, shape): its static answer, in its layout, with the batch
-    # def gradients(self, layer, weights, x, upstream): {"input": ..., "weight": ..., "bias": ...}
-    # def script(self, layer, x): source that reads x and weights, and sets y
 ''')
 
 _IMPORTED = set(re.findall(r"[A-Z]\w+", "\n".join(re.findall("(?m)^from .*", _FIRST.template))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -22,7 +23,7 @@ from cnnformance.adapters.backend import (
 from cnnformance.adapters.calls import Call, Name, Program, Tensor, call
 from cnnformance.adapters.numpy import NumPy
 from cnnformance.adapters.table import BIAS, WEIGHT, Definition, Table
-from cnnformance.adapters.worker import AdapterError, Server
+from cnnformance.adapters.worker import AdapterError, Server, find
 from cnnformance.spec.layers import (
     Conv,
     Dense,
@@ -291,3 +292,34 @@ def test_a_last_window_hangs_over_only_if_it_starts_inside() -> None:
     for size, after, over in ((7, 1, 0), (9, 1, 1), (9, 0, 2), (8, 1, 0)):  # the last: outside
         layer = MaxPool((3,), stride=(3,), padding=((1, after),), ceil_mode=True)
         assert padding.overhanging(layer, (size,)) == ((1, after + over),)
+
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "adapters.md"
+DOCUMENTED: tuple[tuple[Layer, tuple[int, ...]], ...] = (
+    (MaxPool((2, 3), padding=((1, 1), (1, 1))), (2, 7, 6, 4)),
+    (Conv((2, 3), in_channels=4, out_channels=6, groups=2), (2, 7, 6, 4)),
+    (ReLU(), (3, 4)),
+    (Flatten(), (2, 3, 4)),
+    (Dense(4, 3, bias=False), (2, 4)),
+)
+
+
+@pytest.mark.filterwarnings("default")  # PyTorch may warn as it likes
+def test_the_documented_table_is_one(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    _, _, rest = DOCUMENT.read_text(encoding="utf-8").partition("<!-- table.py -->\n```python\n")
+    (tmp_path / "table.py").write_text(rest.partition("```")[0], encoding="utf-8")
+    server = Server(find(f"{tmp_path / 'table.py'}:Mine")())
+    assert server.describe()["kernel_layout"] == "oihw"
+    for layer, shape in DOCUMENTED:
+        x = np.arange(-20, np.prod(shape) - 20, dtype=np.float32).reshape(shape)
+        y = NumPy().build(layer, held(layer))(x)
+        (found,) = asked(server.backend, "run", layer, x)
+        np.testing.assert_array_equal(found, y)
+        expected = NumPy().gradients(layer, held(layer), x, np.ones_like(y))
+        names = ["input", *held(layer)]
+        for name, gradient in zip(
+            names, asked(server.backend, "gradients", layer, x, np.ones_like(y)), strict=True
+        ):
+            np.testing.assert_array_equal(gradient, expected[name])
+        assert server.backend.parameters(layer) == sum(w.size for w in held(layer).values())
