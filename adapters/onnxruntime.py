@@ -41,8 +41,6 @@ import onnx.parser
 import onnx.shape_inference
 import onnxruntime
 from onnx import numpy_helper
-
-onnxruntime.set_default_logger_severity(3)
 """
 
 
@@ -91,6 +89,7 @@ class OnnxRuntime(Table):
         self._provider = f"{device.upper()}ExecutionProvider"
         if self._provider not in onnxruntime.get_available_providers():
             raise Unsupported(f"this ONNX Runtime has no {self._provider}")
+        onnxruntime.set_default_logger_severity(3)
 
     def version(self) -> str:
         """Return the version of ONNX Runtime."""
@@ -165,13 +164,8 @@ class OnnxRuntime(Table):
                 "for name, array in weights.items():",
                 f"    model.graph.initializer.append({tensor})",
             ]
-        lines += [
-            *self._session(),
-            "def run(x):",
-            '    return session.run(None, {"x": x})[0]',
-            "",
-        ]
-        return Definition(lines, "run", (), {})
+        run = 'run = lambda x: session.run(None, {"x": x})[0]'
+        return Definition([*lines, *self._session(), run], "run", (), {})
 
     def stated(self, layer: Layer, made: Definition) -> list[str]:
         """Return what ONNX's shape inference says; weights have dims, and no data."""
@@ -201,7 +195,6 @@ class OnnxRuntime(Table):
             "options.intra_op_num_threads = options.inter_op_num_threads = 1",
             *([level] if self.mode == "disabled" else []),
             f"session = onnxruntime.InferenceSession({given})",
-            "",
         ]
 
     @staticmethod
