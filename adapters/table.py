@@ -100,7 +100,7 @@ class Table(Backend):
 
     def hold(self, layer: Layer, like: Mapping[str, Array]) -> list[str]:
         """Return the lines that put ``weights``, a dict of arrays, into what ``layer`` names."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__}.hold has no lines that set weights")
 
     def backward(
         self, layer: Layer, made: Definition, x: str, upstream: str, dtype: str
@@ -146,11 +146,14 @@ class Table(Backend):
             Unsupported: the framework has no such layer, and nothing to compose it of.
         """
         try:
-            return self.native(layer, x), False
+            found, composed = self.native(layer, x), False
         except Unsupported:
             if (compose := self.compositions.get(type(layer))) is None:
                 raise
-        return compose(self, layer, x), True
+            found, composed = compose(self, layer, x), True
+        if not isinstance(found, Call):
+            raise TypeError(f"{layer} is told as {found!r:.80}, and is to be a Call")
+        return found, composed
 
     def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
         """Return a layer for such an input in source; not ``held``, without its weights."""
@@ -221,7 +224,8 @@ class Table(Backend):
 
     def parameters(self, layer: Layer) -> int:
         """Run what ``count_script`` shows."""
-        return int(self.execute(self._counted(layer))["count"])
+        found: int = self.execute(self._counted(layer))["count"]
+        return found
 
     def output_shape(self, layer: Layer, shape: Shape) -> Shape:
         """Run what ``shape_script`` shows."""

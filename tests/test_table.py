@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from cnnformance.adapters import padding
+from cnnformance.adapters import padding, registry
 from cnnformance.adapters.axes import WeightAxes, unknown
 from cnnformance.adapters.backend import (
     Array,
@@ -22,8 +22,11 @@ from cnnformance.adapters.backend import (
 )
 from cnnformance.adapters.calls import Call, Name, Program, Tensor, call
 from cnnformance.adapters.numpy import NumPy
+from cnnformance.adapters.subject import Subject
 from cnnformance.adapters.table import BIAS, WEIGHT, Definition, Table
 from cnnformance.adapters.worker import AdapterError, Server, find
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.reproduction import script
 from cnnformance.spec.layers import (
     Conv,
     Dense,
@@ -137,6 +140,15 @@ def test_one_layer_takes_inputs_of_other_shapes_and_dtypes() -> None:
         y = made(np.zeros(shape, dtype))
         assert y.shape == (shape[0], int(np.prod(shape[1:])))
         assert y.dtype == dtype
+
+
+def test_what_is_no_call_is_told_with_its_layer() -> None:
+    class Callables(Numeric):
+        def native(self, layer: Layer, x: Tensor) -> Any:  # noqa: ARG002 - the interface's
+            return np.abs
+
+    with pytest.raises(TypeError, match=r"ReLU\(\) is told as <ufunc 'absolute'>, .* a Call"):
+        Callables().build(ReLU(), {})
 
 
 def test_a_composition_is_asked_where_the_framework_has_no_layer_and_says_so() -> None:
@@ -323,3 +335,35 @@ def test_the_documented_table_is_one(tmp_path: Path) -> None:
         ):
             np.testing.assert_array_equal(gradient, expected[name])
         assert server.backend.parameters(layer) == sum(w.size for w in held(layer).values())
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("index", [(0, 1, 2, 3), (1, 2, 0, 4)])
+def test_a_script_has_weights_and_indices_in_the_order_of_the_framework(
+    index: tuple[int, ...],
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    x = np.arange(48, dtype=np.float32).reshape(1, 4, 3, 4)
+    upstream = np.ones((1, 3, 1, 5), np.float32)
+    arrays = {"x": x, "upstream": upstream, **held(KERNEL)}
+    right = NumPy().gradients(KERNEL, held(KERNEL), x, upstream)["weight"][index]
+    subject = Subject(registry.parse("torch"), in_process=True)
+    subject.start()
+    for expected, status in ((right, 0), (right + 1, 1)):
+        failing = Failure(
+            "value", "wrong", arrays=arrays, layers=(KERNEL,), call="gradients", operand="weight",
+            index=index, expected=str(float(expected)), actual=str(float(right)),
+        )  # fmt: skip
+        found = script(subject, failing)
+        assert found
+        place = f"gradients['weight'][{index[3]}, {index[2]}, {index[0]}, {index[1]}]"
+        assert place in found
+        assert _status(found) == status
+
+
+def _status(source: str) -> int:
+    try:
+        exec(source, {})  # noqa: S102 - the script under test
+    except AssertionError:
+        return 1
+    return 0
