@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
-from cnnformance.adapters.backend import Array, Layout
+from cnnformance.adapters.backend import Array, DenseLayout, KernelLayout, Layout
 from cnnformance.adapters.wire import Header, WireError
 
 Field = Callable[[Any], bool]
@@ -46,9 +46,19 @@ def _layout(value: Any) -> bool:
     return value in get_args(Layout)
 
 
+def _kernel_layout(value: Any) -> bool:
+    return value in get_args(KernelLayout)
+
+
+def _dense_layout(value: Any) -> bool:
+    return value in get_args(DenseLayout)
+
+
 _HELLO: Mapping[str, Field] = {
     "version": _text,
     "layout": _layout,
+    "kernel_layout": _kernel_layout,
+    "dense_layout": _dense_layout,
     "dtypes": _texts,
     "deterministic": _flag,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from math import prod
 from typing import Any
 
@@ -11,9 +12,7 @@ import numpy as np
 from cnnformance.adapters.backend import Array, Backend, Unsupported, Weights
 from cnnformance.adapters.numpy_gradients import gradients
 from cnnformance.adapters.numpy_layers import (
-    FLOATS,
     FORWARD,
-    INTEGERS,
     SELECTIONS,
     geometry,
     sources,
@@ -34,6 +33,10 @@ from cnnformance.spec.layers import (
     Windowed,
     weight_shapes,
 )
+
+HALVES = ("float16", "bfloat16") if find_spec("ml_dtypes") else ("float16",)
+FLOATS = ("float32", "float64", *HALVES)
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8")
 
 
 class NumPy(Backend):
@@ -120,6 +123,7 @@ class NumPy(Backend):
         head = """from __future__ import annotations
 
 from functools import reduce
+from importlib.util import find_spec
 from math import prod
 
 import numpy as np

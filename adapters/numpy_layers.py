@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
-from importlib.util import find_spec
 from math import prod
 from types import CodeType, FunctionType
 from typing import Any
@@ -38,10 +37,6 @@ from cnnformance.spec.layers import (
     StochasticPool,
     Windowed,
 )
-
-HALVES = ("float16", "bfloat16") if find_spec("ml_dtypes") else ("float16",)
-FLOATS = ("float32", "float64", *HALVES)
-INTEGERS = ("int8", "int16", "int32", "int64", "uint8")
 
 Slices = tuple[slice, ...]
 

@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import onnx.parser
+import onnx.shape_inference  # noqa: F401 - imported once, before a worker is forked
 import onnxruntime  # type: ignore[import-untyped]  # it ships no types
 from onnxruntime.capi import (  # type: ignore[import-untyped]  # likewise
     onnxruntime_pybind11_state as refusals,  # pyright: ignore[reportAttributeAccessIssue]  # in C++
