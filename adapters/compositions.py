@@ -40,9 +40,9 @@ from cnnformance.spec.layers import (
 )
 
 
-def unpadded(layer: Any, **fields: Any) -> Any:
-    """Return a windowed layer without its padding, and with other fields changed."""
-    return type(layer).unchecked(**{**vars(layer), "padding": (), **fields})
+def unpadded(layer: Windowed) -> Windowed:
+    """Return a windowed layer without its padding."""
+    return layer.unchecked(**vars(layer) | {"padding": ()})
 
 
 def negated_max_pool(table: Table, layer: MinPool, x: Tensor, negative: str) -> Call:
@@ -105,9 +105,8 @@ def torch_global_pool(table: Table, layer: GlobalAveragePool | GlobalMaxPool, x:
     return call("torch.flatten", cell, 1)
 
 
-def torch_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call:
+def torch_stochastic_pool(_table: Table, layer: StochasticPool, x: Tensor) -> Call:
     """Draw a cell of each window, or average the cells, by their share in the window's sum."""
-    del table
     undilated(layer, "PyTorch")
     if not layer.unpadded:
         x = torch_pad(layer, x)
@@ -165,14 +164,13 @@ def tensorflow_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
     fields = vars(layer) | {"count_include_pad": True}
     mean, _ = table.result(AveragePool.unchecked(**fields), x.after(powers))
     total = call("tf.math.multiply", mean, y=math.prod(layer.window))
-    return (
-        call("tf.math.sqrt", total) if layer.p == 2 else call("tf.math.pow", total, y=1 / layer.p)
-    )
+    if layer.p == 2:
+        return call("tf.math.sqrt", total)
+    return call("tf.math.pow", total, y=1 / layer.p)
 
 
-def tensorflow_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call:
+def tensorflow_stochastic_pool(_table: Table, layer: StochasticPool, x: Tensor) -> Call:
     """Draw one element of every window, or average them by probability."""
-    del table
     rounds_down(layer)
     cells = call("tf.stack", [call("tf.strided_slice", x, *at) for at in slices(layer, x)], -1)
     if not layer.training:
@@ -205,9 +203,8 @@ def jax_windows(layer: Pool, x: Tensor, operation: str, initial: Any) -> Call:
     )
 
 
-def jax_average_pool(table: Table, layer: AveragePool, x: Tensor) -> Call:
+def jax_average_pool(_table: Table, layer: AveragePool, x: Tensor) -> Call:
     """Divide the sums of the windows by their numbers of cells."""
-    del table
     sizes, counted = x.spatial, layer
     if layer.count_include_pad:  # the padding is of ones, and what overhangs it is not
         inside = pairs(layer, sizes)
@@ -218,14 +215,12 @@ def jax_average_pool(table: Table, layer: AveragePool, x: Tensor) -> Call:
     ones = Tensor((1, *sizes, 1), "float32")
     ones = ones.after(call("np.ones", ones.shape, "float32"))
     cells = jax_windows(counted, ones, "lax.add", 0)
-    return call(
-        "jnp.astype", call("jnp.divide", jax_windows(layer, x, "lax.add", 0), cells), x.dtype
-    )
+    total = jax_windows(layer, x, "lax.add", 0)
+    return call("jnp.astype", call("jnp.divide", total, cells), x.dtype)
 
 
-def jax_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
+def jax_lp_pool(_table: Table, layer: LpPool, x: Tensor) -> Call:
     """Take the roots of the windows' sums of powers."""
-    del table
     if layer.p == 2:
         squares = x.after(call("jnp.square", x))
         return call("jnp.sqrt", jax_windows(layer, squares, "lax.add", 0))
@@ -233,9 +228,8 @@ def jax_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
     return call("jnp.power", jax_windows(layer, powers, "lax.add", 0), 1 / layer.p)
 
 
-def jax_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call:
+def jax_stochastic_pool(_table: Table, layer: StochasticPool, x: Tensor) -> Call:
     """Draw one element of every window by ``key``, or average them by probability."""
-    del table
     cells = call("jnp.stack", [call("lax.slice", x, *at) for at in slices(layer, x)], -1)
     if not layer.training:
         total = call("jnp.sum", cells, -1)
@@ -260,12 +254,11 @@ def windows(layer: StochasticPool, x: Tensor) -> Shape:
 def slices(layer: StochasticPool, x: Tensor) -> list[tuple[list[int], list[int], list[int]]]:
     """Return, for each cell of a window, where it lies in the input: begins, ends and strides."""
     shape, strides = x.shape, [1, *layer.stride, 1]
-    counts = windows(layer, x)
     found = []
     for cell in product(*map(range, layer.window)):
-        axes = zip(cell, counts, layer.stride, strict=True)
-        ends = [first + max(count - 1, 0) * step + (count > 0) for first, count, step in axes]
-        begins = [min(first, end) for first, end in zip(cell, ends, strict=True)]
+        axes = zip(cell, windows(layer, x), layer.stride, strict=True)
+        spans = [(i, i + (n - 1) * step + 1) if n else (0, 0) for i, n, step in axes]
+        begins, ends = zip(*spans, strict=True)
         found.append(([0, *begins, 0], [shape[0], *ends, shape[-1]], strides))
     return found
 
