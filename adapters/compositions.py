@@ -205,16 +205,13 @@ def jax_windows(layer: Pool, x: Tensor, operation: str, initial: Any) -> Call:
 
 def jax_average_pool(_table: Table, layer: AveragePool, x: Tensor) -> Call:
     """Divide the sums of the windows by their numbers of cells."""
-    sizes, counted = x.spatial, layer
+    ones, counted = call("np.ones", (1, *x.spatial, 1), "float32"), layer
     if layer.count_include_pad:  # the padding is of ones, and what overhangs it is not
-        inside = pairs(layer, sizes)
-        wide = overhanging(layer, sizes)
-        sizes = tuple(n + low + high for n, (low, high) in zip(sizes, inside, strict=True))
+        inside, wide = pairs(layer, x.spatial), overhanging(layer, x.spatial)
+        ones = call("np.pad", ones, with_channels_last(inside), constant_values=1)
         beyond = tuple((0, w - c) for (_, c), (_, w) in zip(inside, wide, strict=True))
         counted = AveragePool.unchecked(**vars(layer) | {"padding": beyond, "ceil_mode": False})
-    ones = Tensor((1, *sizes, 1), "float32")
-    ones = ones.after(call("np.ones", ones.shape, "float32"))
-    cells = jax_windows(counted, ones, "lax.add", 0)
+    cells = jax_windows(counted, Tensor(x.shape, "float32", made=ones), "lax.add", 0)
     total = jax_windows(layer, x, "lax.add", 0)
     return call("jnp.astype", call("jnp.divide", total, cells), x.dtype)
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from cnnformance.adapters.backend import Unsupported
-from cnnformance.spec.layers import Pads, Shape, Windowed
+from cnnformance.spec.layers import SAME, Pads, Shape, Windowed
 
 
 def pairs(layer: Windowed, spatial: Shape) -> Pads:
     """Return (before, after) for each axis of a map of these sizes, with the words resolved.
 
     Raises:
-        ValueError: the map has another number of axes than the window.
+        ValueError: the map has another number of axes than the window, or the word is unknown.
     """
     if not isinstance(layer.padding, str):
         return layer.padding
+    if layer.padding not in SAME:
+        raise ValueError(f"the words of padding are {SAME}, and not {layer.padding!r}")
     axes = zip(spatial, layer.extent, layer.stride, strict=True)
     totals = [max((-(-n // s) - 1) * s + e - n, 0) for n, e, s in axes]
     halves = tuple((total // 2, total - total // 2) for total in totals)
