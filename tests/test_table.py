@@ -21,10 +21,12 @@ from cnnformance.adapters.backend import (
     Weights,
 )
 from cnnformance.adapters.calls import Call, Name, Program, Tensor, call
+from cnnformance.adapters.exceptions import AdapterError
+from cnnformance.adapters.importing import find
 from cnnformance.adapters.numpy import NumPy
 from cnnformance.adapters.subject import Subject
 from cnnformance.adapters.table import BIAS, WEIGHT, Definition, Table
-from cnnformance.adapters.worker import AdapterError, Server, find
+from cnnformance.adapters.worker import Server
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.reproduction import script
 from cnnformance.spec.layers import (
