@@ -89,6 +89,15 @@ def _diff(options: argparse.Namespace) -> str:
     return diff.text(diff.compare(first, second, between), options.format)
 
 
+def _compare(options: argparse.Namespace) -> str:
+    from cnnformance.conformance import comparing  # noqa: PLC0415 - as above
+    from cnnformance.reports import compare_render  # noqa: PLC0415 - as above
+
+    names = (options.first_subject, options.second_subject)
+    found = comparing.compare(names, options.run or [], Path.cwd())
+    return compare_render.render(found, options.format)
+
+
 def _try(options: argparse.Namespace) -> tuple[str, int]:
     from cnnformance import trial  # noqa: PLC0415 - as above
     from cnnformance.adapters.exceptions import Unknown  # noqa: PLC0415 - as above
@@ -168,6 +177,13 @@ def _parser() -> argparse.ArgumentParser:
     entry = command("record-divergence", _record_divergence, said)
     entry.add_argument("run", metavar="RUN", nargs="?", help=f"{a_run}; default: the newest")
     entry.add_argument("--question", metavar="ID", default="", help="of this question alone")
+
+    compared = command("compare", _compare, "What two subjects do differently, and what to write.")
+    compared.add_argument("first_subject", metavar="SUBJECT", help="as of --backend: torch")
+    compared.add_argument("second_subject", metavar="SUBJECT", help="likewise: tensorflow:nn")
+    said = f"{a_run}; default: the newest, if any; given twice: one for each subject"
+    compared.add_argument("--run", metavar="RUN", action="append", help=said)
+    compared.add_argument("--format", choices=["text", *formats[1:]], default="text")
 
     diff = command("diff", _diff, "Compare two runs, or two subjects.")
     diff.add_argument("first", metavar="RUN_A", help=a_run)

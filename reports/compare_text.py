@@ -1,0 +1,141 @@
+"""A comparison for terminals and in Markdown: from its typed rows alone."""
+
+from __future__ import annotations
+
+import re
+from textwrap import fill, indent
+
+from cnnformance.reports.compare import Code, Comparison, Instance, Row
+
+WORDS = {
+    "same": "the same",
+    "rounding": "the same but for rounding",
+    "differs": "differs",
+    "unknown": "cannot be measured",
+}
+"""How a status is told."""
+
+_WIDTH = 100
+
+
+def agreements(row: Row) -> list[tuple[str, str]]:
+    """Return for which configurations the two agree, and which are unknown: labels and texts.
+
+    The others stand in what the row says of each.
+    """
+    kinds = {"agree": row.where("same", "rounding"), "unmeasured": row.where("unknown")}
+    return [(label, places) for label, places in kinds.items() if places]
+
+
+def headed(code: Code) -> str:
+    """Return what a piece of code is for."""
+    return f"what {code.like} gives for {code.of}, in {code.subject}"
+
+
+def smallest(example: Instance) -> str:
+    """Return the configuration of an example, and its input."""
+    told = not example.input or example.input in example.name
+    return example.name if told else f"{example.name}, input {example.input}"
+
+
+def short(row: Row, names: tuple[str, str]) -> str:
+    """Return what there is to say where nothing differs: one line; empty where something does."""
+    if row.status == "differs":
+        return ""
+    if row.status == "rounding":
+        said = "; ".join(f"{name}: {says}" for name, says in zip(names, row.says, strict=True))
+        return f"{WORDS['rounding']}, which is no difference ({said})"
+    if row.status == "unknown":
+        said = "; ".join(dict.fromkeys(a for i in row.instances for a in i.answers))
+        return f"{WORDS['unknown']}{f': {said}' if said else ''}"
+    return WORDS["same"]
+
+
+def _label(label: str, text: str) -> str:
+    return fill(
+        text,
+        _WIDTH,
+        initial_indent=f"   {label:<11} ",
+        subsequent_indent=" " * 15,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _row(number: int, row: Row, names: tuple[str, str]) -> str:
+    if told := short(row, names):
+        return fill(f"{number:>2} {row.title}: {told}", _WIDTH, subsequent_indent="   ")
+    lines = [f"{number:>2} {row.title}"]
+    lines += [_label(name, says) for name, says in zip(names, row.says, strict=True)]
+    lines += [_label(label, text) for label, text in agreements(row)]
+    if example := row.example:
+        lines.append(_label("smallest", smallest(example)))
+        for name, answer in zip(names, example.answers, strict=True):
+            lines.append(_label("", f"{name}: {answer}"))
+    lines += [
+        _label("recorded", f"{what}: {one} | {other}")
+        for what, one, other in row.recorded
+        if one != other
+    ]
+    for code in row.code:
+        lines.append(_label("instead", headed(code) + (f": {code.why}" if code.why else ":")))
+        if code.source:
+            lines += ["", indent(code.source.rstrip(), " " * 7), ""]
+            lines.append(_label("", f"which was run, and gives {code.gave}"))
+    return "\n".join(lines)
+
+
+def text(found: Comparison) -> str:
+    """Return a comparison for a terminal."""
+    names = found.names
+    parts = [f"{names[0]} and {names[1]}, for whoever ports a model from one to the other"]
+    parts += [
+        fill(f"{p.subject} {p.version}: {p.source}", _WIDTH, subsequent_indent="  ")
+        for p in found.parties
+    ]
+    parts.append("")
+    parts += [_row(number, row, names) + "\n" for number, row in enumerate(found.rows, start=1)]
+    parts += [fill(note, _WIDTH, subsequent_indent="  ") for note in found.notes]
+    return "\n".join([*parts, *([""] if found.notes else []), found.closing]) + "\n"
+
+
+def _escaped(said: str) -> str:
+    plain = " ".join(said.split()).replace("\\", "\\\\")
+    marked = re.sub(r"([|*`\[\]~$#]|(?<!\w)_|_(?!\w))", r"\\\1", plain)
+    return marked.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _marked(number: int, row: Row, names: tuple[str, str]) -> list[str]:
+    head = f"## {number}. {_escaped(row.title)}"
+    if told := short(row, names):
+        return [head, "", _escaped(told), ""]
+    lines = [head, ""]
+    lines += [f"- **{_escaped(n)}**: {_escaped(s)}" for n, s in zip(names, row.says, strict=True)]
+    lines += [f"- {label}: {_escaped(said)}" for label, said in agreements(row)]
+    if example := row.example:
+        lines += ["", f"| {_escaped(smallest(example))} | gives |", "| --- | --- |"]
+        for name, answer in zip(names, example.answers, strict=True):
+            lines.append(f"| {_escaped(name)} | {_escaped(answer)} |")
+    if told := [each for each in row.recorded if each[1] != each[2]]:
+        lines += ["", f"| recorded | {_escaped(names[0])} | {_escaped(names[1])} |"]
+        lines += ["| --- | --- | --- |"]
+        lines += [f"| {' | '.join(map(_escaped, each))} |" for each in told]
+    for code in row.code:
+        lines += ["", f"{_escaped(headed(code))}{f': {_escaped(code.why)}' if code.why else ':'}"]
+        if code.source:
+            fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", code.source))])
+            lines += ["", f"{fence}python", code.source.rstrip(), fence, ""]
+            lines.append(f"It was run, and gives {_escaped(code.gave)}.")
+    return [*lines, ""]
+
+
+def markdown(found: Comparison) -> str:
+    """Return a comparison in Markdown."""
+    names = found.names
+    lines = [f"# {_escaped(names[0])} and {_escaped(names[1])}", ""]
+    lines += [f"- {_escaped(f'{p.subject} {p.version}: {p.source}')}" for p in found.parties]
+    lines += ["", _escaped(found.closing), ""]
+    for number, row in enumerate(found.rows, start=1):
+        lines += _marked(number, row, names)
+    lines += ["## Notes", "", *(f"- {_escaped(n)}" for n in found.notes), ""] if found.notes else []
+    return "\n".join(lines)
