@@ -1,4 +1,4 @@
-"""The command line: ``cnnformance backends | try | new-backend | report | diff | clauses``."""
+"""The command line: ``cnnformance backends | try | report | compare | diff | ...``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tabulate import tabulate
 
@@ -136,8 +136,16 @@ def _clauses(_: argparse.Namespace) -> str:
     return tabulate(rows, head, disable_numparse=True, maxcolwidths=widths) + "\n"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong word or option in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="cnnformance",
         description="Reports of the conformance suite for CNN layers; `pytest` runs it.",
         epilog=_EXITS,
@@ -201,7 +209,9 @@ def _parser() -> argparse.ArgumentParser:
 def _spare_record(options: argparse.Namespace) -> None:
     """Refuse to write an answer over the run that it was made from."""
     output = Path(options.output).resolve()
-    for argument in {getattr(options, name, None) for name in ("run", "first", "second")}:
+    named = [getattr(options, name, None) for name in ("run", "first", "second")]
+    named = [each for n in named for each in (n if isinstance(n, list) else [n])]
+    for argument in set(named):
         with contextlib.suppress(RecordError):
             if output == resolve(argument, Path.cwd()).resolve():
                 said = f"--output {options.output}: this is the run's record; name another file"

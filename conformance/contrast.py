@@ -160,21 +160,26 @@ class Side:
     def _one(self, asked: Probe, way: Layers) -> Reply:
         if self.subject is None:
             return Reply("unknown", way, why="it is not installed here, and could not be asked")
+        state: State
         try:
-            if asked.gradient:
-                layer, upstream = way[-1], asked.upstream(way[-1])
-                arrays = self.subject.gradients(layer, asked.weights, asked.x, upstream).arrays
-                return Reply("answered", way, arrays["input"], gradients=arrays)
-            weights = [*({} for _ in way[1:]), asked.weights]
-            result = self.subject.run(way, weights, asked.x)
+            return self._answered(self.subject, asked, way)
         except Unsupported as error:
-            return Reply("unsupported", way, why=f"not offered: {line(error)}")
+            state, why = "unsupported", f"not offered: {line(error)}"
         except Refused as error:
-            return Reply("refused", way, why=f"refused: {line(error)}")
+            state, why = "refused", f"refused: {line(error)}"
         except Crashed as error:
-            return Reply("crashed", way, why=line(error))
+            state, why = "crashed", line(error)
         except (AdapterBroke, Stopped) as error:
-            return Reply("unknown", way, why=f"could not be asked: {line(error)}")
+            state, why = "unknown", f"could not be asked: {line(error)}"
+        return Reply(state, way, why=why)
+
+    @staticmethod
+    def _answered(subject: Subject, asked: Probe, way: Layers) -> Reply:
+        if asked.gradient:
+            layer, upstream = way[-1], asked.upstream(way[-1])
+            arrays = subject.gradients(layer, asked.weights, asked.x, upstream).arrays
+            return Reply("answered", way, arrays["input"], gradients=arrays)
+        result = subject.run(way, [*({} for _ in way[1:]), asked.weights], asked.x)
         return Reply("answered", way, result.y, composed=result.composed)
 
 
@@ -270,6 +275,11 @@ class Asked:
         )
 
 
+def _shaped(reply: Reply) -> Reply:
+    y = reply.y
+    return reply if y is None else replace(reply, y=np.zeros_like(y), note=f"shape {y.shape}")
+
+
 @dataclass
 class Both:
     """The asking object: two sides, and what was asked of both."""
@@ -280,6 +290,11 @@ class Both:
         """Put probes to both."""
         first, second = self.sides
         return [Asked(each, (first.ask(each), second.ask(each))) for each in probes]
+
+    def form(self, asked: Probe) -> Asked:
+        """Return the shapes of both answers: the values are of no matter, and zeros."""
+        one, other = (side.ask(asked) for side in self.sides)
+        return Asked(asked, (_shaped(one), _shaped(other)))
 
     def close(self) -> None:
         """End all processes."""

@@ -70,7 +70,9 @@ def equivalent(layer: spec.Layer, shape: spec.Shape, weights: Weights) -> Iterat
     try:
         match layer:
             case spec.Windowed():
-                yield from ((each, weights, ()) for each in _paddings(layer, spatial) if each != layer)
+                yield from (
+                    (each, weights, ()) for each in _paddings(layer, spatial) if each != layer
+                )
                 if isinstance(layer, spec.Conv) and max(layer.dilation) > 1:
                     own, wide = _undilated(layer, weights)
                     yield from ((each, wide, ()) for each in _paddings(own, spatial))

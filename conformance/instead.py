@@ -8,12 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.subject import AdapterBroke, Crashed, Refused, Stopped
-from cnnformance.conformance.contrast import Asked, Probe, Reply, Side, agreement, brief, canonical, line, native
+from cnnformance.conformance.contrast import (
+    Asked,
+    Probe,
+    Reply,
+    Side,
+    agreement,
+    brief,
+    canonical,
+    line,
+    native,
+)
 from cnnformance.conformance.equivalents import equivalent
 from cnnformance.conformance.literals import TooLarge, written
 from cnnformance.conformance.scratch import ScriptFailed
@@ -84,13 +95,12 @@ def _ways(asked: Probe, wanted: Reply, *, first: bool) -> Iterator[list[Way]]:
 
 def tidy(lines: Sequence[str]) -> list[str]:
     """Return a script's lines: imports once, nothing printed, and no two empty lines in a row."""
-    future = [line for line in lines if line.startswith("from __future__ ")]
-    kept = list(dict.fromkeys(future))
-    for line in lines:
-        again = line in kept and line.startswith(("import ", "from ", "os.environ["))
-        empty = not line.strip() and (not kept or not kept[-1].strip())
-        if not again and not empty and not line.startswith("print("):
-            kept.append(line)
+    kept = list(dict.fromkeys(each for each in lines if each.startswith("from __future__ ")))
+    for each in lines:
+        again = each in kept and each.startswith(("import ", "from ", "os.environ["))
+        empty = not each.strip() and (not kept or not kept[-1].strip())
+        if not again and not empty and not each.startswith("print("):
+            kept.append(each)
     return kept
 
 
@@ -125,9 +135,9 @@ def _own(side: Side, asked: Probe, way: Way) -> tuple[str, str]:
     """
     assert side.subject is not None
     x = native(side, way.layer, asked.x)
-    names = {"np": np, "x": x}
+    names: dict[str, Any] = {"np": np, "x": x}
     exec("\n".join(way.before), names)  # noqa: S102 - the lines above
-    given = [names["x"]]
+    given: list[Array] = [names["x"]]
     made = Source({"x": x}, way.weights)
     if asked.gradient:
         upstream = native(side, way.layer, asked.upstream(way.layer))

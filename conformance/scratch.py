@@ -96,8 +96,10 @@ class Scratch:
             holds, value = self._pipe.recv() if there else (False, f"no answer in {seconds:g} s")
             self._waiting, self._begun = False, True
         except (EOFError, OSError):
-            self._process.join(5)
-            code = self._process.exitcode or 0
+            process, code = self._process, 0
+            if process is not None:
+                process.join(5)
+                code = process.exitcode or 0
             died = f"died by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
             there, holds, value = False, False, died
         if not there:

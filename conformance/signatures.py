@@ -116,7 +116,7 @@ def _differing(one: ast.Module, other: ast.Module) -> _Argument | None:
 
 def _head(tree: ast.Module) -> str:
     """Return the statements with which a script imports, and sets what an import reads."""
-    kept = [
+    kept: list[ast.stmt] = [
         node
         for node in tree.body
         if isinstance(node, ast.Import | ast.ImportFrom)

@@ -20,28 +20,6 @@ Summary = Callable[[Asked, Reply], str]
 """What an answer amounts to, in a few words."""
 
 
-@dataclass(frozen=True)
-class Topic:
-    """One row: what is asked, how an answer is told, and which recorded traits are about it.
-
-    ``says`` makes the sentence of a side of what was asked; ``traits`` is a pattern for the names
-    of traits, and ``held`` what else the records hold on it; ``codes`` is for how many differences there is code, with
-    ``right`` only for answers within the proven bound; ``whole`` measures what is no
-    list of probes.
-    """
-
-    name: str
-    title: str
-    probes: Callable[[Both], Sequence[Probe | Asked]] = lambda _: ()
-    summary: Summary = lambda _, reply: plainly(reply)
-    says: Callable[[Topic, Sequence[Asked], int], str] = lambda *told: telling(*told)
-    traits: str = ""
-    held: Callable[[Both], Told] = lambda _: ()
-    codes: int = 1
-    right: bool = False
-    whole: Callable[[Topic, Both], Row] | None = None
-
-
 def plainly(reply: Reply) -> str:
     """Return an answer, or why there is none in a word or two."""
     words = {"unsupported": "not offered", "refused": "refused", "unknown": "cannot be measured"}
@@ -67,9 +45,31 @@ def apart(asked: Sequence[Asked]) -> list[Asked]:
 def telling(topic: Topic, asked: Sequence[Asked], at: int) -> str:
     """Return the answers of a side where the two differ or, where they do not, all of them."""
     shown = [a for a in asked if a in apart(asked)] or asked
-    return sentence(
-        [((a.probe.of, a.probe.where), topic.summary(a, a.replies[at])) for a in shown]
-    )
+    return sentence([((a.probe.of, a.probe.where), topic.summary(a, a.replies[at])) for a in shown])
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One row: what is asked, how an answer is told, and which recorded traits are about it.
+
+    ``says`` makes the sentence of a side of what was asked; ``traits`` is a pattern for the names
+    of traits, and ``held`` what else the records hold on it. What one of the two lacks counts only
+    where it is ``lacking``, and is else a topic of its own. There is code for so many differences
+    as ``codes``, with ``right`` only for answers within the proven bound. ``whole`` measures what
+    is no list of probes.
+    """
+
+    name: str
+    title: str
+    probes: Callable[[Both], Sequence[Probe | Asked]] = lambda _: ()
+    summary: Summary = lambda _, reply: plainly(reply)
+    says: Callable[[Topic, Sequence[Asked], int], str] = telling
+    traits: str = ""
+    held: Callable[[Both], Told] = lambda _: ()
+    lacking: bool = False
+    codes: int = 1
+    right: bool = False
+    whole: Callable[[Topic, Both], Row] | None = None
 
 
 def status(asked: Sequence[Asked]) -> Status:
@@ -139,4 +139,6 @@ def measured(topic: Topic, both: Both) -> Row:
     if topic.whole:
         return topic.whole(topic, both)
     asked = [a for p in topic.probes(both) for a in (both.ask(p) if isinstance(p, Probe) else [p])]
+    if not topic.lacking:
+        asked = [a for a in asked if "unsupported" not in {r.state for r in a.replies}]
     return row(topic, both, asked, (topic.says(topic, asked, 0), topic.says(topic, asked, 1)))

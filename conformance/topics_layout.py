@@ -16,7 +16,7 @@ from cnnformance.conformance.instead import Source, tidy
 from cnnformance.conformance.literals import written
 from cnnformance.conformance.scratch import ScriptFailed
 from cnnformance.conformance.topics import Topic, row, sentence
-from cnnformance.reports.compare import Code, Instance, Row
+from cnnformance.reports.compare import Code, Instance, Row, Status
 from cnnformance.spec.layers import Conv, Dense, Flatten, Layer, MaxPool, Shape
 
 Axes = tuple[str, ...]
@@ -136,19 +136,19 @@ def _transposed(one: Side, other: Side, of: Mapping[str, Axes], to: Mapping[str,
 def _layout(topic: Topic, both: Both) -> Row:
     (one, why_one), (other, why_other) = told = [_axes(side) for side in both.sides]
     says = [
-        sentence([
-            ((name, ""), f"({', '.join(axes[name])})" if name in axes else why[name])
-            for name in ("images", *HELD)
-        ])
+        sentence(
+            [
+                ((name, ""), f"({', '.join(axes[name])})" if name in axes else why[name])
+                for name in ("images", *HELD)
+            ]
+        )
         for axes, why in told
     ]
     instances = []
     for name in ("images", *HELD):
         known = name in one and name in other
         same = known and one[name] == other[name]
-        answers = [
-            ", ".join(axes[name]) if name in axes else why[name] for axes, why in told
-        ]
+        answers = [", ".join(axes[name]) if name in axes else why[name] for axes, why in told]
         instances.append(
             Instance(
                 name,
@@ -168,7 +168,7 @@ def _layout(topic: Topic, both: Both) -> Row:
         else ()
     )
     known = any(i.agreement == "same" for i in instances)
-    found = "differs" if moves else "same" if known else "unknown"
+    found: Status = "differs" if moves else "same" if known else "unknown"
     return Row(
         topic.name,
         topic.title,
@@ -184,7 +184,7 @@ def _layout(topic: Topic, both: Both) -> Row:
 
 
 def _flat(*sizes: int) -> Probe:
-    """Return the probe of a map that counts 1, 2, 3, ..., pooled by windows of one and flattened."""
+    """Return the probe of a map that counts 1, 2, 3, ..., pooled by windows of 1 and flattened."""
     x = np.arange(1, np.prod(sizes) + 1).reshape(1, *sizes).astype(np.float32)
     layers = (MaxPool((1,) * (len(sizes) - 1)), Flatten())
     return Probe("Flatten", f"of a map of shape {sizes}", x, (layers,))
@@ -230,20 +230,22 @@ def _permuted(both: Both, asked: Asked, dense: Asked, at: int) -> Code:
     except _UNTOLD as error:
         return Code(code.subject, code.like, of, why=" ".join(str(error).split()))
     named = ", ".join(("cells", "channels")[axis] for axis in mine)
-    source = "\n".join(tidy([
+    count = f"np.arange({x[0].size}).reshape({shape})  # {named}: the features of {code.like}"
+    lines = [
         "import numpy as np",
         *written("x", np.ascontiguousarray(given)),
         *written("weight", _WEIGHT),
         f"# (out, features) of the first dense layer after the flatten, as {code.like} has it",
-        f"order = np.arange({x[0].size}).reshape({shape}).transpose({turned}).ravel()  # ({named})",
-        "weight = weight[:, order]",
+        f"features = {count}",
+        f"weight = weight[:, features.transpose({turned}).ravel()]",
         "weights = {}",
         "",
         *flat,
         "x, weights = y, {'weight': weight}",
         *own.splitlines(),
         "",
-    ]))
+    ]
+    source = "\n".join(tidy(lines))
     try:
         y = np.asarray(sides[other].scratch.run(source, "y"))
     except ScriptFailed as error:
@@ -272,7 +274,5 @@ def _flatten(topic: Topic, both: Both) -> Row:
 
 TOPICS = {
     "layout": Topic("layout", "layout of arrays and weights", whole=_layout),
-    "flatten": Topic(
-        "flatten", "order of flattening", traits="flatten order", whole=_flatten
-    ),
+    "flatten": Topic("flatten", "order of flattening", traits="flatten order", whole=_flatten),
 }

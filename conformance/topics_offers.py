@@ -40,11 +40,14 @@ def _options() -> tuple[Option, ...]:
     double = np.array([[0.1]])
 
     def windows(layer: Any, **weights: np.ndarray) -> list[Option]:
-        of, changed = type(layer).__name__, {
-            "stride": (layer.replace(stride=(2,)),),
-            "padding": (layer.replace(padding=((1, 1),)), layer.replace(padding="same")),
-            "dilation": (layer.replace(dilation=(2,)),),
-        }
+        of, changed = (
+            type(layer).__name__,
+            {
+                "stride": (layer.replace(stride=(2,)),),
+                "padding": (layer.replace(padding=((1, 1),)), layer.replace(padding="same")),
+                "dilation": (layer.replace(dilation=(2,)),),
+            },
+        )
         return [Option(of, name, layer, o, (x, x), weights) for name, o in changed.items()]
 
     rounding = MaxPool((3,), (2,))
@@ -183,11 +186,11 @@ def _empty(both: Both) -> list[Probe | Asked]:
         x = np.empty((0, *_sample(layer)), np.float32)
         name = type(layer).__name__
         found.append(probe(name, "of an empty batch", x, layer, weights=_ones(layer)))
-    for kind in (MaxPool, AveragePool, Conv):
-        wide = kind((3, 3), (1, 1), **({"bias": False} if kind is Conv else {}))
+    step = (1, 1)
+    for wide in (MaxPool((3, 3), step), AveragePool((3, 3), step), Conv((3, 3), bias=False)):
         x = np.ones((1, 2, 2, 1), np.float32)
         where = "window 3x3 on 2x2 cells"
-        found.append(_formed(both, probe(kind.__name__, where, x, wide, weights=_ones(wide))))
+        found.append(both.form(probe(type(wide).__name__, where, x, wide, weights=_ones(wide))))
     for layer in _plain_layers():
         if not layer.elementwise:
             x = np.ones(_sample(layer), np.float32)
@@ -195,17 +198,6 @@ def _empty(both: Both) -> list[Probe | Asked]:
             one, other = (_taken(side.ask(asked)) for side in both.sides)
             found.append(Asked(asked, (one, other)))
     return found
-
-
-def _formed(both: Both, asked: Probe) -> Asked:
-    """Return answers of which the shape tells: values there should be none."""
-    one, other = (side.ask(asked) for side in both.sides)
-    return Asked(asked, (_shaped(one), _shaped(other)))
-
-
-def _shaped(reply: Reply) -> Reply:
-    y = reply.y
-    return reply if y is None else replace(reply, y=np.zeros_like(y), note=f"shape {y.shape}")
 
 
 def _taken(reply: Reply) -> Reply:

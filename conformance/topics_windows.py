@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -38,9 +38,9 @@ def _kept(kind: type[Windowed], window: int, stride: int, cells: int) -> Probe:
 
     By the word ``same`` or, where a framework has none of its own, by pads on both sides.
     """
-    both = ((window - 1) // 2,) * 2
-    paddings: tuple[Padding, ...] = ("same", (both,))
-    fields = {"bias": False} if kind is Conv else {}
+    half = (window - 1) // 2
+    paddings: tuple[Padding, ...] = ("same", ((half, half),))
+    fields: dict[str, Any] = {"bias": False} if kind is Conv else {}
     layers = [kind((window,), (stride,), padding, **fields) for padding in paddings]
     weights = digits(window) if kind is Conv else {}
     where = f"window {window} stride {stride} on {cells} cells"
@@ -50,8 +50,7 @@ def _kept(kind: type[Windowed], window: int, stride: int, cells: int) -> Probe:
 def _keeping(_: Both) -> list[Probe]:
     sizes = ((3, 2, 4), (3, 1, 3), (3, 2, 5), (2, 1, 3), (5, 2, 6))
     found = [_kept(Conv, *each) for each in sizes]
-    found += [_kept(kind, *each) for kind in (MaxPool, AveragePool) for each in sizes[:3]]
-    return [*found, _kept(MaxPool, 2, 2, 3)]
+    return [*found, *(_kept(MaxPool, *each) for each in (*sizes[:3], (2, 2, 3)))]
 
 
 def pads_of(asked: Asked, reply: Reply) -> tuple[int, int] | None:
@@ -61,8 +60,8 @@ def pads_of(asked: Asked, reply: Reply) -> tuple[int, int] | None:
         return None
     if layer.padding != "same" and not isinstance(layer.padding, str):
         return layer.padding[0]
-    pairs = itertools.product(range(layer.window[0]), repeat=2)
-    for pair in sorted(pairs, key=sum):
+    cells = range(layer.window[0])
+    for pair in sorted(((a, b) for a in cells for b in cells), key=sum):
         try:
             y = forward(layer.replace(padding=(pair,)), asked.probe.x, asked.probe.weights)
         except ShapeError:
@@ -139,7 +138,7 @@ def _all_divided(topic: Topic, asked: Sequence[Asked], at: int) -> str:
 # 5 rounding
 
 _MANY = 112
-_UP = {"ceil_mode": True}
+_UP: dict[str, Any] = {"ceil_mode": True}
 _SIZES = {
     "rounded down": MaxPool((3,), (2,)),
     "rounded up": MaxPool((3,), (2,), **_UP),
@@ -149,10 +148,10 @@ _SIZES = {
 }
 
 
-def _rounding(_: Both) -> list[Probe]:
+def _rounding(both: Both) -> list[Probe | Asked]:
     hang, last = "window 2 stride 2 on 3 cells", "window 3 stride 3 padding (1, 1) on 2 cells"
     stem = "window 3 stride 2 padding (1, 1) on 4 cells rounded down"
-    found = [
+    found: list[Probe | Asked] = [
         probe("MaxPool", f"{hang} rounded down", counting(3), MaxPool((2,))),
         probe("MaxPool", stem, -counting(4), MaxPool((3,), (2,), ((1, 1),))),
     ]
@@ -162,15 +161,17 @@ def _rounding(_: Both) -> list[Probe]:
         found.append(probe(kind.__name__, f"{hang} rounded up", counting(3), layer))
     for kind in kinds:
         layer = kind((3,), (3,), ((1, 1),), **_UP)
-        found.insert(-1, probe(kind.__name__, f"{last} rounded up", counting(2), layer))
+        asked = probe(kind.__name__, f"{last} rounded up", counting(2), layer)
+        found.insert(-1, asked if kind is MaxPool else both.form(asked))
     big = f"window 3 stride 2 on {_MANY} cells"
-    more = (probe("MaxPool", f"{big} {where}", counting(_MANY), a) for where, a in _SIZES.items())
-    return [*found, *more]
+    many = (probe("MaxPool", f"{big} {where}", counting(_MANY), a) for where, a in _SIZES.items())
+    return [*found, *map(both.form, many)]
 
 
 def _sized(asked: Asked, reply: Reply) -> str:
+    """Return an answer, or the size of one whose values are none of this topic."""
     del asked
-    if reply.y is None or reply.y.size <= 16:
+    if reply.y is None or reply.y.any():
         return plainly(reply)
     return f"{reply.y.shape[1]} cells{_made(reply)}"
 
@@ -205,12 +206,25 @@ def _dilated(_: Both) -> list[Probe]:
 
 
 TOPICS = {
-    "padding": Topic("padding", "padding that keeps the size, with strides", _keeping, _padded),
+    "padding": Topic(
+        "padding", "padding that keeps the size, with strides", _keeping, _padded, lacking=True
+    ),
     "averages": Topic(
-        "averages", "divisor of averages at borders", _averages, _divided, _all_divided
+        "averages",
+        "divisor of averages at borders",
+        _averages,
+        _divided,
+        _all_divided,
+        lacking=True,
     ),
     "rounding": Topic(
-        "rounding", "rounding of sizes, and the last window", _rounding, _sized, _rounded, codes=5
+        "rounding",
+        "rounding of sizes, and the last window",
+        _rounding,
+        _sized,
+        _rounded,
+        lacking=True,
+        codes=4,
     ),
-    "dilation": Topic("dilation", "dilation", _dilated, codes=2),
+    "dilation": Topic("dilation", "dilation", _dilated, lacking=True, codes=2),
 }

@@ -53,9 +53,9 @@ class Instance:
 class Code:
     """What to write in the calls of ``subject`` for the result that ``like`` gives.
 
-    ``of`` names the layer and the configuration. ``source`` runs as it stands. ``gave`` is what came out when it was run for this comparison,
-    and is the result of ``like``. Where nothing was found that gives it, ``source`` is empty and
-    ``why`` says so.
+    ``of`` names the layer and the configuration. ``source`` runs as it stands. ``gave`` is what
+    came out when it was run for this comparison, and is the result of ``like``. Where nothing was
+    found that gives it, ``source`` is empty and ``why`` says so.
     """
 
     subject: str
@@ -118,8 +118,8 @@ class Comparison:
     def closing(self) -> str:
         """How many topics differ, in one sentence."""
         kinds = [row.status for row in self.rows]
-        words = {"differs": "differ", "rounding": "differ by rounding alone", "same": "are the same"}
-        told = [f"{kinds.count(k)} {say}" for k, say in words.items() if k in kinds]  # type: ignore[arg-type] # a status
+        words = {"differs": "differ", "rounding": "differ by rounding alone", "same": "agree"}
+        told = [f"{kinds.count(k)} {say}" for k, say in words.items() if k in kinds]
         if "unknown" in kinds:
             told.append(f"{kinds.count('unknown')} cannot be measured")
         return f"{len(self.rows)} topics: {', '.join(told)}."

@@ -13,7 +13,6 @@ FORMATS: Mapping[str, Callable[[Comparison], str]] = {
     "markdown": lambda found: compare_text.markdown(cleaned(found)),
     "json": to_json,  # which escapes all that is not ASCII
     "html": lambda found: compare_page.page(cleaned(found)),
-
 }
 """A function from a comparison to its text."""
 

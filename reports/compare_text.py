@@ -116,10 +116,10 @@ def _marked(number: int, row: Row, names: tuple[str, str]) -> list[str]:
         lines += ["", f"| {_escaped(smallest(example))} | gives |", "| --- | --- |"]
         for name, answer in zip(names, example.answers, strict=True):
             lines.append(f"| {_escaped(name)} | {_escaped(answer)} |")
-    if told := [each for each in row.recorded if each[1] != each[2]]:
+    if other := [each for each in row.recorded if each[1] != each[2]]:
         lines += ["", f"| recorded | {_escaped(names[0])} | {_escaped(names[1])} |"]
         lines += ["| --- | --- | --- |"]
-        lines += [f"| {' | '.join(map(_escaped, each))} |" for each in told]
+        lines += [f"| {' | '.join(map(_escaped, each))} |" for each in other]
     for code in row.code:
         lines += ["", f"{_escaped(headed(code))}{f': {_escaped(code.why)}' if code.why else ':'}"]
         if code.source:
