@@ -6,7 +6,6 @@ from the records of runs. A subject that is only recorded is compared by its rec
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +76,11 @@ def _version(run: Run, name: str) -> str:
     return next((s.version for s in run.header.subjects if s.subject == name), "")
 
 
+def _same(recorded: str, asked: str) -> bool:
+    """Whether two versions are one; what is asked may add those of its parts after a comma."""
+    return recorded.partition(",")[0] == asked.partition(",")[0]
+
+
 def _side(name: str, run: Run | None, *, named: bool) -> Side:
     """Return a subject that can be asked, or is recorded.
 
@@ -114,7 +118,7 @@ def _party(side: Side) -> Party:
     told = ["asked here"] if side.subject else ["not installed here"]
     if side.run:
         version = _version(side.run, side.name)
-        other = f" of {version}" if version and version != side.version else ""
+        other = "" if _same(version, side.version) else f" of {version}"
         told.append(f"recorded{other} in {side.run.path}")
     return Party(side.name, side.version, ", ".join(told))
 
@@ -130,7 +134,7 @@ def _notes(both: Both, *, named: bool) -> tuple[str, ...]:
         if side.run.partial:
             notes.append(f"{side.name}: its run is partial ({side.run.path})")
         version = _version(side.run, side.name)
-        if side.subject and version != side.version:
+        if side.subject and not _same(version, side.version):
             notes.append(f"{side.name}: {version} is recorded, and {side.version} was asked")
         for found in divergences.seen(side.run):
             if found.subject == side.name:
@@ -197,6 +201,6 @@ def _only_if_recorded_so(side: Side) -> None:
         there = side.subject.start().version
     except AdapterBroke:
         there = ""
-    if re.sub(r"\s", "", there) != re.sub(r"\s", "", version):
+    if not _same(there, version):
         side.subject.close()
         side.subject, side.version = None, version

@@ -224,30 +224,38 @@ def agreement(asked: Probe, one: Reply, other: Reply) -> Agreement:
     """Return how two answers compare.
 
     Answers with other bits that both lie within the proven bound of the reference differ by
-    rounding. Two ways of declining are the same.
+    rounding. Two refusals are the same, whatever they say.
     """
-    if "unknown" in (one.state, other.state):
-        return "unknown"
-    if one.y is not None and other.y is not None:
-        if _alike(one.y, other.y):
-            return "same"
-        own = one.layers == other.layers and not one.layer.exact
-        within = own and _met(asked, one) and _met(asked, other)
-        return "rounding" if within else "differs"
     states = {one.state, other.state}
-    if "crashed" in states:
-        return "same" if one.why == other.why else "differs"
-    if states == {"answered", "unsupported"}:
-        return "one lacks it"
-    return "differs" if "answered" in states and len(states) > 1 else "same"
+    if one.y is not None and other.y is not None:
+        return _of_outputs(asked, one, other)
+    if "unknown" in states:
+        return "unknown"
+    if "unsupported" in states and "crashed" not in states:
+        return "one lacks it" if "answered" in states else "both lack it"
+    same = len(states) == 1 and ("crashed" not in states or one.why == other.why)
+    return "same" if same else "differs"
+
+
+def _of_outputs(asked: Probe, one: Reply, other: Reply) -> Agreement:
+    assert one.y is not None
+    assert other.y is not None
+    if _alike(one.y, other.y):
+        return "same"
+    own = one.layers == other.layers and not one.layer.exact
+    return "rounding" if own and _met(asked, one) and _met(asked, other) else "differs"
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A probe, the answers of both, and how they compare."""
+    """A probe, the answers of both, and how they compare.
+
+    Of what is ``formed``, the answers have their shapes, and zeros for values.
+    """
 
     probe: Probe
     replies: tuple[Reply, Reply]
+    formed: bool = False
 
     @cached_property
     def agreement(self) -> Agreement:
@@ -294,7 +302,7 @@ class Both:
     def form(self, asked: Probe) -> Asked:
         """Return the shapes of both answers: the values are of no matter, and zeros."""
         one, other = (side.ask(asked) for side in self.sides)
-        return Asked(asked, (_shaped(one), _shaped(other)))
+        return Asked(asked, (_shaped(one), _shaped(other)), formed=True)
 
     def close(self) -> None:
         """End all processes."""

@@ -57,9 +57,13 @@ def _serve(pipe: Connection) -> None:
 
 @dataclass
 class Scratch:
-    """Runs scripts in a process of their own, which starts with the first of them."""
+    """Runs scripts in a process of their own, which starts with the first of them.
+
+    One may take ``seconds``, and the first in a process, which imports, ``first``.
+    """
 
     seconds: float = _SECONDS
+    first: float = _FIRST
     _process: Any = None
     _pipe: Any = None
     _begun: bool = False
@@ -88,10 +92,10 @@ class Scratch:
         if self._process is None:
             self._start()
         try:
-            if self._waiting and self._pipe.poll(_FIRST):
+            if self._waiting and self._pipe.poll(self.first):
                 self._pipe.recv()
             self._pipe.send((source, answer))
-            seconds = self.seconds if self._begun else _FIRST
+            seconds = self.seconds if self._begun else self.first
             there = self._pipe.poll(seconds)
             holds, value = self._pipe.recv() if there else (False, f"no answer in {seconds:g} s")
             self._waiting, self._begun = False, True

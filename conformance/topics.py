@@ -77,7 +77,7 @@ def status(asked: Sequence[Asked]) -> Status:
     found = {each.agreement for each in asked}
     if found & {"differs", "one lacks it"}:
         return "differs"
-    if found <= {"unknown"}:
+    if found <= {"unknown", "both lack it"}:
         return "unknown"
     return "rounding" if "rounding" in found else "same"
 
@@ -114,7 +114,8 @@ def row(
     examples = apart(asked)
     example = examples[0] if examples else None
     if code is None:
-        shown = [a.right() if topic.right else a for a in examples[: topic.codes]]
+        shown = [a.right() if topic.right else a for a in examples if not a.formed]
+        shown = shown[: topic.codes]
         code = tuple(c for a in shown for c in both_ways(both.sides, a))
     told = (*recorded(both, topic.traits), *topic.held(both))
     found = status(asked)

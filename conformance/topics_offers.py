@@ -305,7 +305,7 @@ def _lacks(topic: Topic, both: Both) -> Row:
     made = row(topic, both, asked, says, ())
     found: Status = "differs" if dtypes and made.status == "same" else made.status
     example = made.example or next(iter(dtypes), None)
-    shown = tuple(each for each in made.instances if each.agreement != "same")
+    shown = tuple(each for each in made.instances if each.agreement not in ("same", "both lack it"))
     return replace(made, example=example, instances=(*shown, *dtypes), status=found)
 
 

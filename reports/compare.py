@@ -15,7 +15,7 @@ from cnnformance.reports.records import encode
 Status = Literal["same", "rounding", "differs", "unknown"]
 """``rounding``: other bits, all within the proven bound of the reference: no difference."""
 
-Agreement = Literal["same", "rounding", "differs", "one lacks it", "unknown"]
+Agreement = Literal["same", "rounding", "differs", "one lacks it", "both lack it", "unknown"]
 """How the answers of two subjects to one input compare."""
 
 

@@ -23,7 +23,11 @@ def agreements(row: Row) -> list[tuple[str, str]]:
 
     The others stand in what the row says of each.
     """
-    kinds = {"agree": row.where("same", "rounding"), "unmeasured": row.where("unknown")}
+    kinds = {
+        "agree": row.where("same", "rounding"),
+        "both lack": row.where("both lack it"),
+        "unmeasured": row.where("unknown"),
+    }
     return [(label, places) for label, places in kinds.items() if places]
 
 

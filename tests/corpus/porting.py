@@ -54,7 +54,7 @@ class RoundsDown(Honest):
     def understood(self, layer: Layer) -> Layer:
         layer = super().understood(layer)
         rounded = isinstance(layer, spec.Pool) and layer.ceil_mode
-        return layer.replace(ceil_mode=False) if rounded else layer  # type: ignore[call-arg]
+        return layer.replace(ceil_mode=False) if rounded else layer
 
 
 class KeepsTheLastWindow(Honest):
@@ -80,7 +80,7 @@ class Undilated(Honest):
     def understood(self, layer: Layer) -> Layer:
         layer = super().understood(layer)
         dilated = isinstance(layer, spec.Pool) and max(layer.dilation) > 1
-        return layer.replace(dilation=()) if dilated else layer  # type: ignore[call-arg]
+        return layer.replace(dilation=()) if dilated else layer
 
 
 class FlattensChannelsFirst(Honest):
