@@ -27,6 +27,7 @@ from cnnformance.spec import layers as spec
 State = Literal["answered", "unsupported", "refused", "crashed", "unknown"]
 Layers = tuple[spec.Layer, ...]
 
+_MISFORTUNES = (Refused, Crashed, AdapterBroke, Stopped)
 _LONGEST = 160
 """Characters of what a framework says that are shown."""
 
@@ -142,7 +143,7 @@ class Side:
     def begin(self) -> None:
         """Have the process for its scripts import the framework meanwhile."""
         if self.subject is not None:
-            with contextlib.suppress(Unsupported, Refused, Crashed, AdapterBroke, Stopped):
+            with contextlib.suppress(Unsupported, *_MISFORTUNES):
                 x = np.ones((1, 1), np.float32)
                 source = self.subject.script(spec.ReLU(), (x,))
                 self.scratch.begin(f"import numpy as np\nx = np.ones((1, 1), np.float32)\n{source}")
@@ -181,6 +182,14 @@ class Side:
             return Reply("answered", way, arrays["input"], gradients=arrays)
         result = subject.run(way, [*({} for _ in way[1:]), asked.weights], asked.x)
         return Reply("answered", way, result.y, composed=result.composed)
+
+
+def supported(side: Side, layer: spec.Layer, x: Array) -> bool:
+    """Whether a side says that it takes a layer of this type, and of this dtype."""
+    try:
+        return side.subject is not None and side.subject.supports(layer, x.dtype.name)
+    except (Unsupported, *_MISFORTUNES):
+        return False
 
 
 def native(side: Side, layer: spec.Layer, array: Array) -> Array:

@@ -24,6 +24,7 @@ from cnnformance.conformance.contrast import (
     canonical,
     line,
     native,
+    supported,
 )
 from cnnformance.conformance.equivalents import equivalent
 from cnnformance.conformance.literals import TooLarge, written
@@ -138,6 +139,8 @@ def _own(side: Side, asked: Probe, way: Way) -> tuple[str, str]:
     names: dict[str, Any] = {"np": np, "x": x}
     exec("\n".join(way.before), names)  # noqa: S102 - the lines above
     given: list[Array] = [names["x"]]
+    if not supported(side, way.layer, given[0]):
+        raise Unsupported(f"it has no {type(way.layer).__name__} of {given[0].dtype}")
     made = Source({"x": x}, way.weights)
     if asked.gradient:
         upstream = native(side, way.layer, asked.upstream(way.layer))

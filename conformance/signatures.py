@@ -7,6 +7,7 @@ default is read off the signature, and what it does is seen by running the scrip
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,12 +16,12 @@ import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.subject import AdapterBroke, Crashed, Refused, Stopped
-from cnnformance.conformance.contrast import Side, canonical, native, probe
+from cnnformance.conformance.contrast import Side, canonical, native, probe, supported
 from cnnformance.conformance.instead import Source
 from cnnformance.conformance.scratch import ScriptFailed
 from cnnformance.spec import layers as spec
 
-_OURS = frozenset({"cnnformance", "numpy", "ml_dtypes"})
+_NONE = frozenset({"cnnformance", "numpy", "ml_dtypes"}) | sys.stdlib_module_names
 """What a script imports that is no framework."""
 
 
@@ -90,7 +91,7 @@ def _imported(tree: ast.Module) -> set[str]:
                 found = {(a.asname or a.name, module) for a in aliases}
             case _:
                 continue
-        names |= {name for name, origin in found if origin.partition(".")[0] not in _OURS}
+        names |= {name for name, origin in found if origin.partition(".")[0] not in _NONE}
     return names
 
 
@@ -178,6 +179,8 @@ def default(side: Side, option: Option) -> Default:
     """
     if side.subject is None:
         raise NotAsked("it is not installed here")
+    if not supported(side, option.layer, option.inputs[0]):
+        raise NotAsked("it has no such layer")
     tree = _script(side, option, option.layer, option.inputs[0])
     if not _imported(tree):
         raise NotAsked("its scripts call no framework whose defaults could be asked")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cnnformance.conformance.contrast import Asked, Both, Probe, Reply
+from cnnformance.conformance.contrast import Asked, Both, Probe, Reply, Side
 from cnnformance.conformance.instead import both_ways
 from cnnformance.reports import matrix, tables
 from cnnformance.reports.compare import Agreement, Code, Row, Status, grouped
@@ -135,11 +135,33 @@ def row(
     )
 
 
+def _why(side: Side, replies: Sequence[Reply]) -> str:
+    """Return why a side tells nothing on a topic; empty where it does."""
+    if side.subject is None:
+        return "it is not installed here"
+    if all(reply.state == "unsupported" for reply in replies):
+        return "it has none of these layers"
+    return "" if any(reply.state != "unknown" for reply in replies) else str(replies[0])
+
+
+def unmeasured(topic: Topic, both: Both, asked: Sequence[Asked]) -> Row | None:
+    """Return the row of a topic on which one of the two tells nothing; None where both do."""
+    one, other = (_why(s, [a.replies[at] for a in asked]) for at, s in enumerate(both.sides))
+    if not (one or other):
+        return None
+    made = row(topic, both, asked, (one, other), ())
+    if made.status == "differs" and not _otherwise(made.recorded):
+        made = replace(made, status="unknown")
+    return replace(made, example=None)
+
+
 def measured(topic: Topic, both: Both) -> Row:
     """Return the row of a topic."""
     if topic.whole:
         return topic.whole(topic, both)
     asked = [a for p in topic.probes(both) for a in (both.ask(p) if isinstance(p, Probe) else [p])]
+    if nothing := unmeasured(topic, both, asked):
+        return nothing
     if not topic.lacking:
         asked = [a for a in asked if "unsupported" not in {r.state for r in a.replies}]
     return row(topic, both, asked, (topic.says(topic, asked, 0), topic.says(topic, asked, 1)))

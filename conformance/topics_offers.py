@@ -148,6 +148,8 @@ def _defaults(topic: Topic, both: Both) -> Row:
     differ = [each for each in chosen if each.agreement == "differs"]
     shown = differ or chosen
     says = [sentence([((c.option.of, c.option.name), c.told(at)) for c in shown]) for at in (0, 1)]
+    if all(kind == "unknown" for kind in kinds):
+        says = ["; ".join(dict.fromkeys(c.why[at] for c in chosen if c.why[at])) for at in (0, 1)]
     found: Status = "differs" if differ else "same" if "same" in kinds else "unknown"
     return Row(
         topic.name,

@@ -50,8 +50,9 @@ def short(row: Row, names: tuple[str, str]) -> str:
         said = "; ".join(f"{name}: {says}" for name, says in zip(names, row.says, strict=True))
         return f"{WORDS['rounding']}, which is no difference ({said})"
     if row.status == "unknown":
-        said = "; ".join(dict.fromkeys(a for i in row.instances for a in i.answers))
-        return f"{WORDS['unknown']}{f': {said}' if said else ''}"
+        told = zip(names, row.says, strict=True)
+        said = "; ".join(f"{name}: {says}" for name, says in told if says)
+        return f"{WORDS['unknown']}{f' ({said})' if said else ''}"
     return WORDS["same"]
 
 
