@@ -114,25 +114,28 @@ def _start(side: Side) -> None:
         side.subject, side.version = None, _version(side.run, side.name)
 
 
-def _party(side: Side) -> Party:
+def _place(run: Run, root: Path) -> Path:
+    return run.path.relative_to(root) if run.path.is_relative_to(root) else run.path
+
+
+def _party(side: Side, root: Path) -> Party:
     told = ["asked here"] if side.subject else ["not installed here"]
     if side.run:
         version = _version(side.run, side.name)
         other = "" if _same(version, side.version) else f" of {version}"
-        told.append(f"recorded{other} in {side.run.path}")
+        told.append(f"recorded{other} in {_place(side.run, root)}")
     return Party(side.name, side.version, ", ".join(told))
 
 
-def _notes(both: Both, *, named: bool) -> tuple[str, ...]:
+def _notes(both: Both, root: Path) -> tuple[str, ...]:
     """Return what a reader must know of the records, and the divergences that they hold."""
     notes = []
     for side in both.sides:
         if side.run is None:
-            said = "it has no answers in a record" if not named else ""
-            notes.append(f"{side.name}: {said}: traits and grades are not shown")
+            notes.append(f"{side.name}: no run has its answers, so no traits and grades are shown")
             continue
         if side.run.partial:
-            notes.append(f"{side.name}: its run is partial ({side.run.path})")
+            notes.append(f"{side.name}: its run is partial ({_place(side.run, root)})")
         version = _version(side.run, side.name)
         if side.subject and not _same(version, side.version):
             notes.append(f"{side.name}: {version} is recorded, and {side.version} was asked")
@@ -185,8 +188,8 @@ def compare(
         for topic in TOPICS:
             told(topic)
             rows.append(measured(topic, both))
-        first, second = map(_party, both.sides)
-        return Comparison((first, second), tuple(rows), _notes(both, named=named))
+        first, second = (_party(side, root) for side in both.sides)
+        return Comparison((first, second), tuple(rows), _notes(both, root))
     finally:
         both.close()
 

@@ -160,7 +160,12 @@ def _script(side: Side, option: Option, layer: spec.Layer, x: Array) -> ast.Modu
 
 
 def _found(side: Side, option: Option, tree: ast.Module) -> _Argument | None:
-    """Return the argument that is the option; None where the call has none."""
+    """Return the argument that is the option; None where no call has it.
+
+    Raises:
+        NotAsked: scripts differ, and not in one argument alone.
+    """
+    known = True
     for other in option.others:
         try:
             changed = _script(side, option, other, option.inputs[1])
@@ -168,6 +173,9 @@ def _found(side: Side, option: Option, tree: ast.Module) -> _Argument | None:
             continue
         if at := _differing(tree, changed):
             return at
+        known = known and ast.unparse(changed) == ast.unparse(tree)
+    if not known:
+        raise NotAsked("the option is no argument of one call")
     return None
 
 

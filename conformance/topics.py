@@ -140,7 +140,8 @@ def _why(side: Side, replies: Sequence[Reply]) -> str:
     if side.subject is None:
         return "it is not installed here"
     if all(reply.state == "unsupported" for reply in replies):
-        return "it has none of these layers"
+        told = {reply.why for reply in replies}
+        return told.pop() if len(told) == 1 else "it has none of these layers"
     return "" if any(reply.state != "unknown" for reply in replies) else str(replies[0])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnformance.conformance.contrast import Asked, Both, Probe, Reply, brief, probe
+from cnnformance.conformance.contrast import Asked, Both, Probe, Reply, State, brief, probe
 from cnnformance.conformance.instances import ordinary
 from cnnformance.conformance.instead import write
 from cnnformance.conformance.signatures import COUNTING, Default, NotAsked, Option, default
@@ -223,7 +223,7 @@ def _offered(both: Both) -> list[Asked]:
     found: dict[tuple[str, str], Layer] = {}
     for name, kind in spec.TYPES.items():
         for rank in (1, 2, 3) if kind.takes_images else (2,):
-            found[name, f"{rank}-D" if kind.takes_images else ""] = ordinary(kind, rank)
+            found[name, "" if rank == 2 else f"in {rank}-D"] = ordinary(kind, rank)
     for pool in (MaxPool, AveragePool, spec.MinPool, spec.LpPool):
         layer, name = pool((3,), (2,)), pool.__name__
         found |= {
@@ -241,7 +241,14 @@ def _offered(both: Both) -> list[Asked]:
         ("Conv", "with dilation 2 and stride 2"): conv.replace(stride=(2,), dilation=(2,)),
         ("Flatten", "from axis 2"): Flatten(2),
     }
-    return [_had(both, _of_shape(of, where, layer)) for (of, where), layer in found.items()]
+    asked = [_had(both, _of_shape(of, where, layer)) for (of, where), layer in found.items()]
+    plain = {a.probe.of: _states(a) for a in asked if not a.probe.where}
+    return [a for a in asked if a.probe.where[-2:] != "-D" or _states(a) != plain[a.probe.of]]
+
+
+def _states(asked: Asked) -> tuple[State, State]:
+    one, other = asked.replies
+    return one.state, other.state
 
 
 def _of_shape(of: str, where: str, layer: Layer) -> Probe:
@@ -266,7 +273,7 @@ def _dtypes(both: Both) -> tuple[Instance, ...]:
         return ()
     words = {True: "offered", False: "not offered"}
     return tuple(
-        Instance("", f"arrays of {d}", "", ("", ""), (words[d in one], words[d in other]), LACKS)
+        Instance(d, "arrays", "", ("", ""), (words[d in one], words[d in other]), LACKS)
         for d in sorted(one ^ other)
     )
 

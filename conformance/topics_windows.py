@@ -173,7 +173,8 @@ def _sized(asked: Asked, reply: Reply) -> str:
     del asked
     if reply.y is None or reply.y.any():
         return plainly(reply)
-    return f"{reply.y.shape[1]} cells{_made(reply)}"
+    size = reply.y.shape[1]
+    return f"{size} cell{'s' * (size != 1)}{_made(reply)}"
 
 
 def _resized(reply: Reply, where: str) -> str:

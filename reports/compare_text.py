@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from textwrap import fill, indent
+from textwrap import fill, indent, shorten
 
 from cnnformance.reports.compare import Code, Comparison, Instance, Row
 
@@ -16,6 +16,8 @@ WORDS = {
 """How a status is told."""
 
 _WIDTH = 100
+_LONG = 60
+"""Characters of a recorded value that a terminal is shown."""
 
 
 def agreements(row: Row) -> list[tuple[str, str]]:
@@ -78,9 +80,9 @@ def _row(number: int, row: Row, names: tuple[str, str]) -> str:
         for name, answer in zip(names, example.answers, strict=True):
             lines.append(_label("", f"{name}: {answer}"))
     lines += [
-        _label("recorded", f"{what}: {one} | {other}")
-        for what, one, other in row.recorded
-        if one != other
+        _label("recorded", " | ".join(shorten(told, _LONG, placeholder=" ...") for told in each))
+        for each in row.recorded
+        if each[1] != each[2]
     ]
     for code in row.code:
         lines.append(_label("instead", headed(code) + (f": {code.why}" if code.why else ":")))

@@ -64,7 +64,7 @@ def test_other_orders_of_summation_are_rounding_and_no_difference(other: str) ->
 def test_dtypes_that_one_lacks_are_told() -> None:
     rows = rows_of("correct.py:Float32Only")
     assert apart(rows) == {"offers"}
-    assert "arrays of float64" in rows["offers"].says[0]
+    assert "float64 arrays" in rows["offers"].says[0]
     assert rows["halves"].status == "unknown"
 
 
