@@ -94,7 +94,17 @@ def _compare(options: argparse.Namespace) -> str:
     from cnnformance.reports import compare_render  # noqa: PLC0415 - as above
 
     names = (options.first_subject, options.second_subject)
-    found = comparing.compare(names, options.run or [], Path.cwd())
+    seen = sys.stderr.isatty()
+
+    def told(title: str) -> None:
+        if seen:
+            sys.stderr.write(f"\r\x1b[K{title}")
+            sys.stderr.flush()
+
+    try:
+        found = comparing.compare(names, options.run or [], Path.cwd(), told)
+    finally:
+        told("")
     return compare_render.render(found, options.format)
 
 

@@ -151,7 +151,7 @@ def compare(
     names: tuple[str, str],
     runs: list[str],
     root: Path,
-    told: Callable[[Topic], None] = lambda _: None,
+    told: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Return the comparison of two subjects.
 
@@ -160,7 +160,7 @@ def compare(
         runs: a run that both are recorded in, or one for each; without any, the newest in
             ``root``, as far as it has them.
         root: the folder that relative names start from.
-        told: is called with each topic before it is measured.
+        told: is called with the title of each topic before it is measured.
 
     Raises:
         NotComparable: a subject is neither installed nor recorded, or both are the same.
@@ -174,10 +174,10 @@ def compare(
     found = _runs(runs, root)
     named = bool(runs)
     both = Both((_side(one, found[0], named=named), _side(other, found[1], named=named)))
-    if one == other:  # two versions: what is installed here is at most one of them
-        for side in both.sides:
-            _only_if_recorded_so(side)
     try:
+        if one == other:  # two versions: what is installed here is at most one of them
+            for side in both.sides:
+                _only_if_recorded_so(side)
         for side in both.sides:
             if side.subject:
                 side.subject.launch()
@@ -186,7 +186,7 @@ def compare(
             side.begin()
         rows: list[Row] = []
         for topic in TOPICS:
-            told(topic)
+            told(topic.title)
             rows.append(measured(topic, both))
         first, second = (_party(side, root) for side in both.sides)
         return Comparison((first, second), tuple(rows), _notes(both, root))
