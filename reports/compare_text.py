@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from textwrap import fill, indent, shorten
 
 from cnnformance.reports.compare import Code, Comparison, Instance, Row
@@ -16,6 +17,8 @@ WORDS = {
 """How a status is told."""
 
 _WIDTH = 100
+_LINES = 40
+"""Lines of a script that a terminal is shown."""
 _LONG = 60
 """Characters of a recorded value that a terminal is shown."""
 
@@ -58,37 +61,47 @@ def short(row: Row, names: tuple[str, str]) -> str:
     return WORDS["same"]
 
 
-def _label(label: str, text: str) -> str:
+def _label(label: str, text: str, width: int = 11) -> str:
     return fill(
         text,
         _WIDTH,
-        initial_indent=f"   {label:<11} ",
-        subsequent_indent=" " * 15,
+        initial_indent=f"   {label:<{width}} ",
+        subsequent_indent=" " * (width + 4),
         break_long_words=False,
         break_on_hyphens=False,
     )
 
 
+def _source(source: str) -> str:
+    """Return a script, indented; of a long one its beginning."""
+    lines = source.rstrip().splitlines()
+    rest = len(lines) - _LINES
+    if rest > 0:
+        lines = [*lines[:_LINES], f"# ... and {rest} more lines, which --format json shows"]
+    return indent("\n".join(lines), " " * 7)
+
+
 def _row(number: int, row: Row, names: tuple[str, str]) -> str:
     if told := short(row, names):
         return fill(f"{number:>2} {row.title}: {told}", _WIDTH, subsequent_indent="   ")
+    label = partial(_label, width=max(11, *map(len, names)))
     lines = [f"{number:>2} {row.title}"]
-    lines += [_label(name, says) for name, says in zip(names, row.says, strict=True)]
-    lines += [_label(label, text) for label, text in agreements(row)]
+    lines += [label(name, says) for name, says in zip(names, row.says, strict=True)]
+    lines += [label(kind, places) for kind, places in agreements(row)]
     if example := row.example:
-        lines.append(_label("smallest", smallest(example)))
+        lines.append(label("smallest", smallest(example)))
         for name, answer in zip(names, example.answers, strict=True):
-            lines.append(_label("", f"{name}: {answer}"))
+            lines.append(label("", f"{name}: {answer}"))
     lines += [
-        _label("recorded", " | ".join(shorten(told, _LONG, placeholder=" ...") for told in each))
+        label("recorded", " | ".join(shorten(told, _LONG, placeholder=" ...") for told in each))
         for each in row.recorded
         if each[1] != each[2]
     ]
     for code in row.code:
-        lines.append(_label("instead", headed(code) + (f": {code.why}" if code.why else ":")))
+        lines.append(label("instead", headed(code) + (f": {code.why}" if code.why else ":")))
         if code.source:
-            lines += ["", indent(code.source.rstrip(), " " * 7), ""]
-            lines.append(_label("", f"which was run, and gives {code.gave}"))
+            lines += ["", _source(code.source), ""]
+            lines.append(label("", f"which was run, and gives {code.gave}"))
     return "\n".join(lines)
 
 

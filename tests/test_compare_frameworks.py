@@ -78,6 +78,18 @@ for source, gave, first in json.load(open(sys.argv[1])):
 """
 
 
+def test_what_the_code_gives_is_what_the_other_gave(frameworks: Comparison) -> None:
+    checked = 0
+    for row in frameworks.rows:
+        told = {instance.name: instance.answers for instance in row.instances}
+        for code in row.code:
+            answer = told.get(code.of, ("", ""))[frameworks.names.index(code.like)]
+            if code.source and answer.startswith("["):
+                checked += 1
+                assert (code.gave, code.subject == code.like) == (answer, False)
+    assert checked > 8
+
+
 def test_same_padding_differs_at_stride_two_and_not_at_one(frameworks: Comparison) -> None:
     """keras#19291."""
     row = _row(frameworks, "padding")
