@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cnnformance.adapters import registry
-from cnnformance.adapters.subject import AdapterBroke, Subject
+from cnnformance.adapters.exceptions import AdapterBroke
+from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import (
     topics_layout,
     topics_offers,
@@ -21,7 +22,8 @@ from cnnformance.conformance.contrast import Both, Side
 from cnnformance.conformance.topics import Topic, measured
 from cnnformance.reports import divergences, records
 from cnnformance.reports.compare import Comparison, Party, Row
-from cnnformance.reports.records import RecordError, Run
+from cnnformance.reports.places import FILE, FOLDER, RecordError, resolve
+from cnnformance.reports.records import Run
 
 _SECONDS = 20.0
 """How long one call may take: what hangs costs its own rows."""
@@ -61,12 +63,12 @@ def _runs(arguments: list[str], root: Path) -> tuple[Run | None, Run | None]:
     if len(arguments) > 2:
         raise NotComparable("--run is given at most twice: once for each subject")
     if arguments:
-        named = [records.read(records.resolve(each, root)) for each in arguments]
+        named = [records.read(resolve(each, root)) for each in arguments]
         return named[0], named[-1]
     try:
-        newest = records.read(records.resolve(None, root))
+        newest = records.read(resolve(None, root))
     except RecordError:
-        if list(root.glob(f"{records.FOLDER}/*/{records.FILE}")):
+        if list(root.glob(f"{FOLDER}/*/{FILE}")):
             raise
         return None, None
     return newest, newest

@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
-from cnnformance.adapters.subject import AdapterBroke, Crashed, Refused, Stopped, Subject
+from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Refused, Stopped
+from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import judge
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.scratch import Scratch

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
-from cnnformance.adapters.subject import AdapterBroke, Crashed, Refused, Stopped
+from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Refused, Stopped
 from cnnformance.conformance.contrast import (
     Asked,
     Probe,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
-from cnnformance.adapters.subject import AdapterBroke, Crashed, Refused, Stopped
+from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Refused, Stopped
 from cnnformance.conformance.contrast import Side, canonical, native, probe, supported
 from cnnformance.conformance.instead import Source
 from cnnformance.conformance.scratch import ScriptFailed

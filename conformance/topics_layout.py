@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnformance.adapters.backend import Unsupported
-from cnnformance.adapters.subject import AdapterBroke, Crashed, Refused, Stopped
+from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Refused, Stopped
 from cnnformance.conformance.contrast import Asked, Both, Probe, Side, brief, native, supported
 from cnnformance.conformance.instead import Source, tidy
 from cnnformance.conformance.literals import written

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from cnnformance.conformance.contrast import Asked, Both, Probe, Reply, State, brief, probe
-from cnnformance.conformance.instances import ordinary
 from cnnformance.conformance.instead import write
 from cnnformance.conformance.signatures import COUNTING, Default, NotAsked, Option, default
+from cnnformance.conformance.small_layers import ordinary
 from cnnformance.conformance.topics import Told, Topic, plainly, row, sentence
 from cnnformance.conformance.topics_windows import counting
 from cnnformance.reports import tables

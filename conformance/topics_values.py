@@ -10,8 +10,8 @@ from cnnformance.adapters.backend import Array
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
 from cnnformance.conformance.contrast import Asked, Both, Probe, Reply, probe
-from cnnformance.conformance.instances import ordinary
 from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.small_layers import ordinary
 from cnnformance.conformance.topics import Told, Topic, apart, plainly, telling
 from cnnformance.reports import matrix
 from cnnformance.spec.layers import (

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cnnformance.reports.records import encode
+from cnnformance.reports.record import encode
 
 Status = Literal["same", "rounding", "differs", "unknown"]
 """``rounding``: other bits, all within the proven bound of the reference: no difference."""
