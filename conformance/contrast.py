@@ -205,6 +205,14 @@ def canonical(side: Side, layer: spec.Layer, array: Array) -> Array:
     return np.moveaxis(array, 1, -1) if first else array
 
 
+def stored(side: Side, layer: spec.Layer, weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Return canonical weights in the orders of axes in which a side's scripts read them."""
+    axes = getattr(side.subject and side.subject.info, "axes", None)  # an adapter may state them
+    if axes is None:
+        return dict(weights)
+    return {n: np.ascontiguousarray(axes.native(layer, n, w)) for n, w in weights.items()}
+
+
 def _alike(one: Array, other: Array) -> bool:
     """Whether two arrays are equal: NaNs are, and zeros of any sign."""
     if (one.shape, one.dtype) != (other.shape, other.dtype):

@@ -24,6 +24,7 @@ from cnnformance.conformance.contrast import (
     canonical,
     line,
     native,
+    stored,
     supported,
 )
 from cnnformance.conformance.equivalents import equivalent
@@ -141,7 +142,7 @@ def _own(side: Side, asked: Probe, way: Way) -> tuple[str, str]:
     given: list[Array] = [names["x"]]
     if not supported(side, way.layer, given[0]):
         raise Unsupported(f"it has no {type(way.layer).__name__} of {given[0].dtype}")
-    made = Source({"x": x}, way.weights)
+    made = Source({"x": x}, stored(side, way.layer, way.weights))
     if asked.gradient:
         upstream = native(side, way.layer, asked.upstream(way.layer))
         given.append(upstream)

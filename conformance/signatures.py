@@ -16,7 +16,7 @@ import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Refused, Stopped
-from cnnformance.conformance.contrast import Side, canonical, native, probe, supported
+from cnnformance.conformance.contrast import Side, canonical, native, probe, stored, supported
 from cnnformance.conformance.instead import Source
 from cnnformance.conformance.scratch import ScriptFailed
 from cnnformance.spec import layers as spec
@@ -217,7 +217,7 @@ def _ran(side: Side, option: Option, source: str) -> Any:
     """Return what a script gives for an option's input."""
     layer = option.layer
     arrays = {} if option.counted else {"x": native(side, layer, option.inputs[0])}
-    made = Source(arrays, {} if option.counted else option.weights)
+    made = Source(arrays, {} if option.counted else stored(side, layer, option.weights))
     try:
         found = side.scratch.run(made.text((), source, ()), "count" if option.counted else "y")
     except ScriptFailed as error:

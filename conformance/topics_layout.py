@@ -11,7 +11,16 @@ import numpy as np
 
 from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Refused, Stopped
-from cnnformance.conformance.contrast import Asked, Both, Probe, Side, brief, native, supported
+from cnnformance.conformance.contrast import (
+    Asked,
+    Both,
+    Probe,
+    Side,
+    brief,
+    native,
+    stored,
+    supported,
+)
 from cnnformance.conformance.instead import Source, tidy
 from cnnformance.conformance.literals import written
 from cnnformance.conformance.scratch import ScriptFailed
@@ -95,7 +104,8 @@ def _axes(side: Side) -> tuple[dict[str, Axes], dict[str, str]]:
             continue
         try:
             own = side.subject.script(layer, (given,))
-            source = Source({"x": given}, {"weight": np.ones(sizes, np.float32)})
+            weight = {"weight": np.ones(sizes, np.float32)}
+            source = Source({"x": given}, stored(side, layer, weight))
             shape = side.scratch.run(source.text((), own, (_FIND.format(sizes=sizes),)), "answer")
         except _UNTOLD as error:
             why[name] = f"its script does not tell ({' '.join(str(error).split())[:120]})"
@@ -227,9 +237,12 @@ def _permuted(both: Both, asked: Asked, dense: Asked, at: int) -> Code:
     turned = tuple(mine.index(axis) for axis in theirs)
     first = sides[other].layout == "channels_first"
     given = np.moveaxis(x, -1, 1) if first else x
+    layer = Dense(4, 1, bias=False)
+    other_order = stored(sides[other], layer, {"weight": _WEIGHT})["weight"].shape != _WEIGHT.shape
+    weight = "weight.T.copy()" if other_order else "weight"
     try:
         flat = subject.script(Flatten(), (given,)).strip().splitlines()
-        own = subject.script(Dense(4, 1, bias=False), (np.ones((1, 4), np.float32),))
+        own = subject.script(layer, (np.ones((1, 4), np.float32),))
     except _UNTOLD as error:
         return Code(code.subject, code.like, of, why=" ".join(str(error).split()))
     named = ", ".join(("cells", "channels")[axis] for axis in mine)
@@ -244,7 +257,7 @@ def _permuted(both: Both, asked: Asked, dense: Asked, at: int) -> Code:
         "weights = {}",
         "",
         *flat,
-        "x, weights = y, {'weight': weight}",
+        f"x, weights = y, {{'weight': {weight}}}",
         *own.splitlines(),
         "",
     ]
