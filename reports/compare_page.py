@@ -9,7 +9,7 @@ import jinja2
 from cnnformance.reports import compare_text
 from cnnformance.reports.compare import Comparison
 
-TEMPLATE = Path(__file__).with_name("compare.html")
+TEMPLATE = Path(__file__).with_name("templates") / "compare.html"
 
 
 def page(found: Comparison) -> str:
