@@ -38,7 +38,7 @@ def agreements(row: Row) -> list[tuple[str, str]]:
 
 def headed(code: Code) -> str:
     """Return what a piece of code is for."""
-    return f"what {code.like} gives for {code.of}, in {code.subject}"
+    return f"For what {code.like} gives ({code.of}), write in {code.subject}"
 
 
 def smallest(example: Instance) -> str:
