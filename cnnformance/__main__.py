@@ -1,4 +1,4 @@
-"""The command line: ``cnnformance backends | try | new-backend | report | diff | clauses``."""
+"""The command line: ``cnnformance backends | try | report | compare | diff | ...``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tabulate import tabulate
 
@@ -89,6 +89,25 @@ def _diff(options: argparse.Namespace) -> str:
     return diff.text(diff.compare(first, second, between), options.format)
 
 
+def _compare(options: argparse.Namespace) -> str:
+    from cnnformance.conformance import comparing  # noqa: PLC0415 - as above
+    from cnnformance.reports import compare_render  # noqa: PLC0415 - as above
+
+    names = (options.first_subject, options.second_subject)
+    seen = sys.stderr.isatty()
+
+    def told(title: str) -> None:
+        if seen:
+            sys.stderr.write(f"\r\x1b[K{title}")
+            sys.stderr.flush()
+
+    try:
+        found = comparing.compare(names, options.run or [], Path.cwd(), told)
+    finally:
+        told("")
+    return compare_render.render(found, options.format)
+
+
 def _try(options: argparse.Namespace) -> tuple[str, int]:
     from cnnformance import trial  # noqa: PLC0415 - as above
     from cnnformance.adapters.exceptions import Unknown  # noqa: PLC0415 - as above
@@ -127,8 +146,16 @@ def _clauses(_: argparse.Namespace) -> str:
     return tabulate(rows, head, disable_numparse=True, maxcolwidths=widths) + "\n"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong word or option in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="cnnformance",
         description="Reports of the conformance suite for CNN layers; `pytest` runs it.",
         epilog=_EXITS,
@@ -169,6 +196,13 @@ def _parser() -> argparse.ArgumentParser:
     entry.add_argument("run", metavar="RUN", nargs="?", help=f"{a_run}; default: the newest")
     entry.add_argument("--question", metavar="ID", default="", help="of this question alone")
 
+    compared = command("compare", _compare, "What two subjects do differently, and what to write.")
+    compared.add_argument("first_subject", metavar="SUBJECT", help="as of --backend: torch")
+    compared.add_argument("second_subject", metavar="SUBJECT", help="likewise: tensorflow:nn")
+    said = f"{a_run}; default: the newest, if any; given twice: one for each subject"
+    compared.add_argument("--run", metavar="RUN", action="append", help=said)
+    compared.add_argument("--format", choices=["text", *formats[1:]], default="text")
+
     diff = command("diff", _diff, "Compare two runs, or two subjects.")
     diff.add_argument("first", metavar="RUN_A", help=a_run)
     diff.add_argument("second", metavar="RUN_B", nargs="?", help=f"{a_run}; default: RUN_A")
@@ -185,7 +219,9 @@ def _parser() -> argparse.ArgumentParser:
 def _spare_record(options: argparse.Namespace) -> None:
     """Refuse to write an answer over the run that it was made from."""
     output = Path(options.output).resolve()
-    for argument in {getattr(options, name, None) for name in ("run", "first", "second")}:
+    named = [getattr(options, name, None) for name in ("run", "first", "second")]
+    named = [each for n in named for each in (n if isinstance(n, list) else [n])]
+    for argument in set(named):
         with contextlib.suppress(RecordError):
             if output == resolve(argument, Path.cwd()).resolve():
                 said = f"--output {options.output}: this is the run's record; name another file"

@@ -45,6 +45,9 @@ TIERS: Mapping[str, Sequence[set[str]]] = {
         {"requests", "tally", "drawing", "question", "compiling"},
         {"gradients", "laws", "models", "refusals"},  # what several questions share
         {"literals", "reproduction", "divergence_entry"},  # what is made of a failure
+        {"scratch", "equivalents", "contrast", "instead", "signatures"},  # how two are asked
+        {"topics", "topics_layout", "topics_offers", "topics_values", "topics_windows"},
+        {"comparing"},
     ),
     "cnnformance": (
         {"pytest_options", "pytest_items"},

@@ -1,0 +1,123 @@
+"""A process in which scripts of one framework are run, one after the other.
+
+A script ends it by a crash, or is ended when it takes too long: the next finds another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import warnings
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+_SECONDS = 60.0
+"""The longest that a script may take."""
+_FIRST = 180.0
+"""The longest for the first, which imports its framework, on a busy machine."""
+
+
+class ScriptFailed(Exception):  # noqa: N818 - named for what happened
+    """A script that gave no answer; the message says why."""
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as another process can take it without the framework."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return np.array(value)
+    return value
+
+
+def _serve(pipe: Connection) -> None:
+    """Run the scripts that come, each among fresh names, and send what ``answer`` names."""
+    silent = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(silent, descriptor)
+    warnings.simplefilter("ignore")
+    while True:
+        try:
+            source, answer = pipe.recv()
+        except EOFError:
+            return
+        names: dict[str, Any] = {"__name__": "__main__"}
+        try:
+            exec(source, names)  # noqa: S102 - what an adapter, or this project, wrote
+            pipe.send((True, _plain(names[answer])))
+        except Exception as error:  # noqa: BLE001 - a script may raise anything
+            line = " ".join(str(error).split())[:300]
+            pipe.send((False, f"{type(error).__name__}: {line}"))
+
+
+@dataclass
+class Scratch:
+    """Runs scripts in a process of their own, which starts with the first of them.
+
+    One may take ``seconds``, and the first in a process, which imports, ``first``.
+    """
+
+    seconds: float = _SECONDS
+    first: float = _FIRST
+    _process: Any = None
+    _pipe: Any = None
+    _begun: bool = False
+    _waiting: bool = False
+
+    def begin(self, source: str) -> None:
+        """Start with a script whose answer is of no matter, and do not wait for it."""
+        self._start()
+        self._pipe.send((f"{source}\ndone = True", "done"))
+        self._waiting = True
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process.start()
+        self._begun = False
+        theirs.close()
+
+    def run(self, source: str, answer: str) -> Any:
+        """Return what the name ``answer`` holds after the script.
+
+        Raises:
+            ScriptFailed: it raised, ended the process, or took too long.
+        """
+        if self._process is None:
+            self._start()
+        try:
+            if self._waiting and self._pipe.poll(self.first):
+                self._pipe.recv()
+            self._pipe.send((source, answer))
+            seconds = self.seconds if self._begun else self.first
+            there = self._pipe.poll(seconds)
+            holds, value = self._pipe.recv() if there else (False, f"no answer in {seconds:g} s")
+            self._waiting, self._begun = False, True
+        except (EOFError, OSError):
+            process, code = self._process, 0
+            if process is not None:
+                process.join(5)
+                code = process.exitcode or 0
+            died = f"died by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            there, holds, value = False, False, died
+        if not there:
+            self.close()
+        if not holds:
+            raise ScriptFailed(value)
+        return value
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                self._pipe.close()
+            self._process.kill()
+            self._process.join()
+            self._process = self._pipe = None
+            self._waiting = False
