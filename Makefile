@@ -20,7 +20,7 @@ conformance: .venv/frameworks ## PyTorch and TensorFlow against the specificatio
 	$(BIN)/python -m pytest conformance $(addprefix --backend ,$(BACKENDS)) --profile $(PROFILE) -n $(JOBS)
 
 test: .venv/dev ## the project's own tests, but for those that have targets of their own
-	$(BIN)/python -m pytest tests -n $(JOBS) -m "not trials and not hostile"
+	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadgroup -m "not trials and not hostile"
 	@echo "left out, and asked by: make trials, make hostile, make mutation, make soundness"
 
 trials: .venv/dev ## every adapter against the NumPy one, and against its own word

@@ -207,9 +207,9 @@ def canonical(side: Side, layer: spec.Layer, array: Array) -> Array:
 
 def stored(side: Side, layer: spec.Layer, weights: Mapping[str, Array]) -> dict[str, Array]:
     """Return canonical weights in the orders of axes in which a side's scripts read them."""
-    axes = getattr(side.subject and side.subject.info, "axes", None)  # an adapter may state them
-    if axes is None:
+    if side.subject is None:
         return dict(weights)
+    axes = side.subject.info.axes
     return {n: np.ascontiguousarray(axes.native(layer, n, w)) for n, w in weights.items()}
 
 
