@@ -21,7 +21,7 @@ from cnnformance.adapters.exceptions import AdapterBroke, Unknown
 from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import question_order
 from cnnformance.conformance.compiling import compiles
-from cnnformance.conformance.known import load_known
+from cnnformance.conformance.divergences import load_divergences
 from cnnformance.conformance.profiles import PROFILES
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.requests import Cut
@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
         networks.load()
         config.stash[_TARGETS] = {name: registry.parse(name) for name in names}
         for name in names:
-            load_known(name)
+            load_divergences(name)
     except (registry.SubjectError, DataError) as error:
         raise unusable(str(error)) from error
     config.stash[_SUBJECTS] = {
@@ -183,7 +183,7 @@ def ask(request: pytest.FixtureRequest, subject: Subject) -> Question:
         subject,
         PROFILES[option(config, "--profile")],
         seed=option(config, "--seed"),
-        known=load_known(subject.target.name),
+        known=load_divergences(subject.target.name),
         id=question_id(request.node, subject.name),
         compiles=config.stash[_COMPILES].get(subject.name, False),
         deadline=config.stash[_DEADLINE],

@@ -18,7 +18,7 @@ import pytest
 
 import cnnformance
 from cnnformance.adapters.subject import Subject
-from cnnformance.conformance.known import load_known
+from cnnformance.conformance.divergences import load_divergences
 from cnnformance.pytest_items import subject_id
 from cnnformance.pytest_options import option, unusable
 from cnnformance.reports import records, render
@@ -77,7 +77,9 @@ class Recorder:
                 planned=self.planned,
                 subjects=tuple(
                     records.Subject(
-                        subject.name, version(subject), load_known(subject.target.name).divergences
+                        subject.name,
+                        version(subject),
+                        load_divergences(subject.target.name).divergences,
                     )
                     for subject in self.subjects.values()
                 ),
@@ -158,7 +160,7 @@ class Recorder:
             return
         for name, subject in self.subjects.items():
             seen = {i for v in run.verdicts if v.subject == name for i in v.known}
-            applying = load_known(name).applying(version(subject), subject.target.mode)
+            applying = load_divergences(name).applying(version(subject), subject.target.mode)
             for divergence in applying:
                 if divergence.id not in seen:
                     yield f"{name}: recorded divergence {divergence.id} was not seen: is it fixed?"

@@ -12,9 +12,9 @@ from pathlib import Path
 from packaging.version import InvalidVersion
 
 from cnnformance.adapters import registry
+from cnnformance.conformance.divergence_predicates import holds
+from cnnformance.conformance.divergences import names_of, version_of
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.known import names_of, version_of
-from cnnformance.conformance.predicates import holds
 from cnnformance.reports import arrays, causes, records
 from cnnformance.spec import layers as spec
 

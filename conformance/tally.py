@@ -11,8 +11,8 @@ from functools import partial
 from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.exceptions import Stopped
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.divergences import Divergences
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.known import Known
 from cnnformance.conformance.profiles import Profile
 from cnnformance.conformance.requests import Cut, Requests
 
@@ -34,7 +34,7 @@ class Tally(Requests):
 
     profile: Profile
     _: KW_ONLY
-    known: Known = field(default_factory=Known)
+    known: Divergences = field(default_factory=Divergences)
     examples: int = 0
     left: int = 0
     declined: str = ""

@@ -2,7 +2,7 @@
 
 An expression is parsed once against the whitelist of a ``Language``, and called with a value for
 each of its names. The specification's formulas (``formulas``) are one language, the predicates of
-recorded divergences (``conformance.predicates``) another.
+recorded divergences (``conformance.divergence_predicates``) another.
 """
 
 from __future__ import annotations

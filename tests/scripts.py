@@ -19,7 +19,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from cnnformance.adapters import registry
-from cnnformance.conformance.known import load_known
+from cnnformance.conformance.divergences import load_divergences
 from cnnformance.reports import records
 from cnnformance.spec import reading
 from cnnformance.spec.reading import Text
@@ -147,7 +147,7 @@ def main() -> int:
 
 def recorded() -> set[str]:
     """Return the ids of all divergences recorded beside the adapters of this project."""
-    return {d.id for name in registry.registered() for d in load_known(name).divergences}
+    return {d.id for name in registry.registered() for d in load_divergences(name).divergences}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from cnnformance.adapters.backend import Array
 from cnnformance.adapters.registry import Target
 from cnnformance.adapters.subject import Subject
 from cnnformance.adapters.supervision import Info
-from cnnformance.conformance import divergence_entry, known
+from cnnformance.conformance import divergence_entry, divergences
 from cnnformance.reports import arrays, records
 from cnnformance.spec.layers import LpPool, to_json
 
@@ -45,14 +45,14 @@ def run(*verdicts: records.Verdict) -> records.Run:
 
 def test_a_first_entry_explains_its_failure_and_no_plainer_one() -> None:
     (text,) = divergence_entry.entries(run(failed()))
-    (entry,) = known.parse(text, "torch.toml")
+    (entry,) = divergences.parse(text, "torch.toml")
     assert entry.modes == ("compile",)
     assert (entry.versions, entry.seen) == (">=2.13.0", "2026-01-02")
     asked = Subject(Target("torch", "x:X", "compile"), info=Info("2.14.0"))
     verdict = failed()
     assert verdict.failure
     failure = divergence_entry.rebuilt(verdict.failure)
-    explains = known.Known((entry,))
+    explains = divergences.Divergences((entry,))
     assert explains.match(asked, failure) == entry.id
     failure.layers = (LAYER.replace(padding=()),)
     assert not explains.match(asked, failure)
@@ -63,7 +63,7 @@ def test_entries_of_one_run_differ_in_their_ids() -> None:
     assert first.failure
     other = replace(first.failure, effect="law")
     texts = divergence_entry.entries(run(first, failed(failure=other), failed(failure=other)))
-    ids = [entry.id for entry in known.parse("\n".join(texts), "torch.toml")]
+    ids = [entry.id for entry in divergences.parse("\n".join(texts), "torch.toml")]
     assert ids == ["torch.lp-pool-beyond-bound", "torch.lp-pool-beyond-bound-2"]
 
 
@@ -80,7 +80,7 @@ def test_the_mode_is_read_off_a_subject_that_is_not_here(
     subject: str, modes: tuple[str, ...]
 ) -> None:
     text = divergence_entry.entry(subject, "1.0", "2026-01-02", failed())
-    (entry,) = known.parse(text, "mine.toml")
+    (entry,) = divergences.parse(text, "mine.toml")
     assert entry.modes == modes
 
 

@@ -41,7 +41,7 @@ TIERS: Mapping[str, Sequence[set[str]]] = {
         {"per_type", "profiles", "regimes", "small_layers", "strategies", "parametrize", "digits",
          "cases", "cases_at_edges", "cases_by_memory", "cases_by_option", "cases_by_size",
          "cases_published", "cases_spread", "cases_varied"},
-        {"judge", "other_definitions", "predicates", "known"},
+        {"judge", "other_definitions", "divergence_predicates", "divergences"},
         {"requests", "tally", "drawing", "question", "compiling"},
         {"gradients", "laws", "models", "refusals"},  # what several questions share
         {"literals", "reproduction", "divergence_entry"},  # what is made of a failure

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAda
 
 from cnnformance.adapters import registry
 from cnnformance.conformance import other_definitions
-from cnnformance.conformance.predicates import holds
+from cnnformance.conformance.divergence_predicates import holds
 from cnnformance.reference import bounds
 from cnnformance.reports import records
 from cnnformance.reports.records import Divergence
@@ -162,7 +162,7 @@ def version_of(text: str) -> Version:
 
 
 @dataclass(frozen=True)
-class Known:
+class Divergences:
     """The divergences recorded for one subject."""
 
     divergences: tuple[Divergence, ...] = ()
@@ -270,7 +270,7 @@ def parse(text: str, file: str) -> tuple[Divergence, ...]:
 
 
 @cache
-def load_known(subject: str) -> Known:
+def load_divergences(subject: str) -> Divergences:
     """Return the divergences recorded beside a subject's adapter; none where there is no file.
 
     Raises:
@@ -279,5 +279,5 @@ def load_known(subject: str) -> Known:
     """
     file = registry.divergences(registry.parse(subject))
     if file is None:
-        return Known()
-    return Known(parse(reading.text(file, file.name), file.name))
+        return Divergences()
+    return Divergences(parse(reading.text(file, file.name), file.name))

@@ -12,9 +12,9 @@ from cnnformance.adapters import registry
 from cnnformance.adapters.registry import Target
 from cnnformance.adapters.subject import Subject
 from cnnformance.adapters.supervision import Info
-from cnnformance.conformance import known
+from cnnformance.conformance import divergences
+from cnnformance.conformance.divergence_predicates import holds
 from cnnformance.conformance.judge import Call, Failure
-from cnnformance.conformance.predicates import holds
 from cnnformance.spec import layers as spec
 from cnnformance.spec.expressions import ExpressionError
 from cnnformance.spec.reading import DataError
@@ -59,12 +59,12 @@ def test_windows_of_same_may_end_before_the_input(
     layer: spec.Layer, size: int, spare: bool
 ) -> None:
     x = np.zeros((1, size, 1), np.float32)
-    found = known.names_of(Failure("value", "m", arrays={"x": x}, layers=(layer,)))
+    found = divergences.names_of(Failure("value", "m", arrays={"x": x}, layers=(layer,)))
     assert found["spare"] is spare
 
 
 def test_an_entry_explains_its_own_failure_alone() -> None:
-    entries = known.Known(known.parse(ENTRY, "x.toml"))
+    entries = divergences.Divergences(divergences.parse(ENTRY, "x.toml"))
 
     assert entries.match(subject("2.21.0"), failure()) == "x.lowest"
     assert not entries.match(subject("3.0"), failure())
@@ -112,7 +112,7 @@ def test_torch_is_excused_the_values_of_its_overhanging_windows_alone(
 ) -> None:
     failing = overhanging(factor, call, layer, share=0.8 if layer is NORM else 0.5)
     asked = Subject(Target("torch", "x:X", mode), info=Info("2.13.0"))
-    assert known.load_known("torch").match(asked, failing) == found
+    assert divergences.load_divergences("torch").match(asked, failing) == found
 
 
 @pytest.mark.parametrize(("actual", "found"), [(-1.0, True), (3.0, False)])
@@ -121,13 +121,14 @@ def test_an_odd_power_is_excused_the_sum_that_keeps_signs_alone(actual: float, f
     failing = Failure("value", "m", index=(0, 0, 0), expected="3.5", actual=repr(actual),
                       arrays={"x": x}, layers=(spec.LpPool((2,), p=1),))  # fmt: skip
     asked = Subject(Target("torch", "x:X"), info=Info("2.13.0"))
-    assert bool(known.load_known("torch").match(asked, failing)) is found
+    assert bool(divergences.load_divergences("torch").match(asked, failing)) is found
 
 
 def test_predicates_speak_of_the_call_and_of_the_ratio() -> None:
-    names = known.names_of(overhanging(3.0, "gradients", NORM))
+    names = divergences.names_of(overhanging(3.0, "gradients", NORM))
     assert holds("call == 'gradients' and ratio == 3.0", names)
-    assert known.names_of(Failure("value", "m", expected="0.0", actual="1.0"))["ratio"] is None
+    single = Failure("value", "m", expected="0.0", actual="1.0")
+    assert divergences.names_of(single)["ratio"] is None
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_predicates_speak_of_the_call_and_of_the_ratio() -> None:
     ],
 )
 def test_versions_are_compared_as_pep_440_says(version: str, ranges: str, fits: bool) -> None:
-    assert known.in_range(version, ranges) is fits
+    assert divergences.in_range(version, ranges) is fits
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_versions_are_compared_as_pep_440_says(version: str, ranges: str, fits: 
 )
 def test_a_malformed_file_is_refused_with_the_place(old: str, new: str, said: str) -> None:
     with pytest.raises(DataError, match=r"x\.toml") as error:
-        known.parse(ENTRY.replace(old, new), "x.toml")
+        divergences.parse(ENTRY.replace(old, new), "x.toml")
 
     assert said in str(error.value)
 
@@ -203,7 +204,7 @@ def test_a_malformed_file_is_refused_with_the_place(old: str, new: str, said: st
 )
 def test_a_refusal_is_one_short_line(old: str, new: str) -> None:
     with pytest.raises(DataError) as error:
-        known.parse(ENTRY.replace(old, new), "x.toml")
+        divergences.parse(ENTRY.replace(old, new), "x.toml")
     assert len(str(error.value)) < 400
     assert str(error.value).isprintable()
 
@@ -235,11 +236,11 @@ def test_the_file_lies_beside_the_module_which_is_not_imported(
 
 
 def test_the_files_of_the_project_are_well_formed() -> None:
-    names = [f.stem for f in (Path(known.__file__).parents[1] / "adapters").glob("*.toml")]
+    names = [f.stem for f in (Path(divergences.__file__).parents[1] / "adapters").glob("*.toml")]
 
     assert names
     for name in names:
-        assert known.load_known(name).divergences
+        assert divergences.load_divergences(name).divergences
 
 
 @pytest.mark.parametrize(
