@@ -21,7 +21,7 @@ def printable(text: str) -> str:
     Escape sequences are dropped; any other control character (C0, C1, bidirectional, invisible,
     surrogate), but tab and line feed, becomes U+FFFD. A carriage return ends a line.
     """
-    if text.isascii() and text.isprintable():
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
     plain = re.sub(r"\r\n?", "\n", _SEQUENCE.sub("", text))
     return "".join(
