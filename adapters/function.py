@@ -1,8 +1,8 @@
 """A function as a backend: ``pool(x, layer)`` or ``dense(x, layer, weights)``, and no class.
 
 The function gets canonical arrays (or those of its ``layout``), a layer that is valid and of a type
-that it was named for, and the weights by name; it returns the output. What it has not, it declines
-with ``Unsupported`` or ``NotImplementedError``.
+that it was named for, and the weights by name, all of shapes that fit; it returns the output. What
+it has not, it declines with ``Unsupported`` or ``NotImplementedError``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cnnformance.adapters.backend import Array, Backend, Layout, Unsupported, Weights
-from cnnformance.spec.layers import TYPES, Layer, LayerError
+from cnnformance.spec.layers import TYPES, Conv, Dense, Flatten, Layer, LayerError
 
 Kinds = Any
 """A layer type, a union of some, a base such as ``Pool`` (all of it), or a sequence of these."""
@@ -61,6 +61,8 @@ class Function(Backend):
         def call(x: Array) -> Any:
             if x.dtype.name not in self.dtypes:
                 raise Unsupported(f"the function is not asked for {x.dtype}")
+            if unfit := self._unfit(layer, x, weights):
+                raise Unsupported(f"no function is given {unfit}")
             try:
                 return self.function(x, layer, *more)
             except NotImplementedError as error:
@@ -69,6 +71,25 @@ class Function(Backend):
                 raise RuntimeError("the function called sys.exit") from error
 
         return call
+
+    def _unfit(self, layer: Layer, x: Array, weights: Weights) -> str:
+        """Return what of an input or of weights no such layer takes; empty: nothing.
+
+        Kernels trust their caller, which checks what it hands on.
+        """
+        sizes = dict(layer.weight_shapes())
+        if layer.takes_images and x.ndim != (axes := getattr(layer, "rank", x.ndim - 2) + 2):
+            return f"an input of {x.ndim} axes for {axes}"
+        if isinstance(layer, Flatten) and layer.start >= x.ndim:
+            return f"an input of {x.ndim} axes, and none after the first {layer.start}"
+        channels = x.shape[1 if self.layout == "channels_first" and layer.takes_images else -1]
+        if isinstance(layer, Conv | Dense):
+            expected = layer.in_channels if isinstance(layer, Conv) else layer.in_features
+            if channels != expected:
+                return f"an input of {channels} channels or features for {expected}"
+        if sizes != {name: array.shape for name, array in weights.items()}:
+            return f"weights of other shapes than {sizes}"
+        return ""
 
     def _weighted(self, layer: Layer) -> bool:
         return layer.has_weights if self.takes_weights is None else self.takes_weights

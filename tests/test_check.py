@@ -398,3 +398,16 @@ def test_pytest_takes_a_function_for_a_backend(tmp_path: Path) -> None:
     assert "2 passed" in right.stdout
     assert bare.returncode == 4
     assert "the layer of bare has no annotation: write def bare(x, layer: MaxPool)" in bare.stderr
+
+
+def test_a_function_is_given_arrays_that_fit_its_layer() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def trusting(x: Array, layer: MaxPool) -> Array:
+        seen.append((x.ndim, layer.rank + 2))
+        raise NotImplementedError
+
+    check(trusting, profile="quick")
+
+    assert seen
+    assert all(axes == expected for axes, expected in seen)
