@@ -32,6 +32,8 @@ MOST = 37
 
 _MOST_FINDINGS = 10
 _MOST_REASONS = 3
+_MOST_SUBJECTS = 16
+_FEW_LAYERS = 6
 _WHOLE = "cnnformance report"
 
 Line = tuple[Cell, ...]
@@ -47,9 +49,10 @@ def lines(run: Run, width: int = 80) -> list[Line]:
     """
     run = cleaned(run)
     head = [*_plain(tables.banner(run), width), *_matrix(run, width), *_plain(_legend(run), width)]
-    tail = [line for said in _limits(run) for line in _plain(said, width)]
-    found = list(_findings(run, width))
-    room = MOST - len(head) - len(tail) - len(found)
+    tail = [line for said in _limits(run) for line in _plain(said, width, 1)]
+    room = MOST - len(head) - len(tail)
+    found = list(_findings(run, width, room))
+    room -= len(found)
     every = [*head, *found, *_known(run, width, room), *tail]
     return [(*line[:-1], replace(line[-1], text=line[-1].text.rstrip())) for line in every]
 
@@ -71,8 +74,8 @@ def _wrapped(said: str, width: int, most: int | None = None) -> list[str]:
     )
 
 
-def _plain(said: str, width: int) -> list[Line]:
-    return [(Cell(line),) for line in _wrapped(said, width)]
+def _plain(said: str, width: int, most: int | None = None) -> list[Line]:
+    return [(Cell(line),) for line in _wrapped(said, width, most)]
 
 
 def _counted(verdicts: Sequence[Verdict]) -> Cell:
@@ -98,7 +101,10 @@ def _matrix(run: Run, width: int) -> list[Line]:
     ]
     middle = -(-len(rows) // 2)
     halves = [_panel([head, *rows[:middle]]), _panel([head, *rows[middle:]])]
-    if len(rows) > 1 and _width([a + b for a, b in zip(*halves, strict=False)]) + 3 <= width:
+    if (
+        len(rows) > _FEW_LAYERS
+        and _width([a + b for a, b in zip(*halves, strict=False)]) + 3 <= width
+    ):
         left, right = halves
         beside = [*right, *[()] * (len(left) - len(right))]
         return [(*a, Cell("   "), *b) if b else a for a, b in zip(left, beside, strict=True)]
@@ -106,8 +112,10 @@ def _matrix(run: Run, width: int) -> list[Line]:
     if _width(whole) <= width:
         return whole
     by_subject = matrix.grouped(run.verdicts, lambda v: v.subject)
-    named = [[Cell(s), _counted(by_subject.get(s, ()))] for s in run.subjects]
-    return _panel([[Cell("subject"), Cell("questions")], *named])
+    named = [[Cell(s), _counted(by_subject.get(s, ()))] for s in run.subjects[:_MOST_SUBJECTS]]
+    rest = len(run.subjects) - len(named)
+    more: list[Line] = [(Cell(f"and {rest} more subjects: {_WHOLE}"),)] if rest else []
+    return [*_panel([[Cell("subject"), Cell("questions")], *named]), *more]
 
 
 def _panel(rows: Sequence[Sequence[Cell]]) -> list[Line]:
@@ -133,13 +141,15 @@ def _legend(run: Run) -> str:
     return f"{', '.join(told) or 'nothing recorded'}; {tables.asked(run)}"
 
 
-def _findings(run: Run, width: int) -> Iterator[Line]:
+def _findings(run: Run, width: int, room: int) -> Iterator[Line]:
+    """Yield two lines at most for each finding, and leave room to tell of the divergences."""
     found = causes.findings(run)
-    for finding in found[:_MOST_FINDINGS]:
+    shown = max(1, min(_MOST_FINDINGS, (room - 3) // 2))
+    for finding in found[:shown]:
         for line in _wrapped(tables.sentence(finding), width, most=2):
             yield (Cell(line, finding.verdict),)
-    if (rest := len(found) - _MOST_FINDINGS) > 0:
-        yield (Cell(f"and {rest} more findings: {_WHOLE}", found[_MOST_FINDINGS].verdict),)
+    if (rest := len(found) - shown) > 0:
+        yield (Cell(f"and {rest} more findings: {_WHOLE}", found[shown].verdict),)
     if not found:
         yield (Cell(f"No findings{' in what was recorded' if run.partial else ''}.", "pass"),)
 
@@ -172,7 +182,7 @@ def _limits(run: Run) -> Iterator[str]:
     yield from passed_over(run)
     if little := Counter(s for cells in matrix.proves_little(run).values() for s in cells):
         places = ", ".join(f"{n} of {subject}" for subject, n in little.items())
-        yield f"A pass proves little in these pairs of layer and dtype: {places}"
+        yield f"A pass proves little, pairs of layer and dtype: {places}"
     torn = Counter(
         subject
         for cells in matrix.traits(run).values()
@@ -181,7 +191,7 @@ def _limits(run: Run) -> Iterator[str]:
     )
     if torn:
         places = ", ".join(f"{n} in {subject}" for subject, n in torn.items())
-        yield f"Traits that are inconsistent, told in the report: {places}"
+        yield f"Traits that are inconsistent: {places}"
 
 
 def passed_over(run: Run) -> Iterator[str]:
