@@ -24,8 +24,11 @@ _PYTEST: Mapping[str, str] = {
     "known": "xfailed",
     "unsupported": "skipped",
     "not-run": "skipped",
+    "fail": "failed",
+    "crash": "failed",
+    "hang": "failed",
 }
-"""The words of pytest for verdicts; the others are "failed"."""
+"""The words of pytest for verdicts; it has the word "error" itself."""
 
 _COLOURS: Mapping[str, str] = {"pass": "green", **dict.fromkeys(records.FAILING, "red")}
 
@@ -145,9 +148,10 @@ class Terminal:
         found = verdict(report)
         if found is None or subject is None:
             return (yield)
-        again = copy.copy(report)  # under pytest's word too, by which it finds what -r shows
-        again.__class__ = _Uncounted
-        self._reporter.stats.setdefault(_PYTEST.get(found, "failed"), []).append(again)
+        if word := _PYTEST.get(found):  # by which pytest finds what -r and --tb show
+            again = copy.copy(report)
+            again.__class__ = _Uncounted
+            self._reporter.stats.setdefault(word, []).append(again)
         done = yield
         counts = self.fallen.setdefault(subject, Counter())
         counts[found] += 1
