@@ -87,10 +87,9 @@ def asked(run: Run) -> str:
 def closing(run: Run) -> str:
     """Return one line on the number of verdicts, the examples and the time."""
     fallen = ", ".join(f"{n} {name}" for name, n in matrix.counts(run.verdicts).items())
-    return (
-        f"{fallen or 'nothing recorded'}; {asked(run)} "
-        f"(profile {run.header.profile}, seed {run.header.seed})"
-    )
+    head = run.header
+    shown = f"profile {head.profile}, seed {head.seed}"
+    return f"{fallen or 'nothing recorded'}; {asked(run)} ({shown})"
 
 
 def shortfall(run: Run) -> str:
