@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ def subject_id(subject: str) -> str:
     """Return a subject's name as it stands in the ids of pytest: in what it would not escape."""
     plain = (c.isascii() and c.isprintable() and c != "\\" for c in subject)
     return "".join(c if kept else f"&#{ord(c)};" for c, kept in zip(subject, plain, strict=True))
+
+
+def subject_of(nodeid: str, subjects: Iterable[str]) -> str | None:
+    """Return which subject the id of a test names first; None where it names none of them."""
+    parameters = nodeid.partition("::")[2].partition("[")[2]
+    ids = {subject_id(name): name for name in subjects}
+    named = [i for i in ids if parameters.startswith((f"{i}-", f"{i}]"))]
+    return ids[max(named, key=len)] if named else None
 
 
 def clauses_of(item: pytest.Item) -> tuple[str, ...]:

@@ -27,7 +27,8 @@ from cnnformance.conformance.question import Question
 from cnnformance.conformance.requests import Cut
 from cnnformance.pytest_items import level, params, question_id, subject_id
 from cnnformance.pytest_options import add_options, option, unusable
-from cnnformance.pytest_recorder import BEGUN, PROPERTY, Recorder
+from cnnformance.pytest_recorder import BEGUN, PROPERTY, VERDICT, Recorder
+from cnnformance.pytest_terminal import Terminal
 from cnnformance.reports import records
 from cnnformance.reports.printable import printable
 from cnnformance.spec import clauses, networks
@@ -80,6 +81,9 @@ def pytest_configure(config: pytest.Config) -> None:
         _try_names(config)
         config.stash[_RECORDER] = Recorder(config, config.stash[_SUBJECTS])
         config.pluginmanager.register(config.stash[_RECORDER], "cnnformance-recorder")
+        if config.pluginmanager.hasplugin("terminal"):
+            shown = Terminal(config.stash[_RECORDER])
+            config.pluginmanager.register(shown, "cnnformance-terminal")
     else:
         pytest_processes.end_with_the_run()
 
@@ -229,4 +233,5 @@ def pytest_runtest_makereport(
     if verdict in records.FAILING:
         report.longrepr = printable(verdicts.shown(record, failure, call))
     report.user_properties.append((PROPERTY, verdicts.transport(record, asked)))
+    report.user_properties.append((VERDICT, verdict))
     return report

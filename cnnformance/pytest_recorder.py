@@ -1,4 +1,4 @@
-"""The recorder of a run: it writes each verdict as it falls, and closes with the summary."""
+"""The recorder of a run: it writes each verdict as it falls, and the footer at the end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 import platform
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,17 @@ import pytest
 import cnnformance
 from cnnformance.adapters.subject import Subject
 from cnnformance.conformance.divergences import load_divergences
-from cnnformance.pytest_items import subject_id
+from cnnformance.pytest_items import subject_of
 from cnnformance.pytest_options import option, unusable
-from cnnformance.reports import records, render
+from cnnformance.reports import records
 from cnnformance.reports.printable import printable
 
 PROPERTY = "cnnformance"
 """The name under which a report of pytest carries the verdict of a question, as JSON."""
 BEGUN = "cnnformance begun"
 """The name under which it carries the verdict on a question of which no more may be heard."""
-_MOST_CLOSING = 12
-"""The most closing lines on what was not run."""
+VERDICT = "cnnformance verdict"
+"""The name under which it carries the name of the verdict, which it keeps."""
 
 
 class Recorder:
@@ -103,26 +102,32 @@ class Recorder:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         """Count the questions that a process of pytest-xdist has collected."""
-        names = [subject_id(name) for name in self.subjects]
-        asked = (i.partition("::")[2].partition("[")[2] for i in ids)
-        self.planned = sum(any(i.startswith((f"{n}-", f"{n}]")) for n in names) for i in asked)
+        self.planned = sum(subject_of(i, self.subjects) is not None for i in ids)
 
     def pytest_runtest_logstart(self) -> None:
         """Open the record with the first question: what asks none leaves an older one alone."""
         if self.writer is None and self.planned:
             self._open()
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Write the verdict that a report carries, or that of a question whose process is gone."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(
+        self, report: pytest.TestReport
+    ) -> Generator[None, object, object]:
+        """Write the verdict that a report carries, or that of a question whose process is gone.
+
+        It comes before the terminal, which shows what is written.
+        """
         for name, value in report.user_properties:
             if name == BEGUN:
                 self.begun[report.nodeid] = str(value)
             elif name == PROPERTY:
                 self._verdict(report.nodeid, str(value))
         if str(report.when) == "???" and report.nodeid in self.begun:  # xdist: its process is gone
+            report.user_properties.append((VERDICT, "crash"))
             self._verdict(report.nodeid, self.begun[report.nodeid])
         ours = (PROPERTY, BEGUN)
         report.user_properties = [p for p in report.user_properties if p[0] not in ours]
+        return (yield)
 
     def _verdict(self, question: str, lines: str) -> None:
         self.begun.pop(question, None)
@@ -140,21 +145,7 @@ class Recorder:
         if self.writer is not None:
             self.writer.close()
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Show the summary of the run, as it was recorded."""
-        if self.writer is None:
-            return
-        try:
-            run = records.read(self.path)
-        except records.RecordError as error:
-            terminalreporter.write_line(printable(f"the record cannot be read again: {error}"))
-            return
-        terminalreporter.section("conformance")
-        terminalreporter.write(render.summary(run))
-        for line in (*passed_over(run), *self._unseen(run), f"verdicts: {self.path}"):
-            terminalreporter.write_line(printable(line))
-
-    def _unseen(self, run: records.Run) -> Iterator[str]:
+    def unseen(self, run: records.Run) -> Iterator[str]:
         """Yield the recorded divergences that a whole run should have met again, and did not."""
         if run.partial or run.header.profile == "quick" or self.selected:
             return
@@ -164,21 +155,6 @@ class Recorder:
             for divergence in applying:
                 if divergence.id not in seen:
                     yield f"{name}: recorded divergence {divergence.id} was not seen: is it fixed?"
-
-
-def passed_over(run: records.Run) -> Iterator[str]:
-    """Yield what a reader of the counts must know: questions not run, and subjects asked less."""
-    reasons = Counter(
-        (v.subject, v.message.partition(":")[0] if v.examples else v.message)
-        for v in run.verdicts
-        if v.verdict == "not-run"
-    )
-    for (name, reason), count in reasons.most_common(_MOST_CLOSING):
-        yield f"{name}: {count} question{'s' * (count > 1)} not run: {reason}"
-    if (rest := len(reasons) - _MOST_CLOSING) > 0:
-        yield f"and {rest} more reasons why questions were not run: cnnformance report has them"
-    for name in sorted({v.subject for v in run.verdicts if v.compiles}):
-        yield f"{name} compiles for each new shape, and was asked many values in few shapes"
 
 
 def _now() -> str:

@@ -198,17 +198,3 @@ FORMATS: Mapping[str, Callable[[Run], str]] = {
 def render(run: Run, form: str = "table") -> str:
     """Return the report on a run in one of ``FORMATS``."""
     return FORMATS[form](run)
-
-
-def summary(run: Run) -> str:
-    """Return what the end of a run shows: the matrix of layers, and a line for each finding."""
-    run = cleaned(run)
-    parts = [tables.banner(run), terminal_table(tables.layers(run)), *_findings(run)]
-    torn = [
-        f"{name}, {subject}: {tables.chosen(choices).text}"
-        for name, cells in matrix.traits(run).items()
-        for subject, choices in cells.items()
-        if sum(choice.values for choice in choices) > 1
-    ]
-    parts.append(_lines("Traits", torn))
-    return "\n".join(filter(None, [*parts, *_closing(run)])) + "\n"

@@ -77,15 +77,19 @@ def banner(run: Run) -> str:
     return "; ".join(parts)
 
 
+def asked(run: Run) -> str:
+    """Return how many examples were asked, and in which time."""
+    examples = sum(v.examples for v in run.verdicts)
+    seconds = run.footer.seconds if run.footer else sum(v.seconds for v in run.verdicts)
+    return f"{examples:,} examples in {seconds:,.1f} s"
+
+
 def closing(run: Run) -> str:
     """Return one line on the number of verdicts, the examples and the time."""
     fallen = ", ".join(f"{n} {name}" for name, n in matrix.counts(run.verdicts).items())
-    examples = sum(v.examples for v in run.verdicts)
-    seconds = run.footer.seconds if run.footer else sum(v.seconds for v in run.verdicts)
-    return (
-        f"{fallen or 'nothing recorded'}; {examples:,} examples in {seconds:,.1f} s "
-        f"(profile {run.header.profile}, seed {run.header.seed})"
-    )
+    head = run.header
+    shown = f"profile {head.profile}, seed {head.seed}"
+    return f"{fallen or 'nothing recorded'}; {asked(run)} ({shown})"
 
 
 def shortfall(run: Run) -> str:

@@ -461,7 +461,7 @@ def test_nothing_of_files_or_options_moves_the_terminal(wrong: str, tmp_path: Pa
         assert len([line for line in said.splitlines() if line.startswith("ERROR: ")]) == 1
     else:
         assert done.returncode == pytest.ExitCode.TESTS_FAILED
-        assert "mine\ufffdrelu-by-product (" in said
+        assert "mine\ufffdrelu-by-product: ReLU (" in said
         assert "fail (not-finite)" in said
     assert not [c for c in "\x1b\x07\x9b\u202e" if c in said]
 
@@ -564,7 +564,7 @@ def test_a_terminal_that_lacks_letters_keeps_the_ends_of_lines(jobs: str, tmp_pa
     lines = done.stdout.decode("ascii").splitlines()
     assert "gr\\xf6\\xdfe.py:Mine: fail (not-finite)" in "\n".join(lines)
     assert [line for line in lines if line.startswith("  layer     ReLU()")]
-    assert [line for line in lines if line.startswith("ReLU ") and "1 fail" in line]
+    assert [line for line in lines if line.startswith("ReLU ") and line.endswith("1F")]
 
 
 @pytest.mark.parametrize("jobs", ["0", "2"])
@@ -616,7 +616,7 @@ def test_a_backend_that_changes_the_working_directory_moves_no_record(
     done, found = ask(tmp_path, CONFORMANCE, *chosen)
     assert not found.partial
     assert "cannot be read again" not in done.stdout
-    assert f"verdicts: {tmp_path}/verdicts.jsonl" in done.stdout
+    assert "verdicts: verdicts.jsonl\n" in done.stdout
 
 
 DIES = """\

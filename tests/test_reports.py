@@ -29,6 +29,7 @@ from cnnformance.reports import (
     page,
     records,
     render,
+    summary,
     tables,
 )
 from cnnformance.reports.clause_views import NONE
@@ -215,7 +216,7 @@ def test_the_last_of_several_verdicts_on_a_question_holds(tmp_path: Path) -> Non
     path = write(tmp_path / "verdicts.jsonl", run(verdict(), failed()))
     again = records.read(path)
     assert [v.verdict for v in again.verdicts] == ["fail"]
-    assert "1 fail;" in render.summary(again)
+    assert "MaxPool  1F" in summary.text(again)
 
 
 def test_what_makes_a_run_partial() -> None:
@@ -353,7 +354,7 @@ def test_a_malformed_field_is_named_or_shown(
             shown += 1
             for form in render.FORMATS:
                 assert render.render(again, form)
-            assert render.summary(again)
+            assert summary.text(again)
             for form in diff.FORMATS:
                 with suppress(records.RecordError):  # no subject in common
                     assert diff.text(diff.compare(made, again), form)
@@ -646,8 +647,8 @@ def test_a_divergence_is_told_once_with_all_that_is_recorded_of_it() -> None:
         "known: torch, torch.max-nan (open, versions >=1,<3, modes default, first seen 2026-01-02; "
         "3 questions of MaxPool, MinPool): It drops a NaN. https://example.org/1"
     )
-    assert render.summary(made).count("torch.max-nan") == 1
-    assert line in render.summary(made).splitlines()
+    assert summary.text(made).count("torch.max-nan") == 1
+    assert "   3 torch.max-nan: MaxPool, MinPool" in summary.text(made).splitlines()
     assert line in render.render(made).splitlines()
     for form in ("markdown", "html"):
         shown = render.render(made, form)
@@ -719,7 +720,7 @@ def test_a_partial_run_says_so_first(form: str) -> None:
     assert said in text
     assert text.index(said) < text.index("MaxPool")
     assert "PARTIAL" not in render.render(run(verdict()), form)
-    assert render.summary(made).startswith(said)
+    assert summary.text(made).startswith(said)
 
 
 @pytest.mark.parametrize("form", sorted(render.FORMATS))
@@ -743,7 +744,7 @@ def test_a_pass_on_fewer_cases_than_planned_says_so(form: str) -> None:
     assert counted in text
     assert ('"planned": 600' if form == "json" else "12 of 600") in text
     assert "cut short" not in render.render(run(whole, verdict(question="q2")), form).lower()
-    assert "1 question asked fewer cases than planned, 12 of 600" in render.summary(run(short))
+    assert "1 question asked fewer cases than planned, 12 of 600" in summary.text(run(short))
 
 
 @pytest.mark.parametrize("form", sorted(render.FORMATS))
@@ -804,16 +805,14 @@ def test_the_terminal_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_summary_has_the_matrix_and_a_line_for_each_finding() -> None:
-    lines = render.summary(everything()).splitlines()
+    lines = summary.text(everything()).splitlines()
     assert any(line.startswith("MaxPool") for line in lines)
     finding = "crash: torch MaxPool, value where rank == 2 (4 questions; pool.max.formula)"
     assert sum(line.startswith(finding) for line in lines) == 1
-    assert any(
-        line.startswith("known: torch, torch-max-nan (1 question of MaxPool)") for line in lines
-    )
-    assert any("inconsistent" in line for line in lines)
-    assert "333 examples in 71.3 s" in lines[-1]
-    assert "No findings." in render.summary(run(verdict()))
+    assert "   1 torch-max-nan: MaxPool (torch)" in lines
+    assert any("inconsistent" in line and "1 in torch" in line for line in lines)
+    assert any("333 examples in 71.3 s" in line for line in lines)
+    assert "No findings." in summary.text(run(verdict()))
 
 
 REPLACED = "\N{REPLACEMENT CHARACTER}"
@@ -871,7 +870,7 @@ def test_control_characters_of_frameworks_stay_out() -> None:
     pair = (cleaned(named[0].subject), cleaned(named[1].subject))
     compared = diff.compare(hostile, hostile, pair)
     shown = [render.render(hostile, form) for form in render.FORMATS]
-    shown += [render.summary(hostile), *(diff.text(compared, form) for form in diff.FORMATS)]
+    shown += [summary.text(hostile), *(diff.text(compared, form) for form in diff.FORMATS)]
     for text in shown:
         assert not {c for c in text if unicodedata.category(c) in ("Cf", "Cs", "Zl", "Zp")}
         assert {c for c in text if unicodedata.category(c) == "Cc"} <= {"\n"}
