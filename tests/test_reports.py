@@ -893,7 +893,7 @@ def _kinds(first: Run, second: Run) -> list[tuple[str, str]]:
     return [(c.kind, c.after.question) for c in diff.compare(first, second).changes]
 
 
-def test_changes_are_new_failures_fixes_or_neither() -> None:
+def test_changes_are_regressions_repairs_or_neither() -> None:
     names: list[tuple[VerdictName, VerdictName]] = [
         ("pass", "fail"),
         ("fail", "pass"),
@@ -905,11 +905,11 @@ def test_changes_are_new_failures_fixes_or_neither() -> None:
     before = [verdict(was, question=f"q{n}") for n, (was, _) in enumerate(names)]
     after = [verdict(now, question=f"q{n}") for n, (_, now) in enumerate(names)]
     assert _kinds(run(*before), run(*after)) == [
-        ("new failure", "q0"),
+        ("regression", "q0"),
         ("changed", "q2"),
         ("changed", "q3"),
         ("changed", "q5"),
-        ("fixed", "q1"),
+        ("repair", "q1"),
     ]
 
 
@@ -931,7 +931,7 @@ def test_two_subjects_of_one_run_can_be_compared() -> None:
     found = diff.compare(made, made, ("torch", "jax"))
     assert found.pairs == (("torch", "jax"),)
     assert found.traits[("torch", "jax"), "max_pool.nan"][1] == "propagated"
-    with pytest.raises(records.RecordError, match="no subject 'keras'; it has torch, jax"):
+    with pytest.raises(records.RecordError, match="no subject 'keras'; there are torch, jax"):
         diff.compare(made, made, ("torch", "keras"))
 
 
@@ -955,7 +955,7 @@ def test_what_one_run_alone_asked_is_counted_and_not_compared(form: str) -> None
     said = "1 question of torch (the first), 2 questions of torch (the second), 1 question of jax"
     text = diff.text(found, form)
     assert text.count(said) == 1
-    assert "0 new failures, 0 fixed, 0 changed otherwise; 0 traits differ" in text
+    assert "0 regressions, 0 repairs, 0 changed otherwise; 0 traits differ" in text
 
 
 def test_traits_are_compared_where_both_measured_them() -> None:
@@ -971,7 +971,7 @@ def test_a_comparison_shows_traits_grades_and_partial_runs(form: str) -> None:
     first = run(verdict(grade="half"), traits=[trait("ignored")])
     second = run(verdict("fail", grade="float32"), traits=[trait("propagated")], ended=False)
     text = diff.text(diff.compare(first, second), form)
-    for told in ("new failure", "ignored", "propagated", "half", "float32", "second run: PARTIAL"):
+    for told in ("regression", "ignored", "propagated", "half", "float32", "second run: PARTIAL"):
         assert told in text
     assert "first run: PARTIAL" not in text
-    assert "1 new failures, 0 fixed, 0 changed otherwise" in text
+    assert "1 regression, 0 repairs, 0 changed otherwise" in text
