@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import re
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from tabulate import tabulate
 
@@ -18,6 +19,7 @@ from cnnformance import __version__, run_commands
 from cnnformance.adapters import registry, sources
 from cnnformance.reports.places import RecordError, resolve
 from cnnformance.reports.printable import printable
+from cnnformance.spec.levels import Level
 from cnnformance.spec.suggestions import instead
 
 _EXITS = """\
@@ -54,7 +56,7 @@ def _backends(_: argparse.Namespace) -> str:
 def _report(options: argparse.Namespace) -> str:
     from cnnformance.reports import render  # noqa: PLC0415 - pydantic, which `backends` needs not
 
-    run = run_commands.read(options.run)
+    run = run_commands.chosen(options)
     if options.open:
         if options.format not in (None, "html"):
             raise ValueError("--open shows the page: leave out --format, or say --format html")
@@ -119,11 +121,25 @@ def _record_divergence(options: argparse.Namespace) -> str:
     )
 
 
-def _clauses(_: argparse.Namespace) -> str:
+def _clauses(options: argparse.Namespace) -> str:
     from cnnformance.spec import clauses  # noqa: PLC0415 - as above
 
-    rows = [[c.id, c.kind, c.level, c.section, c.says] for c in clauses.load().clauses.values()]
+    try:
+        pattern = re.compile(options.grep, re.IGNORECASE)
+    except re.error as error:
+        said = f"--grep {options.grep}: {error}; a pattern is as in Python's re"
+        raise ValueError(said) from error
     head = ["clause", "kind", "level", "section", "says"]
+    rows = [
+        [c.id, c.kind, c.level, c.section, c.says]
+        for c in clauses.load().clauses.values()
+        if not options.level or c.level in options.level
+    ]
+    rows = [row for row in rows if any(map(pattern.search, row))]
+    if options.format == "json":
+        return json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=1) + "\n"
+    if not rows:
+        return "No clause is of this level and has this pattern.\n"
     widths = [None, None, None, 28, 70]
     return tabulate(rows, head, disable_numparse=True, maxcolwidths=widths) + "\n"
 
@@ -162,13 +178,17 @@ def _parser() -> argparse.ArgumentParser:
     fresh = command("new-backend", _new_backend, "Write the first file of a backend, which runs.")
     fresh.add_argument("name", metavar="NAME", help="of the framework, such as my-engine")
     fresh.set_defaults(output=None)
-    command("clauses", _clauses, "List the clauses of the specification.")
+    clauses = command("clauses", _clauses, "List the clauses of the specification.")
+    clauses.add_argument("--level", action="append", choices=get_args(Level), help="repeatable")
+    clauses.add_argument("--grep", metavar="PATTERN", default="", help="in any column, any case")
+    clauses.add_argument("--format", choices=["table", "json"], default="table")
 
     a_run = run_commands.A_RUN
     report = command("report", _report, "Show the verdicts of a run.")
     report.add_argument("run", metavar="RUN", nargs="?", help=f"{a_run}; default: the newest")
     formats = ["table", "markdown", "json", "html"]
     report.add_argument("--format", choices=formats, help="default: table")
+    run_commands.add_choice(report)
     report.add_argument(
         "--open",
         action="store_true",

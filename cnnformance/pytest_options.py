@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import threading
+from collections.abc import Callable, Collection
 from typing import Any, get_args
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from cnnformance.conformance.profiles import PROFILES
 from cnnformance.reports.printable import printable
 from cnnformance.spec import clauses
+from cnnformance.spec.suggestions import instead
 
 LEVELS: tuple[clauses.Level, ...] = get_args(clauses.Level)
 """The levels of clauses, in the order in which a question of several takes one."""
@@ -32,13 +34,18 @@ def add_options(parser: pytest.Parser) -> None:
         "in the place of the class; may be repeated; default: every installed backend",
     )
     group.addoption(
-        "--profile", choices=list(PROFILES), default="default", help="how much is asked"
+        "--profile",
+        type=_one_of(PROFILES),
+        default="default",
+        metavar="|".join(PROFILES),
+        help="how much is asked",
     )
     group.addoption(
         "--level",
         action="append",
-        choices=LEVELS,
+        type=_one_of(LEVELS),
         default=[],
+        metavar="|".join(LEVELS),
         help="ask only what clauses of this level say; may be repeated; default: all",
     )
     group.addoption(
@@ -59,6 +66,17 @@ def add_options(parser: pytest.Parser) -> None:
         "--in-process", action="store_true", help="run backends in this process, for debuggers"
     )
     group.addoption("--link", type=int, help=argparse.SUPPRESS)  # a socket, as ``Subject`` has it
+
+
+def _one_of(names: Collection[str]) -> Callable[[str], str]:
+    """Return what takes one of some words, and for a misspelt one says what was meant."""
+
+    def word(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"no {text}; {instead(text, names)}")
+        return text
+
+    return word
 
 
 def _number(text: str) -> float:

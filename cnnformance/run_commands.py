@@ -27,6 +27,33 @@ def read(argument: str | None) -> Run:
     return records.read(resolve(argument, Path.cwd()))
 
 
+def add_choice(command: argparse.ArgumentParser) -> None:
+    """Add the options that choose some of the verdicts of a run."""
+    command.add_argument(
+        "--subject", action="append", default=[], metavar="S", help="of this alone; repeatable"
+    )
+    command.add_argument(
+        "--layer", action="append", default=[], metavar="L", help="of this alone; repeatable"
+    )
+    command.add_argument("--failures", action="store_true", help="what fails alone")
+    command.add_argument(
+        "--finding", type=int, metavar="N", help="one finding alone, by its number in the report"
+    )
+
+
+def chosen(options: argparse.Namespace) -> Run:
+    """Return the run that the options name, or what they choose of it."""
+    from cnnformance.reports import selection  # noqa: PLC0415 - as above
+
+    return selection.part(
+        read(options.run),
+        options.subject,
+        options.layer,
+        failures=options.failures,
+        finding=options.finding,
+    )
+
+
 def _diff(options: argparse.Namespace) -> tuple[str, int]:
     from cnnformance.reports import diff  # noqa: PLC0415 - as above
 

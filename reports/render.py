@@ -42,7 +42,7 @@ def _lines(title: str, lines: Sequence[str]) -> str:
 
 def _findings(run: Run) -> list[str]:
     seen = [tables.met(found) for found in divergences.seen(run)]
-    found = [tables.sentence(f) for f in causes.findings(run)]
+    found = [f"{n}. {tables.sentence(f)}" for n, f in enumerate(causes.findings(run), start=1)]
     none = "No findings in what was recorded.\n" if run.partial else "No findings.\n"
     return [
         _lines("Findings", found) or none,

@@ -66,10 +66,12 @@ def clause(name: str) -> str:
 
 
 def banner(run: Run) -> str:
-    """Return what is missing from a partial run; empty for a whole one."""
+    """Return what is missing from a partial run, and what was chosen; empty for a whole one."""
+    chosen = f"SHOWN IN PART: {run.chosen}" if isinstance(run, causes.Part) else ""
     if not run.partial:
-        return ""
-    parts = [f"PARTIAL: {run.recorded} of {run.header.planned} questions recorded"]
+        return chosen
+    parts = [chosen] if chosen else []
+    parts += [f"PARTIAL: {run.recorded} of {run.header.planned} questions recorded"]
     if run.footer is None:
         parts.append("the run did not come to its end")
     if run.missing:
@@ -134,7 +136,8 @@ def clauses(run: Run, *, telling: bool = False) -> Table:
     """
     found = matrix.by_clause(run)
     rows: list[list[Cell | str]] = []
-    for name in dict.fromkeys([*_clauses(), *found]):
+    listed = () if isinstance(run, causes.Part) else _clauses()
+    for name in dict.fromkeys([*listed, *found]):
         known = _clauses().get(name)
         if known is not None and known.kind == "narrative" and name not in found:
             cells = [Cell("narrative") for _ in run.subjects]

@@ -95,7 +95,7 @@ def test_a_worker_needs_no_test_tools(part: str) -> None:
 
 def test_a_worker_needs_no_reader_of_data() -> None:
     """Nor what reads the specification: an adapter describes layers, and knows no clause."""
-    described = {"layer", "layers", "printable"}
+    described = {"layer", "layers", "printable", "suggestions"}
     found = [*_imports("adapters"), *_imports("reference")]
     found += [
         (file, name) for file, name in _imports("spec") if file.removesuffix(".py") in described
