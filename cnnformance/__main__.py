@@ -25,7 +25,8 @@ from cnnformance.spec.suggestions import instead
 _EXITS = """\
 exit status: 0 when the answer could be given, whatever it says; 2 when the input is unusable.
 A report on failures is still a report: `pytest conformance` is what fails. `try` exits with 1
-where the adapter needs work, and `diff` where --fail-on says so."""
+where the adapter needs work, `diff` where --fail-on says so, `merge` where records contradict
+each other."""
 
 
 def _words(value: Any) -> str:
@@ -231,7 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         0 when the answer could be given (of ``try``: that the adapter is fine, and else 1; of
-        ``diff``: 1 where ``--fail-on`` says so), 2 when the input is unusable: a run that is
+        ``diff`` and ``merge``: 1 as they say), 2 when the input is unusable: a run that is
         absent or malformed, a malformed specification, a file that cannot be written. One line on
         stderr says what and why.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import threading
 from collections.abc import Callable, Collection
 from typing import Any, get_args
@@ -61,6 +62,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="seconds of the whole run, after which questions are not run; default: no limit",
     )
     group.addoption("--seed", type=_seed, default=0, help="seed of all drawn cases (0)")
+    group.addoption(
+        "--shard",
+        type=_shard,
+        metavar="K/N",
+        help="ask a fixed part of each subject's questions, the K-th of N; default: all",
+    )
     group.addoption("--record", metavar="FILE", help="where the verdicts go")
     group.addoption(
         "--in-process", action="store_true", help="run backends in this process, for debuggers"
@@ -97,6 +104,13 @@ def _size(text: str) -> float:
     if not 0 <= (value := _number(text)) < _LARGEST:
         raise argparse.ArgumentTypeError(f"{text} is no size of 0 or more, in GiB")
     return value
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (re.fullmatch(r"[1-9]\d{0,4}/[1-9]\d{0,4}", text) and int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text} is no part such as 3/8, from 1/8 to 8/8")
+    return int(number), int(count)
 
 
 def _seed(text: str) -> int:

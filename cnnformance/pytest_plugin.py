@@ -148,8 +148,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         itself = default and "plain" in getattr(item, "fixturenames", ())
         return itself or bool(levels and level(item) not in levels)
 
-    if others := [item for item in items if left_out(item)]:
-        items[:] = [item for item in items if not left_out(item)]
+    kept = [item for item in items if not left_out(item)]
+    number, count = option(config, "--shard") or (1, 1)
+    of = (params(item).get("subject", "") for item in kept)
+    kept = [i for i, at in zip(kept, question_order.dealt(of, count), strict=True) if at == number]
+    asked = set(kept)
+    if others := [item for item in items if item not in asked]:
+        items[:] = kept
         config.hook.pytest_deselected(items=others)
 
 

@@ -1,4 +1,4 @@
-"""The commands about several runs: ``cnnformance runs | diff``."""
+"""The commands about several runs: ``cnnformance runs | diff | merge``."""
 
 from __future__ import annotations
 
@@ -69,6 +69,25 @@ def _diff(options: argparse.Namespace) -> tuple[str, int]:
     return diff.text(found, options.format), int(failed)
 
 
+def _merge(options: argparse.Namespace) -> tuple[str, int]:
+    from cnnformance.reports import merge, records, tables  # noqa: PLC0415 - as above
+
+    if not options.output:
+        raise ValueError("merge needs --output FILE, where the joined record goes")
+    output, options.output = Path(options.output), None  # what follows is for the screen
+    runs = [read(argument) for argument in options.runs]
+    if output.resolve() in {run.path.resolve() for run in runs}:
+        raise ValueError(f"--output {output}: this is one of the records; name another file")
+    if output.is_file() and not records.is_record(output):
+        raise ValueError(f"--output {output}: this is no record; name a new file, or an older one")
+    merged = merge.merge(runs)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text("".join(merged.lines()), encoding="utf-8")
+    told = [f"contradiction: {' '.join(line.split())}" for line in merged.contradictions]
+    told += filter(None, [tables.banner(merged.run), tables.closing(merged.run)])
+    return "\n".join([*told, f"verdicts: {output}", ""]), int(bool(merged.contradictions))
+
+
 def _runs(options: argparse.Namespace) -> str:
     from cnnformance.reports import listing, markdown, records, render  # noqa: PLC0415 - as above
 
@@ -89,6 +108,9 @@ def register(command: Callable[[str, Answer, str], argparse.ArgumentParser]) -> 
         "folder", metavar="FOLDER", nargs="?", default=".", help=f"that holds {FOLDER}; default: ."
     )
     runs.add_argument("--format", choices=["table", "markdown", "json"], default="table")
+
+    merge = command("merge", _merge, "Join records of several machines, or shards, in one.")
+    merge.add_argument("runs", metavar="RUN", nargs="+", help=A_RUN)
 
     diff = command("diff", _diff, "Compare two runs, or two subjects.")
     diff.add_argument("first", metavar="OLD", help=A_RUN)

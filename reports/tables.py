@@ -67,11 +67,12 @@ def clause(name: str) -> str:
 
 def banner(run: Run) -> str:
     """Return what is missing from a partial run, and what was chosen; empty for a whole one."""
-    chosen = f"SHOWN IN PART: {run.chosen}" if isinstance(run, causes.Part) else ""
-    if not run.partial:
-        return chosen
-    parts = [chosen] if chosen else []
-    parts += [f"PARTIAL: {run.recorded} of {run.header.planned} questions recorded"]
+    parts = [f"SHOWN IN PART: {run.chosen}"] if isinstance(run, causes.Part) else []
+    if shards := ", ".join(run.header.shards):
+        parts.append(f"SHARD {shards} ALONE: `cnnformance merge` joins it with the others")
+    if run.ended:
+        return "; ".join(parts)
+    parts.append(f"PARTIAL: {run.recorded} of {run.header.planned} questions recorded")
     if run.footer is None:
         parts.append("the run did not come to its end")
     if run.missing:
