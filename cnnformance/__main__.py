@@ -187,8 +187,12 @@ def _parser() -> argparse.ArgumentParser:
     a_run = run_commands.A_RUN
     report = command("report", _report, "Show the verdicts of a run.")
     report.add_argument("run", metavar="RUN", nargs="?", help=f"{a_run}; default: the newest")
-    formats = ["table", "markdown", "json", "html"]
-    report.add_argument("--format", choices=formats, help="default: table")
+    report.add_argument(
+        "--format",
+        choices=run_commands.FORMATS,
+        metavar="|".join(run_commands.FORMATS),
+        help="default: table",
+    )
     run_commands.add_choice(report)
     report.add_argument(
         "--open",

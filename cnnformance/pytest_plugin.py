@@ -15,7 +15,7 @@ from collections.abc import Generator
 
 import pytest
 
-from cnnformance import pytest_processes, verdicts
+from cnnformance import pytest_processes, pytest_properties, verdicts
 from cnnformance.adapters import registry
 from cnnformance.adapters.exceptions import AdapterBroke, Unknown
 from cnnformance.adapters.subject import Subject
@@ -231,6 +231,7 @@ def pytest_runtest_makereport(
             printable(f"{verdict}: {message}"),
         )
     record = verdicts.record(item, asked, (verdict, message, failures), call.duration)
+    item.user_properties += pytest_properties.of(record)  # which the report of its end will hold
     if verdict in records.FAILING:
         report.longrepr = printable(verdicts.shown(record, failure, call))
     report.user_properties.append((PROPERTY, verdicts.transport(record, asked)))

@@ -17,6 +17,10 @@ Answer = Callable[[argparse.Namespace], str | tuple[str, int]]
 """What answers a command: the text, and the exit status where it is not 0."""
 
 A_RUN = f"a {FILE}, a folder that holds one, the name of a run, latest or previous"
+FORMATS = (
+    "table", "markdown", "json", "html", "csv", "github", "annotations", "badge", "endpoint"
+)  # fmt: skip
+"""The names of ``render.FORMATS``, which is not imported to parse the words of a command."""
 _FAIL_ON = ("new", "changed", "any")
 
 

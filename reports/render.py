@@ -8,7 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from cnnformance.reports import causes, declined, divergences, markdown, matrix, page, tables
+from cnnformance.reports import (
+    badge,
+    causes,
+    declined,
+    divergences,
+    github,
+    markdown,
+    matrix,
+    page,
+    spreadsheet,
+    tables,
+)
 from cnnformance.reports.printable import cleaned
 from cnnformance.reports.records import Run, encode
 from cnnformance.reports.tables import Table
@@ -174,6 +185,11 @@ FORMATS: Mapping[str, Callable[[Run], str]] = {
     "markdown": lambda run: _markdown(cleaned(run)),
     "json": _json,  # which escapes all that is not ASCII, and keeps every text as it was recorded
     "html": lambda run: page.render(cleaned(run)),
+    "github": lambda run: github.summary(cleaned(run)),
+    "annotations": lambda run: github.annotations(cleaned(run)),
+    "csv": lambda run: spreadsheet.text(cleaned(run)),
+    "badge": lambda run: badge.svg(cleaned(run)),
+    "endpoint": lambda run: badge.endpoint(cleaned(run)),
 }
 """Every format of a report by its name: a function from a run to the text."""
 

@@ -51,7 +51,7 @@ TIERS: Mapping[str, Sequence[set[str]]] = {
     ),
     "cnnformance": (
         {"pytest_options", "pytest_items"},
-        {"verdicts", "pytest_recorder", "pytest_processes"},
+        {"verdicts", "pytest_recorder", "pytest_processes", "pytest_properties"},
         {"pytest_plugin", "pytest_entry"},
         {"checking_questioner", "checking_run", "checking_result", "checking"},
         {"trial_report", "trial_cases", "trial_mistakes", "trial_scripts", "trial_layer", "trial"},
