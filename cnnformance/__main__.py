@@ -55,14 +55,14 @@ def _backends(_: argparse.Namespace) -> str:
 
 
 def _report(options: argparse.Namespace) -> str:
-    from cnnformance.reports import render  # noqa: PLC0415 - pydantic, which `backends` needs not
+    from cnnformance.reports import formats  # noqa: PLC0415 - pydantic, which `backends` needs not
 
     run = run_commands.chosen(options)
     if options.open:
         if options.format not in (None, "html"):
             raise ValueError("--open shows the page: leave out --format, or say --format html")
         options.output = options.output or str(run.path.with_name("report.html"))
-    return render.render(run, options.format or ("html" if options.open else "table"))
+    return formats.FORMATS[options.format or ("html" if options.open else "table")](run)
 
 
 def _show(page: Path) -> None:

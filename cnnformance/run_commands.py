@@ -20,7 +20,7 @@ A_RUN = f"a {FILE}, a folder that holds one, the name of a run, latest or previo
 FORMATS = (
     "table", "markdown", "json", "html", "csv", "github", "annotations", "badge", "endpoint"
 )  # fmt: skip
-"""The names of ``render.FORMATS``, which is not imported to parse the words of a command."""
+"""The names of ``reports.formats``, which is not imported to parse the words of a command."""
 _FAIL_ON = ("new", "changed", "any")
 
 

@@ -26,7 +26,7 @@ def summary(run: Run) -> str:
     shown += [tables.divergences(run), tables.unanswered(run)]
     parts = ["# Conformance\n", *(f"{markdown.escape(line)}\n" for line in lines)]
     parts += [markdown.table(table) for table in shown if table.rows]
-    parts += map(_unfolding, causes.findings(run))
+    parts += [_unfolding(n, found) for n, found in enumerate(causes.findings(run), start=1)]
     return _within(parts, _LARGEST)
 
 
@@ -42,7 +42,7 @@ def _within(parts: Sequence[str], largest: int) -> str:
     return "\n".join(kept) + "\n"
 
 
-def _unfolding(finding: causes.Finding) -> str:
+def _unfolding(number: int, finding: causes.Finding) -> str:
     """Return all on the smallest case of a finding, which unfolds."""
     told = [
         f"**{markdown.escape(each.label)}**"
@@ -50,7 +50,7 @@ def _unfolding(finding: causes.Finding) -> str:
         for each in tables.details(finding.shortest)
     ]
     heading = escape(" ".join(tables.sentence(finding).split()))
-    return "\n".join([f"<details><summary>{heading}</summary>\n", *told, "</details>\n"])
+    return "\n".join([f"<details><summary>{number}. {heading}</summary>\n", *told, "</details>\n"])
 
 
 def annotations(run: Run) -> str:

@@ -8,18 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from cnnformance.reports import (
-    badge,
-    causes,
-    declined,
-    divergences,
-    github,
-    markdown,
-    matrix,
-    page,
-    spreadsheet,
-    tables,
-)
+from cnnformance.reports import causes, declined, divergences, markdown, matrix, page, tables
 from cnnformance.reports.printable import cleaned
 from cnnformance.reports.records import Run, encode
 from cnnformance.reports.tables import Table
@@ -53,7 +42,7 @@ def _lines(title: str, lines: Sequence[str]) -> str:
 
 def _findings(run: Run) -> list[str]:
     seen = [tables.met(found) for found in divergences.seen(run)]
-    found = [f"{n}. {tables.sentence(f)}" for n, f in enumerate(causes.findings(run), start=1)]
+    found = [tables.sentence(f) for f in causes.findings(run)]
     none = "No findings in what was recorded.\n" if run.partial else "No findings.\n"
     return [
         _lines("Findings", found) or none,
@@ -61,10 +50,10 @@ def _findings(run: Run) -> list[str]:
     ]
 
 
-def _explained(finding: causes.Finding) -> str:
+def _explained(number: int, finding: causes.Finding) -> str:
     """Return all on the smallest case of a finding, and the names of the others."""
     first = finding.shortest
-    lines = [tables.heading(first)]
+    lines = [tables.heading(first), f"    {'finding':<10}{number}"]
     for detail in tables.details(first):
         text = detail.text.replace("\n", f"\n{'':14}")
         label = f"    {detail.label}\n{'':14}" if detail.block else f"    {detail.label:<10}"
@@ -77,7 +66,7 @@ def _explained(finding: causes.Finding) -> str:
 def _terminal(run: Run) -> str:
     shown = map(terminal_table, tables.tables(run, telling=True))
     parts = [tables.banner(run), *shown, *_findings(run)]
-    parts += [_explained(finding) for finding in causes.findings(run)]
+    parts += [_explained(n, found) for n, found in enumerate(causes.findings(run), start=1)]
     return "\n".join(filter(None, [*parts, *_closing(run)])) + "\n"
 
 
@@ -185,11 +174,6 @@ FORMATS: Mapping[str, Callable[[Run], str]] = {
     "markdown": lambda run: _markdown(cleaned(run)),
     "json": _json,  # which escapes all that is not ASCII, and keeps every text as it was recorded
     "html": lambda run: page.render(cleaned(run)),
-    "github": lambda run: github.summary(cleaned(run)),
-    "annotations": lambda run: github.annotations(cleaned(run)),
-    "csv": lambda run: spreadsheet.text(cleaned(run)),
-    "badge": lambda run: badge.svg(cleaned(run)),
-    "endpoint": lambda run: badge.endpoint(cleaned(run)),
 }
 """Every format of a report by its name: a function from a run to the text."""
 

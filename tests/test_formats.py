@@ -18,7 +18,8 @@ from made import failure, run, verdict
 
 import cnnformance
 from cnnformance import run_commands
-from cnnformance.reports import badge, github, render, selection, spreadsheet
+from cnnformance.reports import badge, github, selection, spreadsheet
+from cnnformance.reports.formats import FORMATS
 from cnnformance.reports.records import Run, Subject, Verdict
 from cnnformance.spec.layers import ReLU
 
@@ -45,14 +46,14 @@ def _hostile() -> Run:
 
 
 def test_the_command_line_knows_every_format() -> None:
-    assert set(run_commands.FORMATS) == set(render.FORMATS)
+    assert set(run_commands.FORMATS) == set(FORMATS)
 
 
 # --- GitHub ----------------------------------------------------------------------------------
 
 
 def test_the_summary_has_the_matrix_the_findings_and_each_in_full() -> None:
-    text = render.render(run(_failed(), verdict(layer="Dense")), "github")
+    text = FORMATS["github"](run(_failed(), verdict(layer="Dense")))
     assert "| Dense | 1 pass |" in text
     assert "1 fail, 1 pass; 20 examples" in text
     assert text.count("<details>") == text.count("</details>") == 1
@@ -61,7 +62,7 @@ def test_the_summary_has_the_matrix_the_findings_and_each_in_full() -> None:
 
 def test_hostile_text_stays_text_in_the_summary() -> None:
     fence, read = "", []
-    for line in render.render(_hostile(), "github").splitlines():
+    for line in FORMATS["github"](_hostile()).splitlines():
         if found := re.fullmatch(r"`{3,}", line):
             fence = "" if line == fence else fence or found[0]
         elif not fence:
@@ -84,7 +85,7 @@ def test_a_large_summary_is_cut_to_what_github_takes() -> None:
 
 
 def test_an_annotation_is_one_line_and_no_other_command() -> None:
-    lines = render.render(_hostile(), "annotations").splitlines()
+    lines = FORMATS["annotations"](_hostile()).splitlines()
     assert [line.partition(" ")[0] for line in lines] == ["::error", "::warning", "::notice"]
     for line in lines:
         title, _, message = line.partition("title=")[2].partition("::")
@@ -119,7 +120,7 @@ def _cells(text: str) -> list[list[str]]:
 
 def test_each_verdict_is_one_line_of_values() -> None:
     made = run(_failed(), verdict(share=0.5, clauses=("a", "b")), verdict(subject="jax"))
-    text = render.render(made, "csv")
+    text = FORMATS["csv"](made)
     head, *rows = _cells(text)
     assert text.count("\n") == len(rows) + 1 == 4
     told = [dict(zip(head, row, strict=True)) for row in rows]
@@ -152,7 +153,7 @@ def test_no_cell_is_computed(text: str, cell: str) -> None:
 
 
 def test_hostile_text_is_one_line_of_values() -> None:
-    text = render.render(_hostile(), "csv")
+    text = FORMATS["csv"](_hostile())
     rows = _cells(text)
     assert text.count("\n") == len(rows) == 4
     assert {len(row) for row in rows} == {len(spreadsheet.COLUMNS)}
@@ -174,7 +175,7 @@ def test_a_badge_tells_findings_and_what_is_known() -> None:
     assert badge.told(run())[1:] == ("nothing passed", "lightgrey")
     chosen = selection.part(several, ["jax"])
     assert badge.told(chosen)[1:] == ("0 findings", "brightgreen")
-    assert json.loads(render.render(several, "endpoint")) == {
+    assert json.loads(FORMATS["endpoint"](several)) == {
         "schemaVersion": 1,
         "label": "CNN conformance",
         "message": "1 finding, 1 known",
@@ -184,7 +185,7 @@ def test_a_badge_tells_findings_and_what_is_known() -> None:
 
 @pytest.mark.parametrize("made", [run(verdict()), _hostile()], ids=["plain", "hostile"])
 def test_a_badge_is_a_picture_with_two_texts(made: Run) -> None:
-    text = render.render(made, "badge")
+    text = FORMATS["badge"](made)
     picture = ET.fromstring(text)  # noqa: S314 - our own
     space = "{http://www.w3.org/2000/svg}"
     assert {e.tag.removeprefix(space) for e in picture.iter()} == {
@@ -198,7 +199,7 @@ def test_a_badge_is_a_picture_with_two_texts(made: Run) -> None:
     assert [e.text for e in picture.iter(f"{space}text")] == [label, message]
     assert picture.get("aria-label") == f"{label}: {message}"
     assert max(len(label), len(message)) <= 60
-    json.loads(render.render(made, "endpoint"))
+    json.loads(FORMATS["endpoint"](made))
 
 
 # --- JUnit -----------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from cnnformance.reports import (
     causes,
     diff,
     divergences,
+    formats,
     matrix,
     page,
     records,
@@ -351,8 +352,8 @@ def test_a_malformed_field_is_named_or_shown(
             if (again := _read_or_refused(path)) is None:
                 continue
             shown += 1
-            for form in render.FORMATS:
-                assert render.render(again, form)
+            for show in formats.FORMATS.values():
+                assert show(again)
             assert render.summary(again)
             for form in diff.FORMATS:
                 with suppress(records.RecordError):  # no subject in common
@@ -870,7 +871,7 @@ def test_control_characters_of_frameworks_stay_out() -> None:
     hostile = replace(made, header=head, verdicts=tuple(verdicts), traits=tuple(torn))
     pair = (cleaned(named[0].subject), cleaned(named[1].subject))
     compared = diff.compare(hostile, hostile, pair)
-    shown = [render.render(hostile, form) for form in render.FORMATS]
+    shown = [show(hostile) for show in formats.FORMATS.values()]
     shown += [render.summary(hostile), *(diff.text(compared, form) for form in diff.FORMATS)]
     for text in shown:
         assert not {c for c in text if unicodedata.category(c) in ("Cf", "Cs", "Zl", "Zp")}

@@ -126,7 +126,8 @@ def test_the_command_line_chooses(
             writer.write(record)
     assert main(["report", "latest", "--subject", "torch", "--finding", "2"]) == 0
     text = capsys.readouterr().out
-    assert "\n1. fail: torch Dense" in text
+    assert "\nfail: torch Dense" in text
+    assert "    finding   1\n" in text
     assert "relu" not in text
     assert main(["report", "--failures", "--layer", "ReLU", "--format", "json"]) == 0
     data = json.loads(capsys.readouterr().out)
