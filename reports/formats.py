@@ -12,7 +12,7 @@ FORMATS: Mapping[str, Callable[[Run], str]] = {
     **render.FORMATS,
     "csv": lambda run: spreadsheet.text(cleaned(run)),
     "github": lambda run: github.summary(cleaned(run)),
-    "annotations": lambda run: github.annotations(cleaned(run)),
+    "annotations": lambda run: github.annotated(cleaned(run)),
     "badge": lambda run: badge.svg(cleaned(run)),
     "endpoint": lambda run: badge.endpoint(cleaned(run)),
 }

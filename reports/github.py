@@ -53,7 +53,7 @@ def _unfolding(number: int, finding: causes.Finding) -> str:
     return "\n".join([f"<details><summary>{number}. {heading}</summary>\n", *told, "</details>\n"])
 
 
-def annotations(run: Run) -> str:
+def annotated(run: Run) -> str:
     """Return the lines by which a step annotates its run: an error for each finding.
 
     There are no more than GitHub shows: the last counts the others. That a run is partial is a

@@ -92,9 +92,9 @@ def _asked_alike(runs: Sequence[Run]) -> None:
     held: dict[tuple[str, str], Run] = {}
     for run in parts:
         for key in _keys(run):
-            other = held.setdefault(key, run)
-            if not set(other.header.shards) & set(run.header.shards):
-                said = f"{other.path} and {run.path} are different shards, and both hold {key[1]}"
+            holder = held.setdefault(key, run)
+            if not set(holder.header.shards) & set(run.header.shards):
+                said = f"{holder.path} and {run.path} are different shards, and both hold {key[1]}"
                 raise RecordError(f"{said}; ask each with the same options")
 
 

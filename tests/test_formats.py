@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -18,9 +19,10 @@ from made import failure, run, verdict
 
 import cnnformance
 from cnnformance import run_commands
+from cnnformance.__main__ import main
 from cnnformance.reports import badge, github, selection, spreadsheet
 from cnnformance.reports.formats import FORMATS
-from cnnformance.reports.records import Run, Subject, Verdict
+from cnnformance.reports.records import Run, Subject, Verdict, Writer
 from cnnformance.spec.layers import ReLU
 
 ROOT = Path(cnnformance.__file__).resolve().parents[1]
@@ -97,15 +99,15 @@ def test_an_annotation_is_one_line_and_no_other_command() -> None:
 
 
 def test_a_subject_in_a_file_is_annotated_there() -> None:
-    text = github.annotations(run(_failed(subject="adapters/my,engine.py:Mine:fast")))
+    text = github.annotated(run(_failed(subject="adapters/my,engine.py:Mine:fast")))
     assert text.startswith("::error file=adapters/my%2Cengine.py,title=")
-    assert "file=" not in github.annotations(run(_failed(subject="torch:compile")))
+    assert "file=" not in github.annotated(run(_failed(subject="torch:compile")))
 
 
 @pytest.mark.parametrize(("findings", "told"), [(0, 0), (1, 1), (10, 10), (11, 10), (40, 10)])
 def test_no_more_is_annotated_than_github_shows(findings: int, told: int) -> None:
     made = run(*(_failed(n, subject=f"s{n}") for n in range(findings)))
-    errors = [t for t in github.annotations(made).splitlines() if t.startswith("::error")]
+    errors = [t for t in github.annotated(made).splitlines() if t.startswith("::error")]
     assert len(errors) == told
     rest = f"::and {findings - 9} more findings: see the report"
     assert (findings > 10) == bool(errors and errors[-1].endswith(rest))
@@ -250,3 +252,51 @@ def test_junit_has_the_verdict_as_properties(processes: list[str], tmp_path: Pat
     assert {t["effect"] for _, t in failing} == {"exception"}
     assert all(t["level"] == "semantics" and t["planned"] for _, t in failing)
     assert all(not {"cnnformance", "cnnformance begun"} & t.keys() for t in told)
+
+
+# --- the workflow ----------------------------------------------------------------------------
+
+
+def _commands() -> list[list[str]]:
+    """Return the words of each command of ours in the workflow of docs/ci.md."""
+    page = (ROOT / "docs/ci.md").read_text(encoding="utf-8")
+    found = re.search(r"<!-- workflow -->\n```yaml\n(.*?)```", page, re.DOTALL)
+    assert found
+    assert "\t" not in found[1]
+    folded = re.sub(
+        r">\n +(pytest(?:.*\n +(?=--))*)", lambda m: re.sub(r"\n +", " ", m[1]), found[1]
+    )
+    lines = re.findall(r"(?m)^\s*(?:- run: |run: )?((?:pytest|cnnformance) .*)$", folded)
+    return [
+        shlex.split(line.partition(" >> ")[0].replace("${{ matrix.shard }}", "1")) for line in lines
+    ]
+
+
+def test_the_commands_of_the_workflow_do_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, *ours = _commands()
+    assert first[:3] == ["pytest", "--pyargs", "cnnformance.conformance"]
+    options = [word for word in first if word.startswith("--")]
+    assert options == ["--pyargs", "--backend", "--profile", "--shard", "--record", "--junitxml"]
+    assert [words[1] for words in ours] == ["merge", *["report"] * 4, "diff"]
+    for number in range(1, 5):
+        made = run(verdict(question=f"q{number}"))
+        head = replace(made.header, shards=(f"{number}/4",))
+        with Writer(tmp_path / f"shard-{number}.jsonl") as writer:
+            for record in (head, *made.verdicts, made.footer):
+                assert record is not None
+                writer.write(record)
+    made = run(*(verdict(question=f"q{number}") for number in range(1, 5)))
+    with Writer(tmp_path / "conformance-baseline.jsonl") as writer:
+        for record in (made.header, *made.verdicts, made.footer):
+            assert record is not None
+            writer.write(record)
+    for words in ours:
+        files = [
+            str(p.name) for w in words[1:] for p in ([*Path().glob(w)] if "*" in w else [Path(w)])
+        ]
+        assert main(files) == 0, capsys.readouterr().err
+    assert "0 regressions" in capsys.readouterr().out
+    assert ET.parse("badge.svg").getroot().get("role") == "img"  # noqa: S314 - our own
