@@ -87,6 +87,10 @@ def test_another_selection_covers_nothing() -> None:
     found = merge.merge([cut, other]).run
     assert found.partial
     assert found.header.planned == 4
+    more = replace(_part("c", *_asked("q1", "q9"), planned=3), footer=None)
+    found = merge.merge([more, other]).run
+    assert found.partial
+    assert found.header.planned == 5
 
 
 def test_merged_records_are_merged_again(tmp_path: Path) -> None:

@@ -123,7 +123,8 @@ def test_what_a_run_says_of_itself_stays_text_in_the_list(
     assert "<b>" not in row
     assert len(re.findall(r"(?<!\\)\|", row)) == 7
     assert "\x1b" not in _out(capsys, 0, "runs")
-    assert len(list(listing.runs(tmp_path))) == 1
+    (listed,) = listing.runs(tmp_path)
+    assert "\x1b" not in "".join(cell.text for cell in listing.table([listed]).rows[0])
 
 
 # --- comparisons -----------------------------------------------------------------------------
