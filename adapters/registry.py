@@ -10,6 +10,8 @@ from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 
+from cnnformance.spec.suggestions import instead
+
 GROUP = "cnnformance.backends"
 """The entry-point group in which packages announce their backends."""
 
@@ -93,8 +95,8 @@ def parse(subject: str) -> Target:
     name = match["name"] if match else subject
     if match is None or name not in registered():
         raise SubjectError(
-            f"--backend {subject}: no backend is called {name!r}. Known: "
-            f"{', '.join(registered())}; or name a class as package.module:Class or file.py:Class"
+            f"--backend {subject}: no backend is called {name!r}; {instead(name, registered())} "
+            "(or name a class as package.module:Class or file.py:Class)"
         )
     if not importable(name):
         raise SubjectError(

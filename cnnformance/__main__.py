@@ -1,31 +1,32 @@
-"""The command line: ``cnnformance backends | try | report | compare | diff | ...``."""
+"""The command line, ``cnnformance COMMAND``; commands about several runs: ``run_commands``."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import io
+import json
 import os
+import re
 import sys
 import webbrowser
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from tabulate import tabulate
 
-from cnnformance import __version__
+from cnnformance import __version__, run_commands
 from cnnformance.adapters import registry, sources
-from cnnformance.reports.places import FILE, RecordError, resolve
+from cnnformance.reports.places import RecordError, resolve
 from cnnformance.reports.printable import printable
-
-if TYPE_CHECKING:
-    from cnnformance.reports import records
+from cnnformance.spec.levels import Level
+from cnnformance.spec.suggestions import instead
 
 _EXITS = """\
 exit status: 0 when the answer could be given, whatever it says; 2 when the input is unusable.
 A report on failures is still a report: `pytest conformance` is what fails. `try` exits with 1
-where the adapter needs work."""
+where the adapter needs work, `diff` where --fail-on says so, `merge` where records contradict
+each other."""
 
 
 def _words(value: Any) -> str:
@@ -53,40 +54,21 @@ def _backends(_: argparse.Namespace) -> str:
     return tabulate(rows, head, disable_numparse=True, maxcolwidths=widths) + "\n"
 
 
-def _run(argument: str | None) -> records.Run:
-    from cnnformance.reports import records  # noqa: PLC0415 - pydantic, which `backends` needs not
-
-    return records.read(resolve(argument, Path.cwd()))
-
-
 def _report(options: argparse.Namespace) -> str:
-    from cnnformance.reports import render  # noqa: PLC0415 - as above
+    from cnnformance.reports import formats  # noqa: PLC0415 - pydantic, which `backends` needs not
 
-    run = _run(options.run)
+    run = run_commands.chosen(options)
     if options.open:
         if options.format not in (None, "html"):
             raise ValueError("--open shows the page: leave out --format, or say --format html")
         options.output = options.output or str(run.path.with_name("report.html"))
-    return render.render(run, options.format or ("html" if options.open else "table"))
+    return formats.FORMATS[options.format or ("html" if options.open else "table")](run)
 
 
 def _show(page: Path) -> None:
     """Open a page in the browser, and say where it is."""
     opened = webbrowser.open(page.resolve().as_uri())
     sys.stdout.write(f"{page}\n" if opened else f"{page}: no browser was found to open it\n")
-
-
-def _diff(options: argparse.Namespace) -> str:
-    from cnnformance.reports import diff  # noqa: PLC0415 - as above
-
-    if options.second is None and not options.between:
-        raise RecordError(
-            "diff needs a second run, or --between SUBJECT SUBJECT to compare within one"
-        )
-    first = _run(options.first)
-    second = first if options.second is None else _run(options.second)
-    between = tuple(options.between) if options.between else None
-    return diff.text(diff.compare(first, second, between), options.format)
 
 
 def _compare(options: argparse.Namespace) -> str:
@@ -134,24 +116,45 @@ def _new_backend(options: argparse.Namespace) -> str:
 def _record_divergence(options: argparse.Namespace) -> str:
     from cnnformance.conformance import divergence_entry  # noqa: PLC0415 - as above
 
-    return "\n\n".join(divergence_entry.entries(_run(options.run), options.question)) + "\n"
+    return (
+        "\n\n".join(divergence_entry.entries(run_commands.read(options.run), options.question))
+        + "\n"
+    )
 
 
-def _clauses(_: argparse.Namespace) -> str:
+def _clauses(options: argparse.Namespace) -> str:
     from cnnformance.spec import clauses  # noqa: PLC0415 - as above
 
-    rows = [[c.id, c.kind, c.level, c.section, c.says] for c in clauses.load().clauses.values()]
+    try:
+        pattern = re.compile(options.grep, re.IGNORECASE)
+    except re.error as error:
+        said = f"--grep {options.grep}: {error}; a pattern is as in Python's re"
+        raise ValueError(said) from error
     head = ["clause", "kind", "level", "section", "says"]
+    rows = [
+        [c.id, c.kind, c.level, c.section, c.says]
+        for c in clauses.load().clauses.values()
+        if not options.level or c.level in options.level
+    ]
+    rows = [row for row in rows if any(map(pattern.search, row))]
+    if options.format == "json":
+        return json.dumps([dict(zip(head, row, strict=True)) for row in rows], indent=1) + "\n"
+    if not rows:
+        return "No clause is of this level and has this pattern.\n"
     widths = [None, None, None, 28, 70]
     return tabulate(rows, head, disable_numparse=True, maxcolwidths=widths) + "\n"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells a wrong word or option in one line."""
+    """Tells what is wrong with the words in one line, and for a misspelt one what was meant."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with status 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message, re.DOTALL)
+        if choice:
+            known = [name.strip(" '") for name in choice[2].split(",")]
+            message = f"{message[: choice.start()]}no {choice[1]}; {instead(choice[1], known)}"
+        said = " ".join(printable(message).split())
+        self.exit(2, f"{self.prog}: {said} (see {self.prog} --help)\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -162,11 +165,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"cnnformance {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def command(
-        name: str, answer: Callable[[argparse.Namespace], str | tuple[str, int]], purpose: str
-    ) -> argparse.ArgumentParser:
+    def command(name: str, answer: run_commands.Answer, purpose: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=purpose, description=purpose, epilog=_EXITS)
         made.set_defaults(answer=answer, output=None)
         made.add_argument("--output", metavar="FILE", help="write there instead of to the screen")
@@ -178,13 +179,21 @@ def _parser() -> argparse.ArgumentParser:
     fresh = command("new-backend", _new_backend, "Write the first file of a backend, which runs.")
     fresh.add_argument("name", metavar="NAME", help="of the framework, such as my-engine")
     fresh.set_defaults(output=None)
-    command("clauses", _clauses, "List the clauses of the specification.")
+    clauses = command("clauses", _clauses, "List the clauses of the specification.")
+    clauses.add_argument("--level", action="append", choices=get_args(Level), help="repeatable")
+    clauses.add_argument("--grep", metavar="PATTERN", default="", help="in any column, any case")
+    clauses.add_argument("--format", choices=["table", "json"], default="table")
 
-    a_run = f"a {FILE} or a folder that holds one"
+    a_run = run_commands.A_RUN
     report = command("report", _report, "Show the verdicts of a run.")
     report.add_argument("run", metavar="RUN", nargs="?", help=f"{a_run}; default: the newest")
-    formats = ["table", "markdown", "json", "html"]
-    report.add_argument("--format", choices=formats, help="default: table")
+    report.add_argument(
+        "--format",
+        choices=run_commands.FORMATS,
+        metavar="|".join(run_commands.FORMATS),
+        help="default: table",
+    )
+    run_commands.add_choice(report)
     report.add_argument(
         "--open",
         action="store_true",
@@ -201,18 +210,9 @@ def _parser() -> argparse.ArgumentParser:
     compared.add_argument("second_subject", metavar="SUBJECT", help="likewise: tensorflow:nn")
     said = f"{a_run}; default: the newest, if any; given twice: one for each subject"
     compared.add_argument("--run", metavar="RUN", action="append", help=said)
-    compared.add_argument("--format", choices=["text", *formats[1:]], default="text")
+    compared.add_argument("--format", choices=["text", "markdown", "json", "html"], default="text")
 
-    diff = command("diff", _diff, "Compare two runs, or two subjects.")
-    diff.add_argument("first", metavar="RUN_A", help=a_run)
-    diff.add_argument("second", metavar="RUN_B", nargs="?", help=f"{a_run}; default: RUN_A")
-    diff.add_argument(
-        "--between",
-        nargs=2,
-        metavar="SUBJECT",
-        help="compare the first subject, of RUN_A, with the second, of RUN_B",
-    )
-    diff.add_argument("--format", choices=["table", "markdown"], default="table")
+    run_commands.register(command)
     return parser
 
 
@@ -235,10 +235,10 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: the words after the program's name; those of the process by default.
 
     Returns:
-        0 when the answer could be given (of ``try``: that the adapter is fine, and else 1), 2 when
-        the input is unusable: a run that is absent or
-        malformed, a malformed specification, a file that cannot be written. One line on stderr
-        says what and why.
+        0 when the answer could be given (of ``try``: that the adapter is fine, and else 1; of
+        ``diff`` and ``merge``: 1 as they say), 2 when the input is unusable: a run that is
+        absent or malformed, a malformed specification, a file that cannot be written. One line on
+        stderr says what and why.
     """
     options = _parser().parse_args(arguments)
     try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import threading
+from collections.abc import Callable, Collection
 from typing import Any, get_args
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from cnnformance.conformance.profiles import PROFILES
 from cnnformance.reports.printable import printable
 from cnnformance.spec import clauses
+from cnnformance.spec.suggestions import instead
 
 LEVELS: tuple[clauses.Level, ...] = get_args(clauses.Level)
 """The levels of clauses, in the order in which a question of several takes one."""
@@ -32,13 +35,18 @@ def add_options(parser: pytest.Parser) -> None:
         "in the place of the class; may be repeated; default: every installed backend",
     )
     group.addoption(
-        "--profile", choices=list(PROFILES), default="default", help="how much is asked"
+        "--profile",
+        type=_one_of(PROFILES),
+        default="default",
+        metavar="|".join(PROFILES),
+        help="how much is asked",
     )
     group.addoption(
         "--level",
         action="append",
-        choices=LEVELS,
+        type=_one_of(LEVELS),
         default=[],
+        metavar="|".join(LEVELS),
         help="ask only what clauses of this level say; may be repeated; default: all",
     )
     group.addoption(
@@ -54,11 +62,28 @@ def add_options(parser: pytest.Parser) -> None:
         help="seconds of the whole run, after which questions are not run; default: no limit",
     )
     group.addoption("--seed", type=_seed, default=0, help="seed of all drawn cases (0)")
+    group.addoption(
+        "--shard",
+        type=_shard,
+        metavar="K/N",
+        help="ask a fixed part of each subject's questions, the K-th of N; default: all",
+    )
     group.addoption("--record", metavar="FILE", help="where the verdicts go")
     group.addoption(
         "--in-process", action="store_true", help="run backends in this process, for debuggers"
     )
     group.addoption("--link", type=int, help=argparse.SUPPRESS)  # a socket, as ``Subject`` has it
+
+
+def _one_of(names: Collection[str]) -> Callable[[str], str]:
+    """Return what takes one of some words, and for a misspelt one says what was meant."""
+
+    def word(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"no {text}; {instead(text, names)}")
+        return text
+
+    return word
 
 
 def _number(text: str) -> float:
@@ -79,6 +104,13 @@ def _size(text: str) -> float:
     if not 0 <= (value := _number(text)) < _LARGEST:
         raise argparse.ArgumentTypeError(f"{text} is no size of 0 or more, in GiB")
     return value
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (re.fullmatch(r"[1-9]\d{0,4}/[1-9]\d{0,4}", text) and int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text} is no part such as 3/8, from 1/8 to 8/8")
+    return int(number), int(count)
 
 
 def _seed(text: str) -> int:

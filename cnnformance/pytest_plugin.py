@@ -15,7 +15,7 @@ from collections.abc import Generator
 
 import pytest
 
-from cnnformance import pytest_processes, verdicts
+from cnnformance import pytest_processes, pytest_properties, verdicts
 from cnnformance.adapters import registry
 from cnnformance.adapters.exceptions import AdapterBroke, Unknown
 from cnnformance.adapters.subject import Subject
@@ -152,8 +152,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         itself = default and "plain" in getattr(item, "fixturenames", ())
         return itself or bool(levels and level(item) not in levels)
 
-    if others := [item for item in items if left_out(item)]:
-        items[:] = [item for item in items if not left_out(item)]
+    kept = [item for item in items if not left_out(item)]
+    number, count = option(config, "--shard") or (1, 1)
+    of = (params(item).get("subject", "") for item in kept)
+    kept = [i for i, at in zip(kept, question_order.dealt(of, count), strict=True) if at == number]
+    asked = set(kept)
+    if others := [item for item in items if item not in asked]:
+        items[:] = kept
         config.hook.pytest_deselected(items=others)
 
 
@@ -230,6 +235,7 @@ def pytest_runtest_makereport(
             printable(f"{verdict}: {message}"),
         )
     record = verdicts.record(item, asked, (verdict, message, failures), call.duration)
+    item.user_properties += pytest_properties.of(record)  # which the report of its end will hold
     if verdict in records.FAILING:
         report.longrepr = printable(verdicts.shown(record, failure, call))
     report.user_properties.append((PROPERTY, verdicts.transport(record, asked)))

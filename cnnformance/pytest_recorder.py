@@ -64,6 +64,7 @@ class Recorder:
         except OSError as error:
             said = f"--record {self.named}: {error.strerror}; name a file that can be written"
             raise unusable(said) from error
+        shard = option(self.config, "--shard")
         self._write(
             records.Header(
                 started=_now(),
@@ -74,6 +75,7 @@ class Recorder:
                 profile=option(self.config, "--profile"),
                 seed=option(self.config, "--seed"),
                 planned=self.planned,
+                shards=("/".join(map(str, shard)),) if shard and shard != (1, 1) else (),
                 subjects=tuple(
                     records.Subject(
                         subject.name,

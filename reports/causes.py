@@ -70,6 +70,17 @@ class Finding:
         return tuple(dict.fromkeys(c for v in self.verdicts for c in v.clauses))
 
 
+@dataclass(frozen=True)
+class Part(Run):
+    """Some of the verdicts of a run, with the findings that the whole of it came to.
+
+    ``chosen`` says in words which, and how many of how many.
+    """
+
+    found: tuple[Finding, ...] = ()
+    chosen: str = ""
+
+
 Fields = Mapping[str, Any]
 
 
@@ -215,6 +226,10 @@ def _parted(verdict: Verdict) -> list[Verdict]:
 
 def findings(run: Run) -> list[Finding]:
     """Return the failing verdicts by cause, the worst first."""
+    return list(run.found) if isinstance(run, Part) else _found(run)
+
+
+def _found(run: Run) -> list[Finding]:
     chosen = [part for v in run.verdicts if v.verdict in FAILING for part in _parted(v)]
     holding = {id(v): _holding(_OPTIONS, v) for v in chosen}
     for verdict in _hardly_asked(run, chosen):

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from statistics import median_low
 
-from cnnformance.reports import causes, divergences, matrix, tables
+from cnnformance.reports import brief, causes, divergences, matrix
 from cnnformance.reports.cells import Part, bar, state
 from cnnformance.reports.records import Run
 from cnnformance.spec.clauses import Spec
@@ -93,7 +93,7 @@ def credentials(run: Run, spec: Spec) -> tuple[tuple[str, str], ...]:
         ("Seed", f"{run.header.seed}; the same seed, subjects and versions are asked the same"),
         ("Cases behind a pass", behind),
         ("Questions whose values were compared", held if compared else ""),
-        ("Fewer cases than planned", tables.shortfall(run)),
+        ("Fewer cases than planned", brief.shortfall(run)),
         ("Fewer cases as each new shape is compiled", f"{compiled:,} questions" * bool(compiled)),
     ]
     return tuple((label, text) for label, text in told if text)

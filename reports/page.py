@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cnnformance.reports import (
+    brief,
     cards,
     cells,
     declined,
@@ -83,8 +84,8 @@ def render(run: Run) -> str:
         "run": run,
         "spec": spec,
         "verdicts": cells.ORDER,
-        "banner": tables.banner(run),
-        "shortfall": tables.shortfall(run),
+        "banner": brief.banner(run),
+        "shortfall": brief.shortfall(run),
         "facts": overview.facts(run),
         "subjects": overview.subjects(run),
         "layers": layers,

@@ -74,6 +74,7 @@ def _data(value: object) -> object:
 
 
 Natural = Annotated[StrictInt, Field(ge=0)]
+Shard = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}/[1-9][0-9]{0,4}$")]
 Time = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 
 
@@ -164,6 +165,8 @@ class Header:
     subjects: tuple[Subject, ...]
     schema: Literal[1] = SCHEMA
     """The version of this format."""
+    shards: tuple[Shard, ...] = ()
+    """The parts of the questions that were asked, as K/N; empty: all of them."""
 
 
 @dataclass(frozen=True)

@@ -121,9 +121,15 @@ class Run:
         return tuple(s for s in self.subjects if s not in answered)
 
     @property
+    def ended(self) -> bool:
+        """Whether there is a footer, a verdict on all that was planned, and one of each subject."""
+        whole = self.recorded >= self.header.planned and not self.missing
+        return self.footer is not None and whole
+
+    @property
     def partial(self) -> bool:
-        """Whether the run ended early: no footer, too few verdicts, or a subject without any."""
-        return self.footer is None or self.recorded < self.header.planned or bool(self.missing)
+        """Whether the run ended early, or is a shard alone."""
+        return not self.ended or bool(self.header.shards)
 
 
 class Writer:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from cnnformance.reports import causes, declined, divergences, matrix, page, tables
+from cnnformance.reports import brief, causes, declined, divergences, markdown, matrix, page, tables
 from cnnformance.reports.printable import cleaned
 from cnnformance.reports.records import Run, encode
 from cnnformance.reports.tables import Table
@@ -51,10 +50,10 @@ def _findings(run: Run) -> list[str]:
     ]
 
 
-def _explained(finding: causes.Finding) -> str:
+def _explained(number: int, finding: causes.Finding) -> str:
     """Return all on the smallest case of a finding, and the names of the others."""
     first = finding.shortest
-    lines = [tables.heading(first)]
+    lines = [tables.heading(first), f"    {'finding':<10}{number}"]
     for detail in tables.details(first):
         text = detail.text.replace("\n", f"\n{'':14}")
         label = f"    {detail.label}\n{'':14}" if detail.block else f"    {detail.label:<10}"
@@ -66,49 +65,33 @@ def _explained(finding: causes.Finding) -> str:
 
 def _terminal(run: Run) -> str:
     shown = map(terminal_table, tables.tables(run, telling=True))
-    parts = [tables.banner(run), *shown, *_findings(run)]
-    parts += [_explained(finding) for finding in causes.findings(run)]
+    parts = [brief.banner(run), *shown, *_findings(run)]
+    parts += [_explained(n, found) for n, found in enumerate(causes.findings(run), start=1)]
     return "\n".join(filter(None, [*parts, *_closing(run)])) + "\n"
 
 
 def _closing(run: Run) -> list[str]:
-    return list(filter(None, [tables.closing(run), tables.shortfall(run)]))
-
-
-def _escape(text: str) -> str:
-    plain = " ".join(text.split()).replace("\\", "\\\\")
-    marked = re.sub(r"([|*`\[\]~$]|(?<!\w)_|_(?!\w))", r"\\\1", plain)
-    return marked.replace("&", "&amp;").replace("<", "&lt;")
-
-
-def markdown_table(table: Table) -> str:
-    """Return a table under a heading, in Markdown."""
-    lines = [tuple(map(_escape, table.head)), tuple("---" for _ in table.head)]
-    lines += [tuple(_escape(cell.text) for cell in row) for row in table.rows]
-    head, *rest = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([f"## {table.title}", "", head, *rest, ""])
-
-
-def _fenced(text: str) -> str:
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"\n{fence}\n{text}\n{fence}\n"
+    return list(filter(None, [brief.closing(run), brief.shortfall(run)]))
 
 
 def _markdown(run: Run) -> str:
     parts = ["# Conformance report", ""]
-    if banner := tables.banner(run):
-        parts += [f"**{_escape(banner)}**", ""]
-    parts += [text for line in _closing(run) for text in (_escape(line), "")]
+    if banner := brief.banner(run):
+        parts += [f"**{markdown.escape(banner)}**", ""]
+    parts += [text for line in _closing(run) for text in (markdown.escape(line), "")]
     both = [tables.findings(run), tables.divergences(run)]
-    parts += [markdown_table(table) for table in tables.tables(run, both)]
+    parts += [markdown.table(table) for table in tables.tables(run, both)]
     failing = tables.failures(run)
     parts += ["## Failures", ""] if failing else []
     for verdict in failing:
-        parts += [f"### {_escape(tables.heading(verdict))}", ""]
+        parts += [f"### {markdown.escape(tables.heading(verdict))}", ""]
         for detail in tables.details(verdict):
-            label = f"**{_escape(detail.label)}**"
-            whole = _fenced(detail.text) if detail.block else f"{_escape(detail.text)}\n"
+            label = f"**{markdown.escape(detail.label)}**"
+            whole = (
+                markdown.fenced(detail.text)
+                if detail.block
+                else f"{markdown.escape(detail.text)}\n"
+            )
             parts.append(f"{label}\n{whole}" if detail.block else f"{label}: {whole}")
         parts.append("")
     return "\n".join(parts)
@@ -147,7 +130,7 @@ def _known(found: divergences.Seen) -> Mapping[str, object]:
 def _json(run: Run) -> str:
     data = {
         "partial": run.partial,
-        "banner": tables.banner(run),
+        "banner": brief.banner(run),
         "recorded": run.recorded,
         "missing": run.missing,
         "header": run.header,

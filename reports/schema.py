@@ -39,8 +39,8 @@ def published() -> JsonSchemaValue:
         "$schema": GenerateJsonSchema.schema_dialect,
         "title": "One line of verdicts.jsonl",
         "description": "A run is a header, then verdicts and traits in any order, then a footer; "
-        "one JSON object a line. Without a footer, or with fewer verdicts than planned, the run is "
-        "partial.",
+        "one JSON object a line. Without a footer, with fewer verdicts than planned, or with "
+        "shards in its header, the run is partial.",
         **made,
     }
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from textwrap import wrap
 
-from cnnformance.reports import causes, divergences, matrix, tables
+from cnnformance.reports import brief, causes, divergences, matrix, tables
 from cnnformance.reports.printable import cleaned
 from cnnformance.reports.records import VERDICTS, Run, Verdict, VerdictName
 from cnnformance.reports.tables import NOTHING, Cell
@@ -48,7 +48,7 @@ def lines(run: Run, width: int = 80) -> list[Line]:
     a word alone may be wider than ``width``.
     """
     run = cleaned(run)
-    head = [*_plain(tables.banner(run), width), *_matrix(run, width), *_plain(_legend(run), width)]
+    head = [*_plain(brief.banner(run), width), *_matrix(run, width), *_plain(_legend(run), width)]
     tail = [line for said in _limits(run) for line in _plain(said, width, 1)]
     room = MOST - len(head) - len(tail)
     found = list(_findings(run, width, room))
@@ -138,7 +138,7 @@ def _legend(run: Run) -> str:
     fallen = matrix.counts(run.verdicts)
     told = [f"{LETTERS[name]} {name}" for name in VERDICTS if fallen[name] and name != "pass"]
     told += ["bare pass"] if fallen["pass"] else []
-    return f"{', '.join(told) or 'nothing recorded'}; {tables.asked(run)}"
+    return f"{', '.join(told) or 'nothing recorded'}; {brief.asked(run)}"
 
 
 def _findings(run: Run, width: int, room: int) -> Iterator[Line]:
@@ -178,7 +178,7 @@ def _known(run: Run, width: int, room: int) -> Iterator[Line]:
 
 def _limits(run: Run) -> Iterator[str]:
     """Yield what a reader of the counts must know, a sentence each."""
-    yield from filter(None, [tables.shortfall(run)])
+    yield from filter(None, [brief.shortfall(run)])
     yield from passed_over(run)
     if little := Counter(s for cells in matrix.proves_little(run).values() for s in cells):
         places = ", ".join(f"{n} of {subject}" for subject, n in little.items())

@@ -65,42 +65,6 @@ def clause(name: str) -> str:
     return f"{name} ({found.level}, {found.section}): {found.says}" if found else name
 
 
-def banner(run: Run) -> str:
-    """Return what is missing from a partial run; empty for a whole one."""
-    if not run.partial:
-        return ""
-    parts = [f"PARTIAL: {run.recorded} of {run.header.planned} questions recorded"]
-    if run.footer is None:
-        parts.append("the run did not come to its end")
-    if run.missing:
-        parts.append(f"nothing from {', '.join(run.missing)}")
-    return "; ".join(parts)
-
-
-def asked(run: Run) -> str:
-    """Return how many examples were asked, and in which time."""
-    examples = sum(v.examples for v in run.verdicts)
-    seconds = run.footer.seconds if run.footer else sum(v.seconds for v in run.verdicts)
-    return f"{examples:,} examples in {seconds:,.1f} s"
-
-
-def closing(run: Run) -> str:
-    """Return one line on the number of verdicts, the examples and the time."""
-    fallen = ", ".join(f"{n} {name}" for name, n in matrix.counts(run.verdicts).items())
-    head = run.header
-    shown = f"profile {head.profile}, seed {head.seed}"
-    return f"{fallen or 'nothing recorded'}; {asked(run)} ({shown})"
-
-
-def shortfall(run: Run) -> str:
-    """Return one line on the verdicts that stand on fewer cases than planned; empty if none do."""
-    if not (short := matrix.cut(run.verdicts)):
-        return ""
-    asked, planned = sum(v.examples for v in short), sum(v.planned for v in short)
-    n = f"{len(short)} question{'s' if len(short) > 1 else ''}"
-    return f"CUT SHORT: {n} asked fewer cases than planned, {asked:,} of {planned:,}"
-
-
 def counted(verdicts: Collection[Verdict]) -> Cell:
     """Return the counts of some verdicts, coloured by the worst; a dash for none."""
     found = matrix.counts(verdicts)
@@ -138,7 +102,8 @@ def clauses(run: Run, *, telling: bool = False) -> Table:
     """
     found = matrix.by_clause(run)
     rows: list[list[Cell | str]] = []
-    for name in dict.fromkeys([*_clauses(), *found]):
+    listed = () if isinstance(run, causes.Part) else _clauses()
+    for name in dict.fromkeys([*listed, *found]):
         known = _clauses().get(name)
         if known is not None and known.kind == "narrative" and name not in found:
             cells = [Cell("narrative") for _ in run.subjects]

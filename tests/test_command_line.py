@@ -141,10 +141,10 @@ def test_wrong_words_exit_2(arguments: list[str]) -> None:
 def test_diff_compares_two_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     second = _write(folder / "second" / "verdicts.jsonl", replace(VERDICT, verdict="fail"))
     text = _says(capsys, "diff", ".cnnformance/first", str(second))
-    assert "new failure" in text
+    assert "regression" in text
     text = _says(capsys, "diff", ".", "second", "--format", "markdown")
-    assert "| new failure | torch | ReLU | q | pass | fail |" in text
-    assert "torch: 0 new failures" in _says(capsys, "diff", ".", "--between", "torch", "torch")
+    assert "| regression | torch | ReLU | q | pass | fail |" in text
+    assert "torch: 0 regressions" in _says(capsys, "diff", ".", "--between", "torch", "torch")
     assert "no subject 'jax'" in _fails(capsys, "diff", ".", "--between", "torch", "jax")
 
 

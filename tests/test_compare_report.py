@@ -77,7 +77,7 @@ def test_wrong_words_are_told_in_one_line(
     assert "no such file" in _fails(capsys, "gone", "numpy", "--run", "nowhere")
     assert "at most twice" in _fails(capsys, "a", "b", *["--run", run] * 3)
     assert "has no mode 'nonesuch'" in _fails(capsys, "numpy:nonesuch", HONEST)
-    assert "invalid choice" in _fails(capsys, "numpy", HONEST, "--format", "table")
+    assert "--format: no table; there are" in _fails(capsys, "numpy", HONEST, "--format", "table")
     damaged.rename(tmp_path / "verdicts.jsonl")
     folder = tmp_path / ".cnnformance" / "newest"
     folder.mkdir(parents=True)

@@ -51,11 +51,12 @@ TIERS: Mapping[str, Sequence[set[str]]] = {
     ),
     "cnnformance": (
         {"pytest_options", "pytest_items"},
-        {"verdicts", "pytest_recorder", "pytest_processes"},
+        {"verdicts", "pytest_recorder", "pytest_processes", "pytest_properties"},
         {"pytest_terminal"},
         {"pytest_plugin", "pytest_entry"},
         {"checking_questioner", "checking_run", "checking_result", "checking"},
         {"trial_report", "trial_cases", "trial_mistakes", "trial_scripts", "trial_layer", "trial"},
+        {"run_commands"},
         {"__main__"},
     ),
 }  # fmt: skip
@@ -95,7 +96,7 @@ def test_a_worker_needs_no_test_tools(part: str) -> None:
 
 def test_a_worker_needs_no_reader_of_data() -> None:
     """Nor what reads the specification: an adapter describes layers, and knows no clause."""
-    described = {"layer", "layers", "printable"}
+    described = {"layer", "layers", "printable", "suggestions"}
     found = [*_imports("adapters"), *_imports("reference")]
     found += [
         (file, name) for file, name in _imports("spec") if file.removesuffix(".py") in described

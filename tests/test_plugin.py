@@ -242,7 +242,8 @@ def _gone(process: int) -> None:
 @pytest.mark.parametrize(
     ("subject", "says"),
     [
-        ("nonsense", "no backend is called 'nonsense'. Known: "),
+        ("nonsense", "no backend is called 'nonsense'; there are "),
+        ("tensorflwo", "no backend is called 'tensorflwo'; did you mean tensorflow?"),
         ("numpy==0.1", "is installed, not 0.1"),
         ("absent.py:Backend", "there is no file absent.py"),
         ("mine.py:Yours", "mine.py has no subclass of cnnformance.adapters.backend.Backend named "),

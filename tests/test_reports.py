@@ -22,9 +22,11 @@ import pytest
 
 from cnnformance.reports import (
     arrays,
+    brief,
     causes,
     diff,
     divergences,
+    formats,
     matrix,
     page,
     records,
@@ -209,7 +211,7 @@ def test_a_file_cut_anywhere_after_its_header_is_readable_and_partial(tmp_path: 
         read = records.read(cut)
         assert read.partial
         assert read.truncated == (b"\n" not in whole[end - 1 : end + 1])
-        assert tables.banner(read).startswith(f"PARTIAL: {read.recorded} of 2 questions")
+        assert brief.banner(read).startswith(f"PARTIAL: {read.recorded} of 2 questions")
 
 
 def test_the_last_of_several_verdicts_on_a_question_holds(tmp_path: Path) -> None:
@@ -227,7 +229,7 @@ def test_what_makes_a_run_partial() -> None:
     missing = run(*two, head=header("torch", "jax", "tensorflow"))
     assert missing.partial
     assert missing.missing == ("tensorflow",)
-    assert "nothing from tensorflow" in tables.banner(missing)
+    assert "nothing from tensorflow" in brief.banner(missing)
 
 
 def test_a_question_recorded_twice_counts_once() -> None:
@@ -352,8 +354,8 @@ def test_a_malformed_field_is_named_or_shown(
             if (again := _read_or_refused(path)) is None:
                 continue
             shown += 1
-            for form in render.FORMATS:
-                assert render.render(again, form)
+            for show in formats.FORMATS.values():
+                assert show(again)
             assert summary.text(again)
             for form in diff.FORMATS:
                 with suppress(records.RecordError):  # no subject in common
@@ -869,7 +871,7 @@ def test_control_characters_of_frameworks_stay_out() -> None:
     hostile = replace(made, header=head, verdicts=tuple(verdicts), traits=tuple(torn))
     pair = (cleaned(named[0].subject), cleaned(named[1].subject))
     compared = diff.compare(hostile, hostile, pair)
-    shown = [render.render(hostile, form) for form in render.FORMATS]
+    shown = [show(hostile) for show in formats.FORMATS.values()]
     shown += [summary.text(hostile), *(diff.text(compared, form) for form in diff.FORMATS)]
     for text in shown:
         assert not {c for c in text if unicodedata.category(c) in ("Cf", "Cs", "Zl", "Zp")}
@@ -892,7 +894,7 @@ def _kinds(first: Run, second: Run) -> list[tuple[str, str]]:
     return [(c.kind, c.after.question) for c in diff.compare(first, second).changes]
 
 
-def test_changes_are_new_failures_fixes_or_neither() -> None:
+def test_changes_are_regressions_repairs_or_neither() -> None:
     names: list[tuple[VerdictName, VerdictName]] = [
         ("pass", "fail"),
         ("fail", "pass"),
@@ -904,11 +906,11 @@ def test_changes_are_new_failures_fixes_or_neither() -> None:
     before = [verdict(was, question=f"q{n}") for n, (was, _) in enumerate(names)]
     after = [verdict(now, question=f"q{n}") for n, (_, now) in enumerate(names)]
     assert _kinds(run(*before), run(*after)) == [
-        ("new failure", "q0"),
+        ("regression", "q0"),
         ("changed", "q2"),
         ("changed", "q3"),
         ("changed", "q5"),
-        ("fixed", "q1"),
+        ("repair", "q1"),
     ]
 
 
@@ -930,7 +932,7 @@ def test_two_subjects_of_one_run_can_be_compared() -> None:
     found = diff.compare(made, made, ("torch", "jax"))
     assert found.pairs == (("torch", "jax"),)
     assert found.traits[("torch", "jax"), "max_pool.nan"][1] == "propagated"
-    with pytest.raises(records.RecordError, match="no subject 'keras'; it has torch, jax"):
+    with pytest.raises(records.RecordError, match="no subject 'keras'; there are torch, jax"):
         diff.compare(made, made, ("torch", "keras"))
 
 
@@ -954,7 +956,7 @@ def test_what_one_run_alone_asked_is_counted_and_not_compared(form: str) -> None
     said = "1 question of torch (the first), 2 questions of torch (the second), 1 question of jax"
     text = diff.text(found, form)
     assert text.count(said) == 1
-    assert "0 new failures, 0 fixed, 0 changed otherwise; 0 traits differ" in text
+    assert "0 regressions, 0 repairs, 0 changed otherwise; 0 traits differ" in text
 
 
 def test_traits_are_compared_where_both_measured_them() -> None:
@@ -970,7 +972,7 @@ def test_a_comparison_shows_traits_grades_and_partial_runs(form: str) -> None:
     first = run(verdict(grade="half"), traits=[trait("ignored")])
     second = run(verdict("fail", grade="float32"), traits=[trait("propagated")], ended=False)
     text = diff.text(diff.compare(first, second), form)
-    for told in ("new failure", "ignored", "propagated", "half", "float32", "second run: PARTIAL"):
+    for told in ("regression", "ignored", "propagated", "half", "float32", "second run: PARTIAL"):
         assert told in text
     assert "first run: PARTIAL" not in text
-    assert "1 new failures, 0 fixed, 0 changed otherwise" in text
+    assert "1 regression, 0 repairs, 0 changed otherwise" in text
