@@ -157,7 +157,8 @@ def without_windows(layer_type: type[Any]) -> Group:
 @without_windows.register(spec.Dense)
 def _biases(layer_type: type[spec.Dense]) -> Group:
     several = (layer_type(3, 5), (2, 4, 3)), (layer_type(3, 3), (2, 2, 3, 3))
-    return *several, (layer_type(4, 3, bias=False), (5, 4))
+    square = (layer_type(3, 3), (2, 4, 3))
+    return *several, square, (layer_type(4, 3, bias=False), (5, 4))
 
 
 @without_windows.register(spec.Flatten)

@@ -175,6 +175,8 @@ BY_SIZE: Mapping[type[spec.Layer], tuple[Sized, ...]] = {
     spec.Pool: (*POOLS, *OPTIONS, *_SPARSE),
     spec.Dense: (
         ({"in_features": 515, "out_features": 3}, (1, 515)),
+        ({"in_features": 1025, "out_features": 2}, (2, 1025)),
+        ({"in_features": 2049, "out_features": 1}, (1, 2049)),
         ({"in_features": 70, "out_features": 66}, (17, 70)),
         ({"in_features": 53, "out_features": 5}, (3, 53)),
         ({"in_features": 3, "out_features": 2}, (2, 3, 2, 2, 3)),

@@ -112,6 +112,8 @@ def test_options(ask: Question, layer_type: type[spec.Layer], dtype: str) -> Non
 
 def _of_one_end(cases: Iterable[Case], dtype: str) -> Iterator[Case]:
     """Yield maps of the finite number that loses, which neither padding nor a first value beats."""
+    low: float
+    high: float
     if is_integer(dtype):
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     else:

@@ -74,7 +74,7 @@ def test_weight_memory(ask: Question, layer_type: type[spec.Layer]) -> None:
         y = ask.run(case.layer, case.x, weights, weight_memory=case.memory)
         ask.note(judge.output(given(case.layer, case.x, **weights), y))
 
-    ask.sweep(laid_out(layer_type, 13 if ask.profile.name == "quick" else None), question)
+    ask.sweep(laid_out(layer_type, 27 if ask.profile.name == "quick" else None), question)
 
 
 _MANY = 2**18 + 1

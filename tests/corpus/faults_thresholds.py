@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnformance.adapters.backend import Array, Backend
+from cnnformance.adapters.backend import Array, Backend, Weights
 from cnnformance.spec import layers as spec
 from cnnformance.spec.layers import (
     AdaptiveAveragePool,
@@ -28,12 +28,12 @@ from cnnformance.spec.layers import (
     MinPool,
     ReLU,
 )
-from corpus.fault import Faults, Witness, computes, gradient, hook, result, values, whole
+from corpus.fault import Faults, Witness, computes, gradient, hook, refused, result, values, whole
 from corpus.faults_kernels import misread, runs
 from corpus.faults_memory import called
 from corpus.faults_networks import ALL, When, conv, depthwise, spoils
 from corpus.faults_pool import adaptive
-from corpus.kernels import Axis, but
+from corpus.kernels import Axis, Honest, but
 
 FAULTS = Faults("thresholds")
 add = FAULTS.add
@@ -109,17 +109,18 @@ def padded_begins_with_single(
     honest: Callable[..., Array], layer: Any, weights: dict[str, Array], x: Array
 ) -> Array:
     """Do so where there is padding alone."""
-    chosen = honest if layer.unpadded else lambda *args: begins_with_single(honest, *args)
-    return chosen(layer, weights, x)
+    if layer.unpadded:
+        return honest(layer, weights, x)
+    return begins_with_single(honest, layer, weights, x)
 
 
-for compared in (MaxPool, MinPool):
-    limit = 1e300 if compared.least else -1e300
+for padded in (MaxPool((2,), (1,), ((1, 0),)), MinPool((2,), (1,), ((1, 0),))):
+    limit = 1e300 if padded.least else -1e300
     add(
-        compared,
+        type(padded),
         "padded-double-begins-with-limit-of-single",
         computes(padded_begins_with_single),
-        result(compared((2,), (1,), ((1, 0),)), values(limit, limit, dtype="float64")),
+        result(padded, values(limit, limit, dtype="float64")),
         "semantics",
     )
 
@@ -254,35 +255,82 @@ add(
     ),
     "semantics",
 )
-for kind in (MaxPool, MinPool, AveragePool, LpPool):
+for line in (MaxPool, MinPool, AveragePool, LpPool):
     add(
-        kind,
+        line,
         "overlapping-line-pads-before-alone",
         runs(
             lambda p, _x: p.rank == 1 and p.stride == (1,) and not isinstance(p.padding, str),
             misread(lambda p: {"padding": ((sum(p.padding[0]), 0),)}),
         ),
-        result(kind((3,), (1,), ((1, 2),)), whole(1, 5, 1)),
+        result(line((3,), (1,), ((1, 2),)), whole(1, 5, 1)),
         "semantics",
     )
-for kind in (AdaptiveAveragePool, AdaptiveMaxPool):
+for cube in (AdaptiveAveragePool, AdaptiveMaxPool):
     add(
-        kind,
+        cube,
         "outputs-in-reverse-over-a-cube",
         runs(
             lambda p, x: p.rank == 3 and len(set(x.shape[1:-1])) == 1,
             misread(lambda p: {"output": p.output[::-1]}),
         ),
-        result(kind((1, 2, 3)), whole(1, 3, 3, 3, 1)),
+        result(cube((1, 2, 3)), whole(1, 3, 3, 3, 1)),
         "semantics",
     )
     add(
-        kind,
+        cube,
         "windows-start-by-a-ratio-in-double-precision",
         adaptive(
             lambda i, n, m: np.floor(i * (n / m)).astype(int),
             lambda i, n, m: -(-(i + 1) * n // m),
         ),
-        result(kind((22,)), -np.arange(30, dtype=np.float32).reshape(1, 30, 1)),
+        result(cube((22,)), -np.arange(30, dtype=np.float32).reshape(1, 30, 1)),
         "semantics",
+    )
+
+
+# Checked at the first call alone
+
+
+def checks_first(kind: type[Layer]) -> type[Honest]:
+    """Cut what is past the features, or channels, of a layer that has answered before."""
+
+    class Faulty(Honest):
+        def build(self, layer: Any, weights: Weights) -> Callable[[Array], Array]:
+            call = super().build(layer, weights)
+            if not isinstance(layer, kind):
+                return call
+            size = spec.weight_shapes(layer)["weight"][-1 if isinstance(layer, Dense) else -2]
+            answered = False
+
+            def checked(x: Array) -> Array:
+                nonlocal answered
+                y: Array = call(x[..., :size] if answered and x.ndim else x)
+                answered = True
+                return y
+
+            return checked
+
+    return Faulty
+
+
+def later(layer: Layer, *shape: int) -> Witness:
+    """Ask whether one more channel is refused after an ordinary call."""
+    held = {n: whole(*s) for n, s in spec.weight_shapes(layer).items()}
+
+    def witness(backend: Backend) -> Any:
+        call = backend.build(layer, held)
+        call(whole(*shape))
+        return call(whole(*shape[:-1], shape[-1] + 1))
+
+    return refused(witness)
+
+
+for weighted, shape in ((Dense(2, 1), (3, 2)), (conv((2,), 2), (1, 3, 2))):
+    add(
+        type(weighted),
+        "input-checked-at-first-call-alone",
+        checks_first,
+        later(weighted, *shape),
+        "refusal",
     )
