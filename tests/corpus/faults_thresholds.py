@@ -300,7 +300,8 @@ def checks_first(kind: type[Layer]) -> type[Honest]:
             call = super().build(layer, weights)
             if not isinstance(layer, kind):
                 return call
-            size = spec.weight_shapes(layer)["weight"][-1 if isinstance(layer, Dense) else -2]
+            fields = vars(layer)
+            size = fields["in_features" if kind is Dense else "in_channels"]
             answered = False
 
             def checked(x: Array) -> Array:
