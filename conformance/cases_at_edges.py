@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnformance.conformance.cases_spread import Sized
 from cnnformance.conformance.per_type import PerType, of_type
-from cnnformance.conformance.small_layers import channels
+from cnnformance.conformance.small_layers import channels, one_window
 from cnnformance.spec import layers as spec
 
 _RANKS = (3, 2, 1)
@@ -86,6 +86,26 @@ def borders(layer_type: type[spec.Layer]) -> Iterator[Sized]:
             yield _sized(layer_type, 2 + axis, spatial, window=window, stride=strides)
 
 
+def many_cells(layer_type: type[spec.Layer]) -> Iterator[Sized]:
+    """Yield windows of more cells than eight bits count, at each rank: inside, and over padding."""
+    for number, window in enumerate(((7, 7, 13), (19, 33), (631,))):
+        rank = len(window)
+        if not issubclass(layer_type, spec.Pool | spec.Conv):
+            yield from _of_whole_map(layer_type, window)
+            continue
+        inside = tuple(n + 3 for n in window)
+        yield _sized(layer_type, number + 1, inside, window=window, stride=(2,) * rank)
+        pads = tuple((n // 2, n // 2) for n in window)
+        padded = {"window": window, "stride": tuple(n // 2 for n in window), "padding": pads}
+        yield _sized(layer_type, number + 1, tuple(n + 1 for n in window), **padded)
+
+
+def _of_whole_map(layer_type: type[spec.Layer], spatial: spec.Shape) -> Iterator[Sized]:
+    """Yield the layer whose one window is a map, if it has such."""
+    if layer_type.takes_images:
+        yield vars(one_window(layer_type, spatial)), (2, *spatial, 2)
+
+
 def units(layer_type: type[spec.Layer]) -> Iterator[Sized]:
     """Yield one sample of one cell along an axis, and of one channel, which keeps its axes."""
     for number, (rank, axis) in enumerate((r, a) for r in _RANKS for a in range(r)):
@@ -104,8 +124,11 @@ def units(layer_type: type[spec.Layer]) -> Iterator[Sized]:
 
 
 def remainders(layer_type: type[spec.Layer]) -> Iterator[Sized]:
-    """Yield sizes one below those of vectors, which leave the largest remainder, in every role."""
-    for n, more in ((15, 31), (31, 7), (7, 15)):
+    """Yield sizes next to those of vectors, in every role.
+
+    One below leaves the largest remainder, and one above the least.
+    """
+    for n, more in ((15, 31), (31, 7), (7, 15), (17, 33)):
         yield from _remainders(layer_type, n, more)
 
 

@@ -72,7 +72,8 @@ def described(layer_type: type[Any]) -> Iterator[Group]:
 @described.register(spec.Adaptive)
 def _adaptive(layer_type: type[spec.Adaptive]) -> Iterator[Group]:
     for rank, spatial in _SPATIAL.items():
-        yield [(layer_type(output=(n,) * rank), (2, *spatial, 3)) for n in (1, 3, 4, 12)]
+        cubes = [(layer_type(output=(n,) * rank), (2, *spatial, 3)) for n in (1, 3, 4, 12)]
+        yield [*cubes, (layer_type(output=(2, 4, 5)[-rank:]), (2, *(6,) * rank, 3))]
 
 
 @described.register(spec.Windowed)
@@ -131,13 +132,18 @@ def _of_averages(layer_type: type[spec.AveragePool]) -> Options:
 @choices.register(spec.LpPool)
 def _of_norms(layer_type: type[spec.LpPool]) -> Options:
     del layer_type
-    return [*_CEIL, *_PADDING, {"p": 1}, {"p": 3}, {"p": 5}, *_DILATION]
+    return [*_CEIL, *_PADDING, {"p": 1}, {"p": 3}, {"p": 5}, {"p": 10}, *_DILATION]
 
 
 @choices.register(spec.Conv)
 def _of_convolutions(layer_type: type[spec.Conv]) -> Options:
     del layer_type
-    more: Options = [{"bias": False}, {"padding": "same", "dilation": (2, 2)}]
+    more: Options = [
+        {"bias": False},
+        {"padding": "same", "dilation": (2, 2)},
+        {"groups": 2, "padding": "same", "dilation": (2, 1)},
+        {"groups": 2, "padding": ((1, 0), (0, 2)), "dilation": (1, 3)},
+    ]
     return [{"groups": 2}, *_PADDING, *more, *_DILATION]
 
 
@@ -151,13 +157,22 @@ def without_windows(layer_type: type[Any]) -> Group:
 @without_windows.register(spec.Dense)
 def _biases(layer_type: type[spec.Dense]) -> Group:
     several = (layer_type(3, 5), (2, 4, 3)), (layer_type(3, 3), (2, 2, 3, 3))
-    return *several, (layer_type(4, 3, bias=False), (5, 4))
+    square = (layer_type(3, 3), (2, 4, 3))
+    return *several, square, (layer_type(4, 3, bias=False), (5, 4))
 
 
 @without_windows.register(spec.Flatten)
 def _axes(layer_type: type[spec.Flatten]) -> Group:
     shapes = ((2, 3, 2), (2, 3, 4, 2), (2, 3, 2, 4, 2))
     return [(layer_type(n), s) for s in shapes for n in range(2, len(s))]
+
+
+_OTHER_RANKS: tuple[tuple[spec.Shape, spec.Shape, spec.Shape], ...] = (
+    ((2, 3, 2), (2, 3, 1), (7, 8, 6)),
+    ((3,), (3,), (8,)),
+    ((3,), (1,), (8,)),
+)
+"""Windows, strides and maps of three axes and of one, apart and overlapping."""
 
 
 def options(
@@ -172,14 +187,11 @@ def options(
     for spatial, stride, option in itertools.product(sizes, strides, choices(layer_type)):
         layer = layer_type(window=(2, 3), stride=stride, **weights, **option)
         yield from of_regimes(dtype, (layer, (2, *spatial, 2)))
-    windows: spec.Shape = (2, 3, 2)
-    steps: spec.Shape = (2, 3, 1)
-    cells: spec.Shape = (7, 8, 6)
-    for rank, option in itertools.product((3, 1), choices(layer_type)):
+    for (windows, steps, cells), option in itertools.product(_OTHER_RANKS, choices(layer_type)):
+        rank = len(windows)
         fields = {**{name: _of_rank(value, rank) for name, value in option.items()}, **weights}
-        axes = slice(3) if rank == 3 else slice(1, 2)
-        layer = layer_type(window=windows[axes], stride=steps[axes], **fields)
-        yield from of_regimes(dtype, (layer, (2, *cells[axes], 2)))
+        layer = layer_type(window=windows, stride=steps, **fields)
+        yield from of_regimes(dtype, (layer, (2, *cells, 2)))
 
 
 def _of_rank(value: Any, rank: int) -> Any:

@@ -29,6 +29,7 @@ CONVOLUTIONS: tuple[Sized, ...] = (
     ({"window": (2, 2), "in_channels": 70, "out_channels": 3}, (1, 4, 5, 70)),
     ({"window": (3,), "in_channels": 1, "out_channels": 1}, (9, 4, 1)),
     ({"window": (2,), "in_channels": 1, "out_channels": 1}, (1, 140_003, 1)),
+    ({"window": (2,), "in_channels": 1, "out_channels": 2}, (MANY, 2, 1)),
     ({"window": (3,), "stride": (2,), "in_channels": 2, "out_channels": 2}, (2, 131, 2)),
     *(
         (
@@ -163,16 +164,24 @@ _ADAPTIVE: tuple[Sized, ...] = (
     ({"output": (130,)}, (2, 300, 2)),
     ({"output": (130, 2)}, (2, 300, 3, 1)),
     ({"output": (5, 4)}, (2, 5, 4, 2)),
+    # ends of windows that a scale, a reciprocal or a fraction, in halves to doubles, gets wrong
+    ({"output": (83,)}, (2, 83, 2)),
+    ({"output": (75,)}, (2, 87, 2)),
+    ({"output": (30, 2)}, (2, 70, 3, 1)),
+    ({"output": (2, 49, 3)}, (2, 3, 7, 4, 1)),
     ({"output": (1,)}, (MANY, 2, 1)),
 )
 BY_SIZE: Mapping[type[spec.Layer], tuple[Sized, ...]] = {
     spec.Pool: (*POOLS, *OPTIONS, *_SPARSE),
     spec.Dense: (
         ({"in_features": 515, "out_features": 3}, (1, 515)),
+        ({"in_features": 1025, "out_features": 2}, (2, 1025)),
+        ({"in_features": 2049, "out_features": 1}, (1, 2049)),
         ({"in_features": 70, "out_features": 66}, (17, 70)),
         ({"in_features": 53, "out_features": 5}, (3, 53)),
         ({"in_features": 3, "out_features": 2}, (2, 3, 2, 2, 3)),
         ({"in_features": 3, "out_features": 2}, (1300, 3)),
+        ({"in_features": 2, "out_features": 1}, (MANY, 2)),
     ),
     spec.Conv: (
         *CONVOLUTIONS,
@@ -188,6 +197,7 @@ BY_SIZE: Mapping[type[spec.Layer], tuple[Sized, ...]] = {
         ({"start": 2}, (2, 2, 3, 2, 4, 2)),
         ({}, (3, 70, 5)),
         ({}, (1, 350, 401)),
+        ({}, (MANY, 2, 1)),
     ),
     spec.Layer: (({}, (2, 5003)), ({}, (2, 140_003)), ({}, (2, 7, 11, 5))),
 }
@@ -250,6 +260,7 @@ def large(layer_type: type[spec.Layer], dtype: str = "float32", every: int = 1) 
         spread(of_type(BY_SIZE, layer_type)),
         tuple(cases_at_edges.units(layer_type)),
         tuple(cases_at_edges.remainders(layer_type)),
+        tuple(cases_at_edges.many_cells(layer_type)),
     ]
     if "count_include_pad" in layer_type.__dataclass_fields__:
         sized.append(first(COUNTED, every))

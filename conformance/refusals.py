@@ -204,6 +204,9 @@ RULES: Mapping[str, tuple[Sequence[type[spec.Layer]], Rule]] = {
 GENERAL = ("negative-padding", "padding-of-a-window", "more-axes", "from-the-end")
 """The rules that leave an answer: the general meaning."""
 
+OF_INPUTS = ("more-axes", "fewer-axes", "channels", "features")
+"""The rules about inputs alone, whose layers take others."""
+
 SIZELESS = ("order", "weights")
 """The rules about what has no part in any size."""
 

@@ -15,6 +15,7 @@ from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import cases_by_option, judge
 from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases_at_edges import many_cells
 from cnnformance.conformance.cases_by_memory import laid_out
 from cnnformance.conformance.cases_by_size import large
 from cnnformance.conformance.cases_varied import counting_padding
@@ -65,6 +66,8 @@ def test_gradient_of_large(ask: Question, layer_type: type[spec.Layer]) -> None:
     for dtype, share in (("float32", every), ("float64", 4 * every)):
         sized = itertools.islice(large(layer_type, dtype), 0, None, share)
         ask.sweep(map(_whole, sized), partial(judged, ask))
+    wide = (Case(layer_type(**fields), shape) for fields, shape in many_cells(layer_type))
+    ask.sweep(wide, partial(judged, ask))  # an index of the largest needs more than a byte
 
 
 def _whole(case: Case) -> Case:

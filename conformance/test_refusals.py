@@ -11,6 +11,8 @@ an axis of one. An answer with that meaning is right too; whether it is given is
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -27,6 +29,7 @@ from cnnformance.conformance.parametrize import by_layer_type, law, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.refusals import (
     GENERAL,
+    OF_INPUTS,
     RANKS,
     RULES,
     SIZELESS,
@@ -75,6 +78,7 @@ def test_stated(ask: Question, layer_type: type[spec.Layer]) -> None:
 
 
 def _refused(ask: Question, layer_type: type[spec.Layer], rule: str, cases: Any) -> None:
+    cases, again = itertools.tee(cases)
     answers: set[str] = set()
     healthy: dict[Case, bool] = {}
 
@@ -103,9 +107,20 @@ def _refused(ask: Question, layer_type: type[spec.Layer], rule: str, cases: Any)
             )
 
     ask.sweep(cases, question)
+    if rule in OF_INPUTS:
+        some = itertools.islice(again, 0, None, 3 if ask.profile.name == "quick" else 1)
+        ask.sweep(some, partial(_refused_later, ask))
     if rule in GENERAL and "answered" in answers:
         value = " or ".join(sorted(answers))
         ask.trait(rule.replace("-", " "), value, layer_type.__name__, "all ranks and sides")
+
+
+def _refused_later(ask: Question, case: Case) -> None:
+    """Require a layer to refuse an input once it has answered an ordinary one."""
+    assert isinstance(case, Wrong)
+    with contextlib.suppress(Failure):  # other questions show it
+        ask.run(case.layer, np.ones(shape_for(case.layer), np.float32), case.weights)
+    _answer(ask, case)
 
 
 def _answer(ask: Question, case: Wrong) -> str:

@@ -51,9 +51,9 @@ def test_sum_keeps_nan_and_infinities(ask: Question, layer_type: type[spec.Layer
             leaks.add(case.dtype)
         judge.within(y, dataclasses.replace(allowed, judged=allowed.judged & ~leaked), y.dtype)
 
-    for dtype in FLOATS:
-        drawn = cases(layer_type, dtype, regimes=("nan", "infinite"))
-        ask.explore(drawn, question, max(6, ask.profile.examples // 6))
+    for dtype, plain in itertools.product(FLOATS, (True, False)):
+        drawn = cases(layer_type, dtype, plain=plain, regimes=("nan", "infinite"))
+        ask.explore(drawn, question, max(6 if plain else 3, ask.profile.examples // 6))
     if layer_type is spec.Dense:  # a zero weight times an infinity is NaN, and is not skipped
         for value, rows in itertools.product((np.nan, np.inf, -np.inf), ([0, 1], [0, 0])):
             x = np.array([[value, 1.0, 2.0]], np.float32)

@@ -74,7 +74,10 @@ def test_weight_memory(ask: Question, layer_type: type[spec.Layer]) -> None:
         y = ask.run(case.layer, case.x, weights, weight_memory=case.memory)
         ask.note(judge.output(given(case.layer, case.x, **weights), y))
 
-    ask.sweep(laid_out(layer_type, 13 if ask.profile.name == "quick" else None), question)
+    ask.sweep(laid_out(layer_type, 27 if ask.profile.name == "quick" else None), question)
+
+
+_MANY = 2**18 + 1
 
 
 @PerType
@@ -92,6 +95,22 @@ def _long_dense(layer_type: type[spec.Dense]) -> Case:
 def _long_convolution(layer_type: type[spec.Conv]) -> Case:
     layer = layer_type(window=(5, 5), in_channels=65, out_channels=5)
     return Case(layer, (2, 9, 8, 65), regimes=("normal",))
+
+
+@PerType
+def large_result(layer_type: type[Any]) -> Case:
+    """Return a case of a result of more than a megabyte, which allocators keep apart."""
+    return Case(one_window(layer_type, (2,)), (1, 2, _MANY))
+
+
+@large_result.register(spec.Conv)
+def _large_convolution(layer_type: type[spec.Conv]) -> Case:
+    return Case(one_window(layer_type, (2,)), (1, _MANY + 1, 1))
+
+
+@large_result.register(spec.Dense)
+def _large_dense(layer_type: type[spec.Dense]) -> Case:
+    return Case(layer_type(2, 513), (513, 2))
 
 
 @law("pure")
@@ -121,7 +140,10 @@ def test_pure(ask: Question, layer_type: type[spec.Layer]) -> None:
             raise Failure("state", "; ".join(problems))
 
     ask.explore(cases(layer_type, plain=False), question, max(6, ask.profile.examples // 4))
-    ask.sweep([long_sum(layer_type), *cases_by_option.plain(layer_type)], question)
+    ask.sweep(
+        [long_sum(layer_type), large_result(layer_type), *cases_by_option.plain(layer_type)],
+        question,
+    )
     if ask.subject.info.deterministic:
         ask.sweep(cases_by_option.plain(layer_type), partial(repeated, ask))
 

@@ -22,6 +22,7 @@ from corpus import (
     faults_slipped,
     faults_special,
     faults_stochastic,
+    faults_thresholds,
     faults_values,
     faults_weights,
 )
@@ -45,6 +46,7 @@ _PARTS = (
     faults_precision_gradients,
     faults_slipped,
     faults_special,
+    faults_thresholds,
 )
 
 FAULTS: dict[str, Fault] = {key: fault for part in _PARTS for key, fault in part.FAULTS.items()}
