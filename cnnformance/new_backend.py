@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
@@ -85,6 +86,9 @@ def write(name: str, output: str | None = None) -> tuple[Path, str]:
         raise ValueError(f"--output {file}: a backend is a Python file, such as {file.stem}.py")
     if not f"{name}{file}".isprintable() or set(f"{name}{file}") & set('"\\'):
         raise ValueError(f"new-backend {name!r}, {str(file)!r}: no quotes, backslashes or controls")
+    if not (output or file.exists()) and find_spec(file.stem):
+        said = f"{file} would hide the module {file.stem} from what runs here"
+        raise ValueError(f"new-backend {name}: {said}; name another file by --output")
     text = _FIRST.substitute(name=name, file=file, class_name=class_name)
     try:
         with file.open("x", encoding="utf-8") as opened:

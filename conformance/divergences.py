@@ -23,7 +23,7 @@ from cnnformance.adapters import registry
 from cnnformance.conformance import other_definitions
 from cnnformance.conformance.divergence_predicates import holds
 from cnnformance.reference import bounds
-from cnnformance.reports import records
+from cnnformance.reports import records, renamed
 from cnnformance.reports.records import Divergence
 from cnnformance.spec import layers as spec
 from cnnformance.spec import reading
@@ -223,6 +223,12 @@ def _day(value: object) -> str:
     return str(value)
 
 
+def _address(link: str) -> str:
+    if link and not link.startswith(("https://", "http://")):
+        raise ValueError(f"needs an address such as https://..., not {link!r:.60}")
+    return link
+
+
 @dataclass(frozen=True, kw_only=True)
 class Entry(Divergence):
     """A divergence as it stands in a file: what it names exists, and what it says has a meaning."""
@@ -231,12 +237,14 @@ class Entry(Divergence):
     id: Text
     kind: Annotated[records.Class, Field(alias="class")]
     layers: Annotated[tuple[Annotated[str, AfterValidator(_layer_type)], ...], Field(min_length=1)]
-    effects: Annotated[tuple[records.Effect, ...], Field(min_length=1)]
+    effects: Annotated[
+        tuple[Annotated[records.Effect, BeforeValidator(renamed.today)], ...], Field(min_length=1)
+    ]
     when: Annotated[str, AfterValidator(_predicate)]
     modes: tuple[str, ...] = ()
     versions: Annotated[str, AfterValidator(_bounds)]
     says: Text
-    link: str = ""
+    link: Annotated[str, AfterValidator(_address)] = ""
     seen: Annotated[str, BeforeValidator(_day)]
 
 

@@ -42,4 +42,5 @@ def shortfall(run: Run) -> str:
         return ""
     asked, planned = sum(v.examples for v in short), sum(v.planned for v in short)
     n = f"{len(short)} question{'s' if len(short) > 1 else ''}"
-    return f"CUT SHORT: {n} asked fewer cases than planned, {asked:,} of {planned:,}"
+    told = f"CUT SHORT: {n} asked fewer cases than planned, {asked:,} of {planned:,}"
+    return f"{told}, by the budget or after a recorded crash or hang"

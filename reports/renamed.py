@@ -18,7 +18,7 @@ def current(line: Any) -> Any:
             others = line.get("others")
             for failure in [line.get("failure"), *(others if isinstance(others, list) else [])]:
                 if isinstance(failure, dict) and "effect" in failure:
-                    failure["effect"] = _today(failure["effect"])
+                    failure["effect"] = today(failure["effect"])
         case {"record": "header", "subjects": list(subjects)}:
             for subject in subjects:
                 match subject:
@@ -31,8 +31,9 @@ def _of_divergences(divergences: list[Any]) -> None:
     for divergence in divergences:
         match divergence:
             case {"effects": list(effects)}:
-                divergence["effects"] = [_today(effect) for effect in effects]
+                divergence["effects"] = [today(effect) for effect in effects]
 
 
-def _today(effect: Any) -> Any:
+def today(effect: Any) -> Any:
+    """Return an effect by its name of today; what is no text as it is."""
     return EFFECTS.get(effect, effect) if isinstance(effect, str) else effect

@@ -154,6 +154,12 @@ def test_versions_are_compared_as_pep_440_says(version: str, ranges: str, fits: 
     assert divergences.in_range(version, ranges) is fits
 
 
+def test_an_effect_by_its_name_of_before_is_read() -> None:
+    (entry,) = divergences.parse(ENTRY.replace("not-finite", "special"), "x.toml")
+
+    assert entry.effects == ("not-finite",)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -178,6 +184,7 @@ def test_versions_are_compared_as_pep_440_says(version: str, ranges: str, fits: 
         (">=2.0,<3", ">=a", ">=a"),
         ("2026-11-22", '"2026-11-22"', "x.lowest.seen: needs a date such as 2026-01-31"),
         ('"x.lowest"', "3", "known[0].id: needs a text, not 3"),
+        ("class =", 'link = "javascript:1"\nclass =', "x.lowest.link: needs an address such as"),
         ("actual == lowest", "has_inf and actual[0]", "not allowed"),
     ],
 )

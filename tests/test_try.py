@@ -170,7 +170,7 @@ def test_a_new_backend_runs_at_once_and_is_never_overwritten(
 
 
 @pytest.mark.parametrize(
-    "words", [["7"], ["none"], ["conv"], ['a"b'], ["a\\"], ["a", "--output", "a.txt"]]
+    "words", [["7"], ["none"], ["conv"], ["numpy"], ['a"b'], ["a\\"], ["a", "--output", "a.txt"]]
 )
 def test_a_name_that_is_none_is_refused(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
