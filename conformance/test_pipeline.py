@@ -176,16 +176,20 @@ def _pool(layer_type: type[spec.Pool], spatial: spec.Shape, count: int) -> tuple
     counts = "count_include_pad" in layer_type.__dataclass_fields__
     counted: dict[str, Any] = {"count_include_pad": True} if counts else {}
     ceiled = layer_type((3, 2), stride=(2, 3), ceil_mode=True)
-    return *plain, layer_type(**_PADDED), layer_type(**_BORDERED, **counted), ceiled
+    evenly = layer_type((2, 2), stride=(1, 1), padding="same")
+    padded = layer_type(**_PADDED), layer_type(**_BORDERED, **counted)
+    return *plain, *padded, evenly, ceiled
 
 
 FIRST: tuple[Model, ...] = (
     (spec.Conv((2, 2), in_channels=2, out_channels=4),),
     (spec.Conv((3, 1), stride=(1, 2), padding="same", in_channels=2, out_channels=3, bias=False),),
+    (spec.Conv((2, 2), in_channels=2, out_channels=4, groups=2),),
     (spec.Conv((1, 1), in_channels=2, out_channels=3),),
     (spec.Conv((1, 1), in_channels=2, out_channels=3), spec.ReLU()),
     (spec.MaxPool((2, 1)),),
     (spec.MaxPool((3, 2), stride=(2, 1)),),
+    (spec.MaxPool((2, 2), stride=(1, 1), padding="same"),),
     (spec.AveragePool((1, 2)),),
     (spec.AveragePool((3, 2), stride=(2, 1)),),
     (spec.MinPool((1, 2), stride=(1, 1)),),

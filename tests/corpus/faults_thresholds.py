@@ -30,7 +30,7 @@ from cnnformance.spec.layers import (
 )
 from corpus.fault import Faults, Witness, computes, gradient, hook, refused, result, values, whole
 from corpus.faults_kernels import misread, runs
-from corpus.faults_memory import called
+from corpus.faults_memory import called, chain, follows
 from corpus.faults_networks import ALL, When, conv, depthwise, spoils
 from corpus.faults_pool import adaptive
 from corpus.kernels import Axis, Honest, but
@@ -335,3 +335,21 @@ for weighted, shape in ((Dense(2, 1), (3, 2)), (conv((2,), 2), (1, 3, 2))):
         later(weighted, *shape),
         "refusal",
     )
+
+
+# Twice the same
+
+
+def skipped_in_place(honest: Any, layer: Layer, weights: dict[str, Array], x: Array) -> Array:
+    """Take a second pooling that keeps the shape for the first one again."""
+    y: Array = honest(layer, weights, x)
+    return x.copy() if y.shape == x.shape else y
+
+
+add(
+    MaxPool,
+    "second-pooling-that-keeps-the-shape-skipped",
+    follows(MaxPool, skipped_in_place),
+    chain(MaxPool((2, 2), (1, 1), "same"), MaxPool((2, 2), (1, 1), "same")),
+    "semantics",
+)
