@@ -6,18 +6,27 @@ The calls print as Python. That source is what runs, what is differentiated and 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from types import CodeType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from cnnformance.adapters.axes import WeightAxes
-from cnnformance.adapters.backend import Array, Backend, Composed, Unsupported, Weights
-from cnnformance.adapters.calls import Call, Name, Program, Tensor
+from cnnformance.adapters.backend import Array, Backend, Unsupported, Weights
+from cnnformance.adapters.calls import (
+    Call,
+    Name,
+    Program,
+    Tensor,
+    Told,
+    assigns,
+    compiled,
+    is_from_source,
+)
+from cnnformance.adapters.exceptions import AdapterError
 from cnnformance.spec.layers import Conv, Dense, Flatten, Layer, Shape
 
 Composition = Callable[["Table", Any, Tensor], Call]
@@ -25,6 +34,10 @@ Composition = Callable[["Table", Any, Tensor], Call]
 
 WEIGHT, BIAS = Name("weight"), Name("bias")
 """The weights of a layer, as arguments of a function of the framework."""
+
+_T = TypeVar("_T")
+_DICT: type[Any] = Mapping
+_CONTEXT: type[Any] = AbstractContextManager
 
 _PROGRAMS = 64
 """Those of one layer that are kept: one for each input that asks for other calls."""
@@ -100,7 +113,7 @@ class Table(Backend):
 
     def hold(self, layer: Layer, like: Mapping[str, Array]) -> list[str]:
         """Return the lines that put ``weights``, a dict of arrays, into what ``layer`` names."""
-        raise NotImplementedError(f"{type(self).__name__}.hold has no lines that set weights")
+        raise AdapterError(f"{type(self).__name__} needs hold, whose lines set a layer's weights")
 
     def backward(
         self, layer: Layer, made: Definition, x: str, upstream: str, dtype: str
@@ -144,16 +157,46 @@ class Table(Backend):
 
         Raises:
             Unsupported: the framework has no such layer, and nothing to compose it of.
+            AdapterError: what the table returns is no call.
         """
+        compose = None
         try:
-            found, composed = self.native(layer, x), False
+            found = self.native(layer, x)
         except Unsupported:
             if (compose := self.compositions.get(type(layer))) is None:
                 raise
-            found, composed = compose(self, layer, x), True
-        if not isinstance(found, Call):
-            raise TypeError(f"{layer} is told as {found!r:.80}, and is to be a Call")
-        return found, composed
+            found = compose(self, layer, x)
+        method = getattr(compose, "__name__", "a composition") if compose else "native"
+        return self._is(Call, f"{method}({layer})", found, "a Call, as of call(name, x)"), bool(
+            compose
+        )
+
+    def _is(self, kind: type[_T], method: str, found: object, what: str) -> _T:
+        """Return what a method gave, if it is of this kind."""
+        if isinstance(found, kind):
+            return found
+        said = f"{type(self).__name__}.{method} is {found!r:.80}"
+        raise AdapterError(f"{said}; it is to be {what}")
+
+    def _lines(self, method: str, found: object) -> list[str]:
+        lines = self._is(list, method, found, "a list of lines")
+        return [self._is(str, f"{method}[{n}]", line, "a line") for n, line in enumerate(lines)]
+
+    def _tensor(self, name: str, array: Array) -> str:
+        return self._is(str, "tensor", self.tensor(name, array), "the source of a tensor")
+
+    def _array(self, name: str, dtype: str) -> str:
+        return self._is(str, "array", self.array(name, dtype), "the source of an array")
+
+    def _given(self, layer: Layer) -> Mapping[str, Any]:
+        return self._is(_DICT, "given", self.given(layer), "a dict of values by name")
+
+    def _wrapped(self, name: str) -> str:
+        """Return the source of what the wrapper makes of the function of this name."""
+        try:
+            return self.wrapper.format(name)
+        except (IndexError, KeyError, ValueError, AttributeError):
+            return ""
 
     def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
         """Return a layer for such an input in source; not ``held``, without its weights."""
@@ -163,38 +206,41 @@ class Table(Backend):
         if held and shapes:
             one = np.zeros((), x.dtype)
             like = {name: np.broadcast_to(one, shape) for name, shape in shapes.items()}
-            lines += self.hold(layer, like) if program.layers else self._named(like)
+            hold = self._lines("hold", self.hold(layer, like)) if program.layers else None
+            lines += self._named(like) if hold is None else hold
         parameters = tuple(program.parameters)
         name = "layer" if program.alone else "run"
         if not program.alone:
             lines += ["", f"def run({', '.join(['x', *parameters])}):", *program.body(), ""]
         if self.wrapper:
-            lines.append(f"run = {self.wrapper.format(name)}")
+            lines.append(f"run = {self._wrapped(name)}")
             name = "run"
         return Definition(lines, name, parameters, program.layers)
 
     def _named(self, like: Mapping[str, Array]) -> list[str]:
-        return [f"{n} = {self.tensor(f'weights[{n!r}]', a)}" for n, a in like.items()]
+        return [f"{n} = {self._tensor(f'weights[{n!r}]', a)}" for n, a in like.items()]
 
     def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
-        """Return the layer's calls, as ``Composed`` where they are; made at the first input."""
-        result, composed = self.result(layer, self.nominal(layer))
+        """Return the layer's calls: those for an input are asked for at the first like it."""
+        self.begin()
 
         @lru_cache(_PROGRAMS)
-        def defined(x: Tensor) -> tuple[tuple[str, ...], str]:
+        def defined(x: Tensor) -> tuple[tuple[str, ...], str, str]:
             made = self.define(layer, x)
-            return tuple(made.lines), made.call("x")
+            result, composed = self.result(layer, x)
+            note = ", ".join(Program.of(result).functions) if composed else ""
+            return tuple(made.lines), made.call("x"), note
 
         @lru_cache(_PROGRAMS)
         def names(lines: tuple[str, ...], _seeds: int) -> dict[str, Any]:
             return self.execute(lines, weights=weights)
 
-        def run(x: Any) -> Any:
-            lines, call = defined(self.like(x))
+        def run(x: Any) -> tuple[Any, str]:
+            lines, call, note = defined(self.like(x))
             made = names(lines, self._seeds if layer.draws else 0)
-            return self._evaluate(call, {**made, **self.given(layer), "x": x})
+            return self._evaluate(call, {**made, **self._given(layer), "x": x}), note
 
-        return Composed(run, ", ".join(Program.of(result).functions)) if composed else run
+        return Told(run)
 
     _seeds: int = 0
     """How often the random numbers were seeded: what was traced before keeps its seed."""
@@ -205,11 +251,11 @@ class Table(Backend):
 
     def from_numpy(self, array: Array) -> Any:
         """Return what the expression of a tensor evaluates to."""
-        return self._evaluate(self.tensor("array", array), {**self._names, "array": array})
+        return self._evaluate(self._tensor("array", array), {**self._names, "array": array})
 
     def to_numpy(self, tensor: Any) -> Array:
         """Return what the expression of an array evaluates to."""
-        source = self.array("tensor", self.like(tensor).dtype)
+        source = self._array("tensor", self.like(tensor).dtype)
         found: Array = self._evaluate(source, {**self._names, "tensor": tensor})
         return found
 
@@ -218,25 +264,24 @@ class Table(Backend):
     ) -> dict[str, Array]:
         """Run what ``gradient_script`` shows."""
         lines = self._differentiated(layer, x, upstream)[1]
-        names = self.execute(lines, weights=weights, x=x, upstream=upstream, **self.given(layer))
-        found: dict[str, Array] = names["gradients"]
+        given = {**self._given(layer), "weights": weights, "x": x, "upstream": upstream}
+        found: dict[str, Array] = self._set("backward", "gradients", lines, given)
         return found
 
     def parameters(self, layer: Layer) -> int:
         """Run what ``count_script`` shows."""
-        found: int = self.execute(self._counted(layer))["count"]
+        found: int = self._set("counted", "count", self._counted(layer), {})
         return found
 
     def output_shape(self, layer: Layer, shape: Shape) -> Shape:
         """Run what ``shape_script`` shows."""
-        names = self.execute(self._stated(layer, shape), shape=shape)
-        found: Shape = names["shape"]
+        found: Shape = self._set("stated", "shape", self._stated(layer, shape), {"shape": shape})
         return found
 
     def script(self, layer: Layer, x: Array) -> str:
         """Return the layer's calls."""
         made = self.define(layer, self.like(x))
-        y = self.array(made.call(self.tensor("x", x)), x.dtype.name)
+        y = self._array(made.call(self._tensor("x", x)), x.dtype.name)
         return self._script([*self._defaulted(made), *made.lines, f"y = {y}"])
 
     def gradient_script(self, layer: Layer, x: Array, upstream: Array) -> str:
@@ -262,16 +307,18 @@ class Table(Backend):
         self, layer: Layer, x: Array, upstream: Array
     ) -> tuple[Definition, list[str]]:
         made, dtype = self.define(layer, self.like(x)), x.dtype.name
-        tensors = self.tensor("x", x), self.tensor("upstream", upstream)
-        return made, [*made.lines, *self.backward(layer, made, *tensors, dtype)]
+        tensors = self._tensor("x", x), self._tensor("upstream", upstream)
+        lines = self._lines("backward", self.backward(layer, made, *tensors, dtype))
+        return made, [*made.lines, *lines]
 
     def _counted(self, layer: Layer) -> list[str]:
-        return self.counted(layer, self.define(layer, self.nominal(layer), held=False))
+        made = self.define(layer, self.nominal(layer), held=False)
+        return self._lines("counted", self.counted(layer, made))
 
     def _stated(self, layer: Layer, shape: Shape) -> list[str]:
         x = Tensor(shape, "float32", self.layout == "channels_first")
         made = self.define(layer, x, held=False)
-        return [*self._defaulted(made), *self.stated(layer, made)]
+        return [*self._defaulted(made), *self._lines("stated", self.stated(layer, made))]
 
     def nominal(self, layer: Layer) -> Tensor:
         """Return an input that a layer could have; of an image, of one cell."""
@@ -288,24 +335,63 @@ class Table(Backend):
                 return Tensor(shape, "float32", first)
         return Tensor((1, 1), "float32")
 
+    def begin(self) -> None:
+        """Check the class attributes, and run the imports.
+
+        Raises:
+            AdapterError: one is malformed, or the imports fail.
+        """
+        assert self._names
+
     @cached_property
     def _names(self) -> dict[str, Any]:
+        for name in ("imports", "printed", "wrapper"):
+            self._is(str, name, getattr(self, name), "source")
+        for name in ("compositions", "defaults"):
+            self._is(_DICT, name, getattr(self, name), "a dict")
+        compiled(self.printed, "exec")
+        if self.wrapper and "layer" not in self._wrapped("layer"):
+            said = f"{type(self).__name__}.wrapper is {self.wrapper!r}"
+            raise AdapterError(f"{said}; it is to have {{}} where the function stands")
         names: dict[str, Any] = {"np": np}
-        exec(_compiled(self.imports, "exec"), names)  # noqa: S102 - what is shown is to be what runs
+        code = compiled(self.imports, "exec")
+        try:
+            exec(code, names)  # noqa: S102 - what is shown is to be what runs
+        except Exception as error:
+            said = f"{type(self).__name__}.imports raise {type(error).__name__}: {error}"
+            raise AdapterError(f"{said}; they are to run by themselves") from error
         return names
 
     def execute(self, lines: Sequence[str], **given: Any) -> dict[str, Any]:
         """Run source of the adapter, and return the names that it sets."""
         names = {**self._names, **given}
-        with self.within():
-            exec(_compiled("\n".join(lines), "exec"), names)  # noqa: S102 - likewise
+        code = compiled("\n".join(lines), "exec")
+        with self._inside():
+            exec(code, names)  # noqa: S102 - likewise
         return names
 
+    def _set(self, method: str, name: str, lines: list[str], given: Mapping[str, Any]) -> Any:
+        """Return the value that lines give to a name."""
+        names = self.execute(lines, **given)
+        if not assigns("\n".join(lines), name):
+            said = f"the lines of {type(self).__name__}.{method} set no {name}"
+            raise AdapterError(f"{said}; they are to assign it")
+        return names[name]
+
     def _evaluate(self, source: str, names: dict[str, Any]) -> Any:
-        with self.within():
-            return eval(_compiled(source, "eval"), names)  # noqa: S307 - likewise
+        code = compiled(source, "eval")
+        with self._inside():
+            return eval(code, names)  # noqa: S307 - likewise
 
-
-@lru_cache(1 << 10)
-def _compiled(source: str, mode: str) -> CodeType:
-    return compile(source, "<calls>", mode)
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """Run within the context; a name that our own source lacks is the adapter's error."""
+        what = "a context, as of contextlib.nullcontext()"
+        with self._is(_CONTEXT, "within", self.within(), what):
+            try:
+                yield
+            except NameError as error:
+                if not is_from_source(error):
+                    raise
+                said = f"{error}, in the source of {type(self).__name__}"
+                raise AdapterError(f"{said}; see that imports or lines define it") from error

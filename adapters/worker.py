@@ -17,6 +17,7 @@ import numpy as np
 
 from cnnformance.adapters import axes, faults, wire
 from cnnformance.adapters.backend import Array, Backend, Composed, Layout, Unsupported
+from cnnformance.adapters.calls import Told
 from cnnformance.adapters.exceptions import AdapterError
 from cnnformance.adapters.layout import (
     canonical,
@@ -26,6 +27,7 @@ from cnnformance.adapters.layout import (
     native_shape,
 )
 from cnnformance.adapters.memory import arranged
+from cnnformance.adapters.table import Table
 from cnnformance.spec import layers as spec
 
 _CACHED = 64
@@ -81,6 +83,8 @@ class Server:
             AdapterError: a class attribute is none that the interface knows.
         """
         backend = self.backend
+        if isinstance(backend, Table):
+            backend.begin()
         if backend.layout not in get_args(Layout):
             known = " or ".join(map(repr, get_args(Layout)))
             raise AdapterError(f"layout is {backend.layout!r}, and must be {known}")
@@ -195,9 +199,10 @@ class Server:
             tensor = faults.put(fault, self.backend, tensor)
         y = self._canonical(tensor, image=gives_images(layers))
         seconds = time.perf_counter() - start
+        notes = [op.note for op in ops if isinstance(op, Composed | Told)]
         header = {
             "seconds": seconds,
-            "composed": "; ".join(_cut(op.note) for op in ops if isinstance(op, Composed)),
+            "composed": "; ".join(map(_cut, filter(None, notes))),
             "modified": x.tobytes() != before,
         }
         return header, x, y

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -14,13 +15,12 @@ from cnnformance.adapters.axes import WeightAxes, unknown
 from cnnformance.adapters.backend import (
     Array,
     Backend,
-    Composed,
     DenseLayout,
     KernelLayout,
     Unsupported,
     Weights,
 )
-from cnnformance.adapters.calls import Call, Name, Program, Tensor, call
+from cnnformance.adapters.calls import Call, Name, Program, Tensor, Told, call
 from cnnformance.adapters.exceptions import AdapterError
 from cnnformance.adapters.importing import find
 from cnnformance.adapters.numpy import NumPy
@@ -127,7 +127,6 @@ def test_what_is_shown_is_what_ran(layer: Layer) -> None:
     x = np.arange(-20, 20, dtype=np.float32).reshape(2, 5, 4)
     weights = {n: np.full(s, 0.5, x.dtype) for n, s in backend.axes.native_shapes(layer).items()}
     made = backend.build(layer, weights)
-    assert not isinstance(made, Composed)
     names: dict[str, Any] = {"np": np, "x": x, "weights": weights}
     exec(backend.script(layer, x), names)  # noqa: S102 - that it runs is the claim
     np.testing.assert_array_equal(names["y"], made(x))
@@ -144,21 +143,13 @@ def test_one_layer_takes_inputs_of_other_shapes_and_dtypes() -> None:
         assert y.dtype == dtype
 
 
-def test_what_is_no_call_is_told_with_its_layer() -> None:
-    class Callables(Numeric):
-        def native(self, layer: Layer, x: Tensor) -> Any:  # noqa: ARG002 - the interface's
-            return np.abs
-
-    with pytest.raises(TypeError, match=r"ReLU\(\) is told as <ufunc 'absolute'>, .* a Call"):
-        Callables().build(ReLU(), {})
-
-
 def test_a_composition_is_asked_where_the_framework_has_no_layer_and_says_so() -> None:
     made = Numeric().build(GlobalAveragePool(1), {})
-    assert isinstance(made, Composed)
+    made(x := np.zeros((2, 3, 1), np.float32))
+    assert isinstance(made, Told)
     assert made.note == "np.negative, np.max, np.negative"
     with pytest.raises(Unsupported, match="there is no MinPool"):
-        Numeric().build(MinPool((2,)), {})
+        Numeric().build(MinPool((2,)), {})(x)
 
 
 def test_what_a_table_does_not_tell_is_unsupported_in_method_and_script() -> None:
@@ -369,3 +360,192 @@ def _status(source: str) -> int:
     except AssertionError:
         return 1
     return 0
+
+
+def asking(table: type[Table], ask: str, layer: Layer, x: Array, **more: Any) -> Mapping[str, Any]:
+    """Return what the worker says to a request about a table."""
+    weights = held(layer)
+    request = {
+        "ask": ask,
+        "layers": [to_json(layer)],
+        "weights": [list(weights)],
+        "dtype": "float32",
+        "memory": "contiguous",
+        **more,
+    }
+    arrays = [*weights.values(), x, x] if ask == "gradients" else [*weights.values(), x]
+    return Server(table()).answer(request, arrays)[0]
+
+
+def gives(value: Any) -> Callable[..., Any]:
+    """Return a method that returns this."""
+    return lambda *_, **_named: value
+
+
+ROW = np.ones((1, 3), np.float32)
+SHAPE = {"ask": "output_shape", "shape": [1, 3]}
+BREACHES: tuple[tuple[str, Mapping[str, Any], str, str], ...] = (
+    ("no call", {"native": gives(np.abs)}, "run", r"native\(ReLU\(\)\) is .*; it is to be a Call"),
+    ("nothing", {"native": gives(None)}, "run", r"native\(ReLU\(\)\) is None"),
+    ("no Python", {"native": gives(call("np.abs)", X))}, "run", "does not compile .*calls"),
+    ("no such name", {"native": gives(call("nq.abs", X))}, "run", "'nq' is not defined.*imports"),
+    ("tensor", {"tensor": gives(None)}, "run", r"\.tensor is None; it is to be the source"),
+    ("array", {"array": gives(1)}, "run", r"\.array is 1; it is to be the source"),
+    ("given", {"given": gives(None)}, "run", r"\.given is None; it is to be a dict"),
+    ("within", {"within": gives(None)}, "run", r"\.within is None; it is to be a context"),
+    ("backward sets nothing", {"backward": gives(["y = 1"])}, "gradients", "backward set no grad"),
+    ("backward is text", {"backward": gives("gradients = {}")}, "gradients", "a list of lines"),
+    ("counted sets nothing", {"counted": gives([])}, "parameters", "counted set no count"),
+    ("counted is text", {"counted": gives("count = 1")}, "parameters", "a list of lines"),
+    ("stated sets nothing", {"stated": gives(["y = shape"])}, "output_shape", "set no shape"),
+    ("stated holds a number", {"stated": gives([1])}, "output_shape", r"stated\[0\] is 1"),
+    ("a set", {"native": gives(call("np.abs", X, object()))}, "run", "is a object, which has no"),
+    ("array", {"native": gives(call("np.abs", X, ROW))}, "run", "is a ndarray, which has no"),
+)
+
+
+@pytest.mark.parametrize(
+    ("methods", "ask", "said"), [b[1:] for b in BREACHES], ids=[b[0] for b in BREACHES]
+)
+def test_a_breach_of_a_table_is_its_own(methods: Mapping[str, Any], ask: str, said: str) -> None:
+    table = type("Broken", (Numeric,), dict(methods))
+    answer = asking(table, ask, ReLU(), ROW, shape=[1, 3])
+    assert answer["status"] == "adapter", answer
+    assert re.search(said, answer["message"]), answer["message"]
+    assert asking(Numeric, "run", ReLU(), ROW)["status"] == "ok"
+
+
+@pytest.mark.parametrize("composed", [None, call])
+def test_a_composition_that_makes_no_call_is_the_tables_error(composed: Any) -> None:
+    compositions = {GlobalAveragePool: lambda *_: composed}
+    table = type("Broken", (Numeric,), {"compositions": compositions})
+    answer = asking(table, "run", GlobalAveragePool(1), np.ones((1, 3, 2), np.float32))
+    assert answer["status"] == "adapter"
+    assert "it is to be a Call" in answer["message"]
+
+
+def test_a_layer_that_is_made_needs_lines_that_hold_its_weights() -> None:
+    table = type("Broken", (Numeric,), {"native": gives(call("Layer")(X))})
+    answer = asking(table, "run", Dense(3, 2), ROW)
+    assert answer["status"] == "adapter"
+    assert "needs hold" in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"imports": "import no_such_module"}, "imports raise ModuleNotFoundError"),
+        ({"imports": "import"}, "does not compile"),
+        ({"imports": ["import math"]}, r"imports is \['import math'\]"),
+        ({"printed": None}, "printed is None"),
+        ({"printed": "print("}, "does not compile"),
+        ({"wrapper": "jit"}, "to have {} where the function stands"),
+        ({"wrapper": "jit({}, {})"}, "to have {} where the function stands"),
+        ({"wrapper": np.abs}, "wrapper is <ufunc"),
+        ({"compositions": [ReLU]}, "compositions is .* a dict"),
+        ({"defaults": None}, "defaults is None"),
+    ],
+)
+def test_class_attributes_are_checked_when_a_backend_is_made(
+    attributes: Mapping[str, Any], said: str
+) -> None:
+    backend = type("Broken", (Numeric,), dict(attributes))()
+    with pytest.raises(AdapterError, match=said):
+        Server(backend).describe()
+
+
+def test_a_name_that_the_framework_lacks_is_its_own_answer() -> None:
+    class Calls(Numeric):
+        def native(self, layer: Layer, x: Tensor) -> Call:  # noqa: ARG002 - the interface's
+            return call("np.apply_along_axis", Name("lambda row: fails(row)"), 1, x)
+
+        imports = "def fails(row):\n    raise ValueError"
+
+    assert asking(Calls, "run", ReLU(), ROW)["type"] == "ValueError"
+
+
+class Selective(Numeric):
+    """Has a layer for inputs of some shapes alone."""
+
+    def native(self, layer: Layer, x: Tensor) -> Call:
+        if x.shape[-1] == 1 or x.dtype != "float32":
+            raise Unsupported("one feature is too few")
+        return super().native(layer, x)
+
+    compositions = {ReLU: lambda _, __, x: call("np.abs", call("np.abs", x))}  # noqa: RUF012 - of a test
+
+
+def test_native_is_asked_for_each_input_and_not_for_another() -> None:
+    wide, thin = np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
+    assert asking(Selective, "run", Flatten(), wide)["status"] == "ok"
+    answer = asking(Selective, "run", Flatten(), thin)
+    assert (answer["status"], answer["message"]) == ("unsupported", "one feature is too few")
+
+
+def test_an_answer_is_marked_composed_if_its_input_was_composed() -> None:
+    wide, thin = np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
+    server, request = Server(Selective()), {"ask": "run", "weights": [[]], "dtype": "float32"}
+    request["layers"] = [to_json(ReLU())]
+    notes = [server.answer(request, [x])[0]["composed"] for x in (wide, thin, wide)]
+    assert notes == ["", "np.abs, np.abs", ""]
+
+
+def test_arguments_hold_calls_in_dicts_lists_and_tuples() -> None:
+    inner = call("g", X)
+    program = Program.of(call("f", {"x": X, "y": [(inner, WEIGHT)]}, options={"deep": inner}))
+    assert program.body() == [
+        "    y1 = g(x)",
+        "    return f({'x': x, 'y': [(y1, weight)]}, options={'deep': y1})",
+    ]
+    assert program.parameters == ["weight"]
+
+
+def test_what_is_made_holds_what_is_made() -> None:
+    program = Program.of(call("Sequential", call("ReLU"), [call("Flat", 1)], last=call("M"))(X))
+    assert program.layers == {"layer": "Sequential(ReLU(), [Flat(1)], last=M())"}
+    assert program.alone
+    assert program.functions == ["Sequential"]
+
+
+def test_a_call_of_a_call_of_a_call_is_made_once_if_it_reads_no_input() -> None:
+    program = Program.of(call("partial", 1)(2)(X))
+    assert program.layers == {"layer": "partial(1)(2)"}
+    assert program.functions == ["partial"]
+    assert Program.of(call("bind", X)(WEIGHT)).body() == [
+        "    y1 = bind(x)",
+        "    return y1(weight)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "source"),
+    [
+        (Name("None"), "None"),
+        (Name("True"), "True"),
+        (Name("x"), "x"),
+        (np.float32, "np.float32"),
+        (np.dtype("int8"), "np.dtype('int8')"),
+        (np.float32(0.5), "np.float32(0.5)"),
+        (np.float64("-inf"), "np.float64(-np.inf)"),
+        (int, "int"),
+        (float("nan"), "np.nan"),
+    ],
+)
+def test_plain_values_print_as_what_they_are(value: Any, source: str) -> None:
+    program = Program.of(call("f", value, a=value))
+    assert program.body() == [f"    return f({source}, a={source})"]
+    assert not program.parameters
+
+
+def test_an_option_has_a_name_that_python_can_write() -> None:
+    for name in ("stride-x", "lambda", ""):
+        with pytest.raises(AdapterError, match=f"call of f has an option {name!r}; options"):
+            call("f", X, **{name: 1})
+
+
+def test_a_chain_of_calls_that_is_too_long_is_told() -> None:
+    x = X
+    for _ in range(3000):
+        x = x.after(call("f", x))
+    with pytest.raises(AdapterError, match="nested more deeply than Python can follow"):
+        Program.of(call("f", x))
