@@ -167,9 +167,8 @@ class Table(Backend):
                 raise
             found = compose(self, layer, x)
         method = getattr(compose, "__name__", "a composition") if compose else "native"
-        return self._is(Call, f"{method}({layer})", found, "a Call, as of call(name, x)"), bool(
-            compose
-        )
+        found = self._is(Call, method, found, f"a Call, as of call(name, x), for {layer}")
+        return found, compose is not None
 
     def _is(self, kind: type[_T], method: str, found: object, what: str) -> _T:
         """Return what a method gave, if it is of this kind."""
