@@ -19,6 +19,12 @@ from cnnformance.reports.records import Failure, Run, Subject, Trait, VerdictNam
 HOSTILE = "<b>|x|</b>\n=1+1\n::error::x\x1b[31m`y`"
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give tables the room that they need on a line; xdist's processes have 80 columns."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 def write(path: Path, made: Run, age: int = 0) -> Path:
     ended = (made.footer,) if made.footer else ()
     with Writer(path) as writer:
