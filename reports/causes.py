@@ -66,8 +66,9 @@ class Finding:
 
     @property
     def clauses(self) -> tuple[str, ...]:
-        """Every clause that is concerned, once."""
-        return tuple(dict.fromkeys(c for v in self.verdicts for c in v.clauses))
+        """Every clause that is concerned, once; those of the pipeline last."""
+        named = dict.fromkeys(c for v in self.verdicts for c in v.clauses)
+        return tuple(sorted(named, key=lambda name: name.startswith("pipeline.")))
 
 
 @dataclass(frozen=True)

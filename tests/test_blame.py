@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from made import failure, run, verdict
 
 from cnnformance.reports import causes, records
+from cnnformance.spec.layers import MaxPool
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,3 +91,15 @@ def test_the_script_of_a_torn_trait_shows_it(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("AssertionError")
     assert {"nan", "1."} <= set(done.stdout.replace("[", " ").replace("]", " ").split())
+
+
+def test_a_finding_names_the_clauses_of_the_layer_before_those_of_all() -> None:
+    failing = verdict(
+        "fail",
+        clauses=("pipeline.pure", "relu.formula"),
+        failure=failure(MaxPool((1,)), [[[1.0]]], (0, 0, 0)),
+    )
+
+    (finding,) = causes.findings(run(failing))
+
+    assert finding.clauses == ("relu.formula", "pipeline.pure")
