@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal
 
 Reason = Literal[
     "beyond-bound", "not-equal", "not-finite", "wrong-shape", "wrong-dtype", "wrong-count",
@@ -62,5 +62,3 @@ USUAL: Mapping[str, Reason] = {
     "statistics": "improbable",
 }
 """The reason of a failure of an effect, where no other is given."""
-
-REASONS: tuple[Reason, ...] = get_args(Reason)

@@ -271,12 +271,3 @@ class Formula:
         if isinstance(value, tuple):
             raise ExpressionError(f"{self.text!r} is not one number")
         return value
-
-
-def evaluate(text: str, **bindings: object) -> Value:
-    """Return the exact value of a formula's text.
-
-    Raises:
-        ExpressionError: the text is malformed or unsafe, or it has no value for these bindings.
-    """
-    return Formula(text)(**bindings)

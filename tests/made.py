@@ -1,4 +1,4 @@
-"""Records for tests of reports: a verdict, a run, and a failure that shows one output."""
+"""Records for tests of reports: a verdict, a run, a file of it, and a failure of one output."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cnnformance.reports.records import (
     Trait,
     Verdict,
     VerdictName,
+    Writer,
 )
 from cnnformance.spec.layers import Layer, to_json
 
@@ -44,6 +45,14 @@ def run(*verdicts: Verdict, traits: tuple[Trait, ...] = (), head: tuple[Subject,
     header = Header("2026-01-02T03:04:05Z", *versions, "quick", 0, len(verdicts), subjects)
     footer = Footer("2026-01-02T03:05:05Z", 60.0, len(verdicts))
     return Run(Path("verdicts.jsonl"), header, verdicts, traits, footer)
+
+
+def write(path: Path, made: Run) -> Path:
+    ended = (made.footer,) if made.footer else ()
+    with Writer(path) as writer:
+        for record in (made.header, *made.verdicts, *made.traits, *ended):
+            writer.write(record)
+    return path
 
 
 def failure(layer: Layer, x: Any, at: tuple[int, ...], **changes: Any) -> Failure:

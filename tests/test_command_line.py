@@ -11,26 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made import run, write
 
 import cnnformance
 from cnnformance import __main__ as front_door
 from cnnformance.__main__ import main
 from cnnformance.adapters import registry
 from cnnformance.adapters.sources import Source
-from cnnformance.reports.records import Footer, Header, Subject, Verdict, Writer
+from cnnformance.reports.records import Verdict
 
 ROOT = Path(cnnformance.__file__).resolve().parents[1]
-HEADER = Header(
-    started="2026-01-02T03:04:05Z",
-    cnnformance="0.1.0",
-    python="3.11.7",
-    numpy="2.4.6",
-    platform="Linux",
-    profile="quick",
-    seed=0,
-    planned=1,
-    subjects=(Subject("torch", "2.13.0"),),
-)
 VERDICT = Verdict("torch", "q", "ReLU", ("relu.formula",), "document", "float32", "pass")
 
 
@@ -43,13 +33,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _write(path: Path, *verdicts: Verdict, ended: bool = True) -> Path:
-    with Writer(path) as writer:
-        writer.write(HEADER)
-        for verdict in verdicts:
-            writer.write(verdict)
-        if ended:
-            writer.write(Footer("2026-01-02T03:04:09Z", 4.0, len(verdicts)))
-    return path
+    made = run(*verdicts)
+    return write(path, made if ended else replace(made, footer=None))
 
 
 def _says(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -10,35 +10,21 @@ from pathlib import Path
 
 import pytest
 from comparisons import HONEST, rows_of
+from made import run, write
 
 from cnnformance.__main__ import main
 from cnnformance.conformance import comparing
 from cnnformance.reports import compare_render
 from cnnformance.reports.compare import Code, Comparison, Instance, Party, Row
-from cnnformance.reports.records import Footer, Header, Subject, Trait, Verdict, Writer
+from cnnformance.reports.records import Subject, Trait, Verdict
 
 
-def _record(folder: Path, name: str, version: str, *traits: str) -> Path:
-    path = folder / name / "verdicts.jsonl"
-    with Writer(path) as writer:
-        writer.write(
-            Header(
-                started="2026-01-02T03:04:05Z",
-                cnnformance="0.1.0",
-                python="3.11.7",
-                numpy="2.4.6",
-                platform="Linux",
-                profile="quick",
-                seed=0,
-                planned=1,
-                subjects=(Subject("gone", version),),
-            )
-        )
-        writer.write(Verdict("gone", "q", "MinPool", ("a",), "document", "float16", "unsupported"))
-        for value in traits:
-            writer.write(Trait("gone", "NaN in maximum and minimum", value, {"place": "MaxPool"}))
-        writer.write(Footer("2026-01-02T03:04:09Z", 4.0, 1))
-    return path
+def _record(folder: Path, name: str, version: str, *values: str) -> Path:
+    declined = Verdict("gone", "q", "MinPool", ("a",), "document", "float16", "unsupported")
+    topic, where = "NaN in maximum and minimum", {"place": "MaxPool"}
+    traits = tuple(Trait("gone", topic, value, where) for value in values)
+    made = run(declined, traits=traits, head=(Subject("gone", version),))
+    return write(folder / name / "verdicts.jsonl", made)
 
 
 def test_two_versions_are_compared_by_their_records(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made import write
 
 from cnnformance.__main__ import main
 from cnnformance.adapters.backend import Array
@@ -96,11 +97,7 @@ def test_an_unreadable_array_is_told(data: object) -> None:
 def test_a_run_without_such_a_failure_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "verdicts.jsonl"
-    made = run(failed())
-    with records.Writer(path) as writer:
-        writer.write(made.header)
-        writer.write(made.verdicts[0])
+    path = write(tmp_path / "verdicts.jsonl", run(failed()))
     assert main(["record-divergence", str(path), "--question", "t.py::q[1]"]) == 0
     assert capsys.readouterr().out.startswith("[[known]]\nid = ")
     assert main(["record-divergence", str(path), "--question", "t.py::q[2]"]) == 2

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made import failure, run, verdict
+from made import failure, run, verdict, write
 
 import cnnformance
 from cnnformance import run_commands
 from cnnformance.__main__ import main
 from cnnformance.reports import badge, github, selection, spreadsheet
 from cnnformance.reports.formats import FORMATS
-from cnnformance.reports.records import Run, Subject, Verdict, Writer
+from cnnformance.reports.records import Run, Subject, Verdict
 from cnnformance.spec.layers import ReLU
 
 ROOT = Path(cnnformance.__file__).resolve().parents[1]
@@ -284,15 +284,9 @@ def test_the_commands_of_the_workflow_do_what_it_says(
     for number in range(1, 5):
         made = run(verdict(question=f"q{number}"))
         head = replace(made.header, shards=(f"{number}/4",))
-        with Writer(tmp_path / f"shard-{number}.jsonl") as writer:
-            for record in (head, *made.verdicts, made.footer):
-                assert record is not None
-                writer.write(record)
+        write(tmp_path / f"shard-{number}.jsonl", replace(made, header=head))
     made = run(*(verdict(question=f"q{number}") for number in range(1, 5)))
-    with Writer(tmp_path / "conformance-baseline.jsonl") as writer:
-        for record in (made.header, *made.verdicts, made.footer):
-            assert record is not None
-            writer.write(record)
+    write(tmp_path / "conformance-baseline.jsonl", made)
     for words in ours:
         files = [
             str(p.name) for w in words[1:] for p in ([*Path().glob(w)] if "*" in w else [Path(w)])

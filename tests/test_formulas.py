@@ -10,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnnformance.spec.expressions import ExpressionError
-from cnnformance.spec.formulas import ROOT_BITS, Formula, evaluate, number, root
+from cnnformance.spec.formulas import ROOT_BITS, Formula, Value, number, root
 
 RATIONALS = st.fractions(min_value=0, max_value=10**12, max_denominator=10**12)
+
+
+def evaluate(text: str, **bindings: object) -> Value:
+    return Formula(text)(**bindings)
 
 
 @pytest.mark.parametrize(

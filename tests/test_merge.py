@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import run, verdict
+from made import run, verdict, write
 
 import cnnformance
 from cnnformance.__main__ import main
 from cnnformance.conformance import question_order
 from cnnformance.reports import brief, merge, records
 from cnnformance.reports.places import RecordError
-from cnnformance.reports.records import Run, Subject, Trait, Verdict, Writer
+from cnnformance.reports.records import Run, Subject, Trait, Verdict
 
 ROOT = Path(cnnformance.__file__).resolve().parents[1]
 
@@ -36,14 +36,6 @@ def _asked(*names: str) -> list[Verdict]:
 def _shard(number: int, *names: str, count: int = 2, **header: Any) -> Run:
     shards = (f"{number}/{count}",)
     return _part(f"s{number}.jsonl", *_asked(*names), shards=shards, **header)
-
-
-def _write(path: Path, made: Run) -> Path:
-    ended = (made.footer,) if made.footer else ()
-    with Writer(path) as writer:
-        for record in (made.header, *made.verdicts, *made.traits, *ended):
-            writer.write(record)
-    return path
 
 
 # --- what a whole run is ---------------------------------------------------------------------
@@ -180,12 +172,12 @@ def test_the_command_joins_tells_and_spares(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _write(Path("a.jsonl"), _shard(1, "q1"))
-    _write(Path("b.jsonl"), _shard(2, "q2"))
+    write(Path("a.jsonl"), _shard(1, "q1"))
+    write(Path("b.jsonl"), _shard(2, "q2"))
     assert main(["merge", "a.jsonl", "b.jsonl", "--output", "new/all.jsonl"]) == 0
     assert "2 pass" in capsys.readouterr().out
     assert not records.read(Path("new/all.jsonl")).partial
-    _write(Path("c.jsonl"), _part("c", verdict("crash", question="q1", message="\x1b[31m\nx")))
+    write(Path("c.jsonl"), _part("c", verdict("crash", question="q1", message="\x1b[31m\nx")))
     assert main(["merge", "new/all.jsonl", "c.jsonl", "--output", "all2.jsonl"]) == 1
     (line,) = [t for t in capsys.readouterr().out.splitlines() if t.startswith("contradiction: ")]
     assert line.startswith("contradiction: torch, q1: pass of 10 cases in ")

@@ -19,6 +19,7 @@ import jsonschema
 import ml_dtypes
 import numpy as np
 import pytest
+from made import write
 
 from cnnformance.reports import (
     arrays,
@@ -47,7 +48,6 @@ from cnnformance.reports.records import (
     Trait,
     Verdict,
     VerdictName,
-    Writer,
 )
 from cnnformance.spec.layers import Conv, Dense, Layer, MaxPool, to_json
 
@@ -122,14 +122,6 @@ def run(
     head = head or header(*names, planned=len({(v.subject, v.question) for v in verdicts}))
     footer = Footer("2026-01-02T03:05:05Z", 71.3, len(verdicts)) if ended else None
     return Run(Path("verdicts.jsonl"), head, verdicts, tuple(traits), footer)
-
-
-def write(path: Path, made: Run) -> Path:
-    with Writer(path) as writer:
-        written: list[records.Record] = [made.header, *made.verdicts, *made.traits]
-        for record in [*written, made.footer] if made.footer else written:
-            writer.write(record)
-    return path
 
 
 def everything() -> Run:

@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made import run, verdict
+from made import run, verdict, write
 
 from cnnformance.__main__ import main
 from cnnformance.reports import diff, listing
 from cnnformance.reports.places import RecordError, resolve
-from cnnformance.reports.records import Failure, Run, Subject, Trait, VerdictName, Writer
+from cnnformance.reports.records import Failure, Run, Subject, Trait, VerdictName
 
 HOSTILE = "<b>|x|</b>\n=1+1\n::error::x\x1b[31m`y`"
 
@@ -25,11 +25,8 @@ def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "120")
 
 
-def write(path: Path, made: Run, age: int = 0) -> Path:
-    ended = (made.footer,) if made.footer else ()
-    with Writer(path) as writer:
-        for record in (made.header, *made.verdicts, *made.traits, *ended):
-            writer.write(record)
+def aged(path: Path, made: Run, age: int = 0) -> Path:
+    write(path, made)
     os.utime(path, (1e9 - age, 1e9 - age))
     return path
 
@@ -39,9 +36,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the working directory: of three runs the newest fails, and the oldest is partial."""
     monkeypatch.chdir(tmp_path)
     place = tmp_path / ".cnnformance"
-    write(place / "20260103-1" / "verdicts.jsonl", run(verdict("fail")))
-    write(place / "20260102-1" / "verdicts.jsonl", run(verdict()), age=10)
-    write(place / "20260101-1" / "verdicts.jsonl", replace(run(verdict()), footer=None), age=20)
+    aged(place / "20260103-1" / "verdicts.jsonl", run(verdict("fail")))
+    aged(place / "20260102-1" / "verdicts.jsonl", run(verdict()), age=10)
+    aged(place / "20260101-1" / "verdicts.jsonl", replace(run(verdict()), footer=None), age=20)
     return tmp_path
 
 
@@ -76,8 +73,8 @@ def test_a_run_is_found(argument: str | None, name: str, here: Path) -> None:
 
 
 def test_a_word_is_no_folder_and_a_whole_name_no_beginning(here: Path) -> None:
-    write(here / "latest" / "verdicts.jsonl", run(verdict()), age=30)
-    write(here / ".cnnformance" / "20260101" / "verdicts.jsonl", run(verdict()), age=30)
+    aged(here / "latest" / "verdicts.jsonl", run(verdict()), age=30)
+    aged(here / ".cnnformance" / "20260101" / "verdicts.jsonl", run(verdict()), age=30)
     assert resolve("latest", here).parent.name == "20260103-1"
     assert resolve("./latest", here) == here / "latest/verdicts.jsonl"
     assert resolve("20260101", here).parent.name == "20260101"
@@ -124,7 +121,7 @@ def test_what_a_run_says_of_itself_stays_text_in_the_list(
     monkeypatch.chdir(tmp_path)
     made = run(verdict(subject=HOSTILE), head=(Subject(HOSTILE, HOSTILE),))
     made = replace(made, header=replace(made.header, profile=HOSTILE, started=HOSTILE))
-    write(tmp_path / ".cnnformance" / "a" / "verdicts.jsonl", made)
+    aged(tmp_path / ".cnnformance" / "a" / "verdicts.jsonl", made)
     (row,) = _out(capsys, 0, "runs", "--format", "markdown").splitlines()[4:]
     assert "<b>" not in row
     assert len(re.findall(r"(?<!\\)\|", row)) == 7

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import failure, run, verdict
+from made import failure, run, verdict, write
 
 from cnnformance.__main__ import main
 from cnnformance.pytest_options import LEVELS
 from cnnformance.reports import brief, causes, render, selection
 from cnnformance.reports.places import RecordError
-from cnnformance.reports.records import Run, Trait, Verdict, Writer
+from cnnformance.reports.records import Run, Trait, Verdict
 from cnnformance.spec.layers import Dense, ReLU
 
 
@@ -121,10 +121,7 @@ def test_the_command_line_chooses(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     made = _whole()
-    with Writer(tmp_path / ".cnnformance/a/verdicts.jsonl") as writer:
-        writer.write(made.header)
-        for each in made.verdicts:
-            writer.write(each)
+    write(tmp_path / ".cnnformance/a/verdicts.jsonl", replace(made, footer=None))
     assert main(["report", "latest", "--subject", "torch", "--finding", "2"]) == 0
     text = capsys.readouterr().out
     assert "\nfail: torch Dense" in text
