@@ -51,6 +51,7 @@ class Failure(AssertionError):  # noqa: N818 - pytest's word
     element at the index), ``{map}`` (all elements of its sample and channel), ``{result}`` (the
     whole answer), ``{x}`` (its input), and the other's ``{other_value}``, ``{other}`` and
     ``{other_x}``. ``memory`` says how the input and the weights lay, if not as the case does.
+    ``miscomputed`` says that an output is not what its layer computes, whatever was asked about.
     """
 
     effect: str
@@ -71,6 +72,7 @@ class Failure(AssertionError):  # noqa: N818 - pytest's word
     other: Other | None = None
     claim: str = ""
     memory: tuple[str, str] | None = None
+    miscomputed: bool = False
 
     def __post_init__(self) -> None:
         """Make the message the exception's own, and give the reason."""
@@ -224,6 +226,16 @@ def met(
         Failure: the result is one that no correct implementation can return, or one of a shorter
             format than the layer's (effect ``precision``).
     """
+    try:
+        return _met(layer, x, weights, actual)
+    except Failure as failure:
+        failure.miscomputed = failure.effect in ("value", "not-finite")
+        raise
+
+
+def _met(
+    layer: spec.Layer, x: Array, weights: Weights, actual: Array
+) -> tuple[Evidence, bounds.Bound]:
     if layer.exact:
         expected = forward(layer, x, weights)
         equal(actual, expected)

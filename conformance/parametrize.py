@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,23 @@ from cnnformance.spec import layers as spec
 HALVES = ("float16", "bfloat16")
 FLOATS = ("float32", "float64", *HALVES)
 INTEGERS = ("int8", "uint8", "int16", "int32", "int64")
+
+FORMULA_CLAUSES: Mapping[type[spec.Layer], Sequence[str]] = {
+    spec.MaxPool: ["pool.max.formula"],
+    spec.MinPool: ["pool.min.formula"],
+    spec.AveragePool: ["pool.average.formula"],
+    spec.LpPool: ["pool.l2.formula"],
+    spec.StochasticPool: ["pool.stochastic.evaluation"],
+    spec.GlobalAveragePool: ["pool.global-average.formula"],
+    spec.GlobalMaxPool: ["pool.global-max.formula"],
+    spec.AdaptiveAveragePool: ["pool.adaptive.start", "pool.adaptive.end"],
+    spec.AdaptiveMaxPool: ["pool.adaptive.start", "pool.adaptive.end"],
+    spec.Conv: ["conv.formula"],
+    spec.ReLU: ["relu.formula"],
+    spec.Flatten: ["flatten.example-1"],
+    spec.Dense: ["dense.formula"],
+}
+"""The clauses that say what a layer computes."""
 
 Mark = Callable[[Any], Any]
 

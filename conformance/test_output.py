@@ -11,29 +11,14 @@ import numpy as np
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import cases_by_option
 from cnnformance.conformance.cases import Case, given
-from cnnformance.conformance.parametrize import by_layer_type_and_dtype, every
+from cnnformance.conformance.parametrize import FORMULA_CLAUSES, by_layer_type_and_dtype, every
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.regimes import is_integer
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
 
-_STATED: dict[type[spec.Layer], list[str]] = {
-    spec.MaxPool: ["pool.max.formula"],
-    spec.MinPool: ["pool.min.formula"],
-    spec.AveragePool: ["pool.average.formula"],
-    spec.LpPool: ["pool.l2.formula"],
-    spec.StochasticPool: ["pool.stochastic.evaluation"],
-    spec.GlobalAveragePool: ["pool.global-average.formula"],
-    spec.GlobalMaxPool: ["pool.global-max.formula"],
-    spec.AdaptiveAveragePool: ["pool.adaptive.start", "pool.adaptive.end"],
-    spec.AdaptiveMaxPool: ["pool.adaptive.start", "pool.adaptive.end"],
-    spec.Conv: ["conv.formula"],
-    spec.ReLU: ["relu.formula"],
-    spec.Flatten: ["flatten.example-1"],
-    spec.Dense: ["dense.formula"],
-}
-FORMULAS = every(_STATED)
+FORMULAS = every(FORMULA_CLAUSES)
 """The layers, each with the clauses that say what it computes."""
 
 SHOWN = (
