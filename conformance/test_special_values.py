@@ -13,7 +13,7 @@ import pytest
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
-from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases import Case, given
 from cnnformance.conformance.judge import Failure, Index, Other
 from cnnformance.conformance.parametrize import FLOATS, law, laws
 from cnnformance.conformance.question import Question
@@ -62,8 +62,22 @@ def test_sum_keeps_nan_and_infinities(ask: Question, layer_type: type[spec.Layer
             layer = spec.Dense(3, 2)
             y = ask.run(layer, x, weights)
             judge.within(y, bounds.bound(layer, x, weights), x.dtype)
+        ask.sweep(_spoilt_samples(), ask.output)
     for dtype in sorted(leaks):
         ask.trait(f"NaN and infinities in Conv of {dtype}", "spread over their sample", dtype, "")
+
+
+def _spoilt_samples() -> Iterator[Case]:
+    """Yield dense layers of many samples, some of which begin or end on what is not finite.
+
+    Kernels that round the number of features up read on into the next sample, or weight.
+    """
+    for dtype, features in itertools.product(FLOATS, (3, 15, 31, 33, 65)):
+        x = np.ones((36, features), dtype_named(dtype))
+        x[[5, 20], 0] = np.inf, np.nan
+        x[[11, 30], -1] = np.nan, -np.inf
+        layer = spec.Dense(features, 2, bias=False)
+        yield given(layer, x, weight=np.ones((2, features), x.dtype))
 
 
 def whole_windows(layer_type: type[spec.Layer]) -> Iterator[Window]:

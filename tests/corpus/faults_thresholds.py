@@ -353,3 +353,24 @@ add(
     chain(MaxPool((2, 2), (1, 1), "same"), MaxPool((2, 2), (1, 1), "same")),
     "semantics",
 )
+
+
+# An odd number of features, rounded up
+
+
+def reads_on(_store: Any, honest: Any, layer: Layer, weights: dict[str, Array], x: Array) -> Array:
+    """Multiply the first feature of the next sample by zero."""
+    y: Array = np.array(honest(layer, weights, x))
+    if x.shape[-1] % 2 and x.shape[-1] > 32 and x.dtype.name in ("float16", "bfloat16"):
+        with np.errstate(invalid="ignore"):
+            y.reshape(-1, y.shape[-1])[:-1] += x.reshape(-1, x.shape[-1])[1:, :1] * x.dtype.type(0)
+    return y
+
+
+add(
+    Dense,
+    "next-sample-times-zero",
+    called(reads_on),
+    result(Dense(33, 1), np.array([[1.0] * 33, [np.inf] * 33], np.float16)),
+    "semantics",
+)
