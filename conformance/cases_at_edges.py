@@ -197,6 +197,37 @@ def grouped() -> Iterator[Sized]:
         yield {"window": window, **fields, **more}, (2, *spatial, ins)
 
 
+_ROWS = (
+    *((16, 4), (8, 8), (32, 2), (8, 12), (16, 6), (37, 14), (16, 10)),
+    *((12, 8), (61, 18), (24, 4), (16, 14), (53, 10), (48, 12)),
+)
+"""Cells of a row and channels, both even, whose product fills blocks of 32 or leaves a remainder.
+
+Kernels of halves take pairs of products, and blocks of 32 of them, from a row and its channels.
+"""
+
+
+def long_rows(layer_type: type[spec.Layer]) -> Iterator[Sized]:
+    """Yield convolutions of long rows of few channels, of each rank and along more than one axis.
+
+    A row has ten windows or more, of which a kernel takes several at once.
+    """
+    if not issubclass(layer_type, spec.Conv):
+        return
+    places = (1, 0), (2, 1), (3, 2), (2, 0)
+    for number, (row, ins) in enumerate(_ROWS):
+        rank, axis = places[number % 4]
+        stride, groups = (1, 3)[number % 5 == 4], (1, 2)[number % 3 == 2]
+        window = tuple(row if n == axis else 1 + number % 2 for n in range(rank))
+        spatial = tuple(row + 12 * stride if n == axis else 3 for n in range(rank))
+        fields = {
+            "window": window,
+            "stride": tuple(stride if n == axis else 1 for n in range(rank)),
+        }
+        more = {"in_channels": ins * groups, "out_channels": 4, "groups": groups}
+        yield {**fields, **more}, (2, *spatial, ins * groups)
+
+
 def long_groups() -> Iterator[Sized]:
     """Yield grouped and depthwise convolutions of more than 128 cells a window."""
     rows = ((131,), (135,)), ((12, 12), (13, 14)), ((1, 260), (2, 262)), ((1, 1, 131), (1, 2, 133))

@@ -261,6 +261,7 @@ def large(layer_type: type[spec.Layer], dtype: str = "float32", every: int = 1) 
         tuple(cases_at_edges.units(layer_type)),
         tuple(cases_at_edges.remainders(layer_type)),
         tuple(cases_at_edges.many_cells(layer_type)),
+        tuple(cases_at_edges.long_rows(layer_type)),
     ]
     if "count_include_pad" in layer_type.__dataclass_fields__:
         sized.append(first(COUNTED, every))

@@ -196,5 +196,5 @@ def test_large(ask: Question, layer_type: type[spec.Layer], dtype: str) -> None:
     """The layer computes its formula where several sizes or options are large, in every dtype."""
     asked = large(layer_type, dtype, ask.profile.every)
     if ask.profile.name == "quick" and dtype != "float32":  # the first of each family
-        asked = itertools.islice(asked, 16)
+        asked = itertools.islice(asked, 32)
     ask.sweep(asked, ask.output)

@@ -374,3 +374,33 @@ add(
     result(Dense(33, 1), np.array([[1.0] * 33, [np.inf] * 33], np.float16)),
     "semantics",
 )
+
+
+# A row of the window and its channels, in blocks
+
+
+def fills_blocks(layer: Any, x: Array) -> bool:
+    """Whether a row of a half's pairs fills blocks of 32, from channels that do not fill 16."""
+    ins = layer.in_channels // layer.groups
+    row = layer.window[-1] * ins
+    half = x.dtype.name in ("float16", "bfloat16")
+    return half and row >= 64 and row % 32 == 0 and ins % 2 == 0 and ins % 16 > 0
+
+
+add(
+    Conv,
+    "long-rows-of-few-channels",
+    spoils(fills_blocks, ALL),
+    result(conv((16,), 4), whole(1, 20, 4, dtype="float16", low=1)),
+    "semantics",
+)
+add(
+    Conv,
+    "odd-rows-of-few-channels",
+    spoils(
+        lambda c, x: c.window[-1] > 32 and c.window[-1] % 2 == 1 and x.dtype.name == "bfloat16",
+        ALL,
+    ),
+    result(conv((37,), 14), whole(1, 38, 14, dtype="bfloat16", low=1)),
+    "semantics",
+)
