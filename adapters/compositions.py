@@ -190,7 +190,7 @@ def tensorflow_stochastic_pool(_table: Table, layer: StochasticPool, x: Tensor) 
 
 def jax_windows(layer: Pool, x: Tensor, operation: str, initial: Any) -> Call:
     """Reduce every window over the spatial axes, in the dtype of the array."""
-    dilated = {"window_dilation": (1, *layer.dilation, 1)} if max(layer.dilation) > 1 else {}
+    dilated = {"window_dilation": (1, *layer.dilation, 1)} if set(layer.dilation) != {1} else {}
     return call(
         "lax.reduce_window",
         x,

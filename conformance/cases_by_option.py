@@ -132,7 +132,7 @@ def _of_averages(layer_type: type[spec.AveragePool]) -> Options:
 @choices.register(spec.LpPool)
 def _of_norms(layer_type: type[spec.LpPool]) -> Options:
     del layer_type
-    return [*_CEIL, *_PADDING, {"p": 1}, {"p": 3}, {"p": 5}, {"p": 10}, *_DILATION]
+    return [*_CEIL, *_PADDING, {"p": 1}, {"p": 3}, {"p": 5}, {"p": 10}, {"p": 18}, *_DILATION]
 
 
 @choices.register(spec.Conv)

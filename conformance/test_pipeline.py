@@ -198,6 +198,7 @@ FIRST: tuple[Model, ...] = (
     (spec.AdaptiveAveragePool((5, 4)),),
     (spec.GlobalAveragePool(),),
     (spec.GlobalMaxPool(),),
+    (spec.ReLU(),),
     (spec.Flatten(),),
     (spec.Dense(2, 5),),
 )

@@ -29,7 +29,7 @@ def ladder(largest: int) -> Iterator[int]:
     Below 1024 only the sizes just past those at which kernels change.
     """
     if largest < 1024:
-        yield from _FEW
+        yield from (n for n in _FEW if n <= largest)
         return
     yield from _SMALL
     power = 256

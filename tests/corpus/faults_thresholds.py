@@ -28,7 +28,19 @@ from cnnformance.spec.layers import (
     MinPool,
     ReLU,
 )
-from corpus.fault import Faults, Witness, computes, gradient, hook, refused, result, values, whole
+from corpus.fault import (
+    Call,
+    Faults,
+    Witness,
+    computes,
+    gradient,
+    hook,
+    reads,
+    refused,
+    result,
+    values,
+    whole,
+)
 from corpus.faults_kernels import misread, runs
 from corpus.faults_memory import called, chain, follows
 from corpus.faults_networks import ALL, When, conv, depthwise, spoils
@@ -404,3 +416,39 @@ add(
     result(conv((37,), 14), whole(1, 38, 14, dtype="bfloat16", low=1)),
     "semantics",
 )
+
+
+# Past the options and values that a reader thinks of
+
+
+add(
+    LpPool,
+    "orders-past-sixteen-taken-for-sixteen",
+    reads(lambda p: p.replace(p=min(p.p, 16))),
+    result(LpPool((2,), p=18), values(1.0, 1.0).reshape(1, 2, 1)),
+    "semantics",
+)
+
+
+def biased_last(honest: Call, layer: Layer, weights: dict[str, Array], x: Array) -> Array:
+    """Take an infinite bias for the result, whatever the sum is."""
+    y: Array = np.array(honest(layer, weights, x))
+    infinite = np.isinf(weights.get("bias", np.zeros(1)))
+    if infinite.any():
+        y[..., infinite] = weights["bias"][infinite].astype(y.dtype)
+    return y
+
+
+for summing, ones in ((Dense(2, 1), (1, 2)), (conv((1,), 2), (1, 1, 2))):
+    add(
+        type(summing),
+        "infinite-bias-hides-a-nan",
+        computes(biased_last),
+        result(
+            summing,
+            np.full(ones, np.nan, np.float32),
+            weight=whole(*spec.weight_shapes(summing)["weight"]),
+            bias=np.array([np.inf], np.float32),
+        ),
+        "semantics",
+    )
