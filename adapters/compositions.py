@@ -227,7 +227,7 @@ def jax_lp_pool(_table: Table, layer: LpPool, x: Tensor) -> Call:
 
 def jax_stochastic_pool(_table: Table, layer: StochasticPool, x: Tensor) -> Call:
     """Draw one element of every window by ``key``, or average them by probability."""
-    cells = call("jnp.stack", [call("lax.slice", x, *at) for at in slices(layer, x)], -1)
+    cells = call("jnp.stack", [jax_slice(x, *at) for at in slices(layer, x)], -1)
     if not layer.training:
         total = call("jnp.sum", cells, -1)
         squares = call("jnp.sum", call("jnp.multiply", cells, cells), -1)
@@ -237,6 +237,12 @@ def jax_stochastic_pool(_table: Table, layer: StochasticPool, x: Tensor) -> Call
     drawn = call("jax.random.categorical", Name("key"), call("jnp.log", wide))
     places = call("jnp.expand_dims", drawn, -1)
     return call("jnp.squeeze", call("jnp.take_along_axis", cells, places, -1), -1)
+
+
+def jax_slice(x: Tensor, begins: list[int], ends: list[int], strides: list[int]) -> Call:
+    """Cut from where the slice begins, then stride: compiled once for all cells of a window."""
+    sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
+    return call("lax.slice", call("lax.dynamic_slice", x, begins, sizes), [0] * len(sizes), sizes, strides)
 
 
 # TensorFlow and JAX
