@@ -5,13 +5,14 @@ A call prints as the Python that makes it. That text is run, and shown in the sc
 
 from __future__ import annotations
 
+import ast
 import keyword
 import math
 import symtable
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -286,6 +287,29 @@ def assigns(source: str, name: str) -> bool:
     """Whether lines of source assign to a name."""
     table = symtable.symtable(source, _SOURCE, "exec")
     return name in table.get_identifiers() and table.lookup(name).is_assigned()
+
+
+def absent(source: str, names: Mapping[str, Any]) -> str:
+    """Return what is said of the first attribute that source reads of a module that lacks it.
+
+    The modules are among ``names``. Returns nothing where each has what is read of it.
+    """
+    for node in ast.walk(ast.parse(source)):
+        try:
+            _resolved(node, names)
+        except AttributeError as lacking:
+            return str(lacking)
+    return ""
+
+
+def _resolved(node: ast.AST, names: Mapping[str, Any]) -> Any:
+    """Return the module, or the attribute of one, that a dotted name stands for, or None."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if not isinstance(node, ast.Attribute):
+        return None
+    owner = _resolved(node.value, names)
+    return getattr(owner, node.attr) if isinstance(owner, ModuleType) else None
 
 
 def is_from_source(error: BaseException) -> bool:

@@ -242,7 +242,9 @@ def jax_stochastic_pool(_table: Table, layer: StochasticPool, x: Tensor) -> Call
 def jax_slice(x: Tensor, begins: list[int], ends: list[int], strides: list[int]) -> Call:
     """Cut from where the slice begins, then stride: compiled once for all cells of a window."""
     sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
-    return call("lax.slice", call("lax.dynamic_slice", x, begins, sizes), [0] * len(sizes), sizes, strides)
+    return call(
+        "lax.slice", call("lax.dynamic_slice", x, begins, sizes), [0] * len(sizes), sizes, strides
+    )
 
 
 # TensorFlow and JAX

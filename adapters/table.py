@@ -22,6 +22,7 @@ from cnnformance.adapters.calls import (
     Program,
     Tensor,
     Told,
+    absent,
     assigns,
     compiled,
     is_from_source,
@@ -364,7 +365,9 @@ class Table(Backend):
     def execute(self, lines: Sequence[str], **given: Any) -> dict[str, Any]:
         """Run source of the adapter, and return the names that it sets."""
         names = {**self._names, **given}
-        code = compiled("\n".join(lines), "exec")
+        code = compiled(source := "\n".join(lines), "exec")
+        if lacking := absent(source, self._names):
+            raise AdapterError(f"{lacking}, as the source of {type(self).__name__} has it")
         with self._inside():
             exec(code, names)  # noqa: S102 - likewise
         return names

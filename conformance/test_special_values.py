@@ -12,8 +12,8 @@ import pytest
 
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.wire import dtype_named
-from cnnformance.conformance import judge
-from cnnformance.conformance.cases import Case, given
+from cnnformance.conformance import cases_special, judge
+from cnnformance.conformance.cases import Case
 from cnnformance.conformance.judge import Failure, Index, Other
 from cnnformance.conformance.parametrize import FLOATS, law, laws
 from cnnformance.conformance.question import Question
@@ -62,43 +62,13 @@ def test_sum_keeps_nan_and_infinities(ask: Question, layer_type: type[spec.Layer
             layer = spec.Dense(3, 2)
             y = ask.run(layer, x, weights)
             judge.within(y, bounds.bound(layer, x, weights), x.dtype)
-        ask.sweep(_spoilt_samples(), ask.output)
+        ask.sweep(cases_special.spoilt_samples(), ask.output)
     if layer_type.has_weights:
-        ask.sweep(_infinite_biases(layer_type), question)
+        ask.sweep(cases_special.infinite_biases(layer_type), question)
     if layer_type.has_weights:
-        ask.sweep(_infinite_biases(layer_type), question)
+        ask.sweep(cases_special.infinite_biases(layer_type), question)
     for dtype in sorted(leaks):
         ask.trait(f"NaN and infinities in Conv of {dtype}", "spread over their sample", dtype, "")
-
-
-def _spoilt_samples() -> Iterator[Case]:
-    """Yield dense layers of many samples, some of which begin or end on what is not finite.
-
-    Kernels that round the number of features up read on into the next sample, or weight.
-    """
-    for dtype, features in itertools.product(FLOATS, (3, 15, 31, 33, 65)):
-        x = np.ones((36, features), dtype_named(dtype))
-        x[[5, 20], 0] = np.inf, np.nan
-        x[[11, 30], -1] = np.nan, -np.inf
-        layer = spec.Dense(features, 2, bias=False)
-        yield given(layer, x, weight=np.ones((2, features), x.dtype))
-
-
-def _infinite_biases(layer_type: type[spec.Layer]) -> Iterator[Case]:
-    """Yield samples with a NaN, with an infinity of either sign and with neither.
-
-    The biases are infinite too, of either sign, or zero: opposite infinities make a NaN, and no
-    infinity hides one.
-    """
-    is_dense = issubclass(layer_type, spec.Dense)
-    channels = {"in_channels": 3, "out_channels": 3}
-    layer = layer_type(3, 3) if is_dense else layer_type(window=(1,), **channels)  # type: ignore[call-arg] # the two types with weights
-    shape = (4, 3) if is_dense else (4, 2, 3)
-    for dtype in map(dtype_named, FLOATS):
-        x = np.ones(shape, dtype)
-        x[:3, ..., 0] = np.array([np.nan, np.inf, -np.inf], dtype).reshape(3, *(1,) * (x.ndim - 2))
-        held = {n: np.ones(size, dtype) for n, size in spec.weight_shapes(layer).items()}
-        yield given(layer, x, **{**held, "bias": np.array([np.inf, -np.inf, 0], dtype)})
 
 
 def whole_windows(layer_type: type[spec.Layer]) -> Iterator[Window]:

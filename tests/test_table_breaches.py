@@ -58,6 +58,13 @@ BREACHES: tuple[tuple[str, Mapping[str, Any], str, str], ...] = (
     ("nothing", {"native": gives(None)}, "run", r"\.native is None"),
     ("no Python", {"native": gives(call("np.abs)", X))}, "run", "does not compile .*calls"),
     ("no such name", {"native": gives(call("nq.abs", X))}, "run", "'nq' is not defined.*imports"),
+    ("misspelt", {"native": gives(call("np.abx", X))}, "run", "no attribute 'abx', as the source"),
+    (
+        "misspelt option",
+        {"native": gives(call("np.sum", X, dtype=Name("np.float23")))},
+        "run",
+        "no attribute 'float23'",
+    ),
     ("tensor", {"tensor": gives(None)}, "run", r"\.tensor is None; it is to be the source"),
     ("array", {"array": gives(1)}, "run", r"\.array is 1; it is to be the source"),
     ("given", {"given": gives(None)}, "run", r"\.given is None; it is to be a dict"),
