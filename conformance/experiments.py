@@ -211,13 +211,10 @@ def moved(x: Array, rows: int, columns: int) -> Array:
     return framed[:, 1 - rows : 1 - rows + height, 1 - columns : 1 - columns + width]
 
 
-def kept(logits: Array) -> Figures:
-    """Return the share of moved images that have the digit that they had where they stood.
-
-    Of ``logits`` the first part is that of the images, and the others of them moved to each side.
-    """
-    digit, *others = np.split(logits.argmax(axis=-1), 1 + len(SIDES))
-    same = np.concatenate([other == digit for other in others])
+def kept(logits: Array, *moved_logits: Array) -> Figures:
+    """Return the share of moved images that are taken for the digit of the image as it was."""
+    digit = logits.argmax(axis=-1)
+    same = np.concatenate([other.argmax(axis=-1) == digit for other in moved_logits])
     return {"predictions: kept": share(int(same.sum()), same.size)}
 
 

@@ -58,8 +58,11 @@ def same(measured: Figures, expected: Figures) -> None:
 
 
 def measure(ask: Question, measurements: Iterable[Measurement]) -> None:
-    """Measure figures, and require each to be the reference's."""
-    for asked in measurements:
+    """Measure figures, and require each to be the reference's.
+
+    Of a mode that compiles a part is measured.
+    """
+    for asked in ask.part(measurements) if ask.subject.target.mode else measurements:
         measured: dict[str, Figure] = {}
         question = partial(_measured, ask, asked, measured)
         ask.sweep([given(asked.layer, asked.x, **asked.weights)], question)
@@ -121,43 +124,18 @@ def test_predictions(ask: Question) -> None:
     Where the margin of a logit is within its bound, either answer is right.
     """
     net = digits.load()
-    x = np.concatenate([net.images, *(experiments.moved(net.images, *side) for side in SIDES)])
-    logits = models.run(ask, net.layers, net.weights, x)
-    try:
-        models.judged(ask, net.layers, net.weights, x, logits)
-    except Failure as failure:
-        models.show(failure, net.layers, net.weights, x)
-        raise
-    ask.examples += len(x)
-    recorded(ask, experiments.kept(logits), "the trained network")
-
-
-def _count(ask: Question, model: spec.Model) -> int | None:
-    """Return the parameters that the subject counts; None where it counts none."""
-    holds = parameter_count(model)
-    try:
-        counted(ask, model, holds)
-    except Unsupported as reason:
-        ask.declined = str(reason)
-        return None
-    ask.examples += 1
-    return holds
-
-
-def _shape(ask: Question, layer: spec.Layer, shape: spec.Shape) -> spec.Shape | None:
-    """Return the shape of a layer's output, as stated or else as run; None where it has no layer."""
-    holds = output_shape(layer, shape)
-    try:
+    found = []
+    for rows, columns in ((0, 0), *SIDES):
+        x = experiments.moved(net.images, rows, columns)
+        logits = models.run(ask, net.layers, net.weights, x)
         try:
-            ask.static_shape([layer], shape, holds)
-        except Unsupported:
-            zeros = {n: np.zeros(s, np.float32) for n, s in spec.weight_shapes(layer).items()}
-            ask.run(layer, np.zeros(shape, np.float32), zeros)
-    except Unsupported as reason:
-        ask.declined = str(reason)
-        return None
-    ask.examples += 1
-    return holds
+            models.judged(ask, net.layers, net.weights, x, logits)
+        except Failure as failure:
+            models.show(failure, net.layers, net.weights, x)
+            raise
+        found.append(logits)
+        ask.examples += len(x)
+    recorded(ask, experiments.kept(*found), "the trained network")
 
 
 @about("costs")
