@@ -2,8 +2,8 @@
 
 Images, noise and kernels are of whole numbers. What a layer computes of them is then a whole
 number, the root of one, or one over the cells of a window, and an output within its error bound
-of it is nearest to it alone: ``exact`` finds it whatever a correct kernel rounded
-(``docs/derivations.md``, section j), and the figures of two correct kernels are equal.
+of it is nearest to it alone: ``exact`` finds it whatever a correct kernel rounded, and the
+figures of two correct kernels are equal (``docs/derivations.md``, section j).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SAYS = {
     "pooling, flatten, dense to 10; and with a stride of 2 in the convolutions in the place of "
     "poolings, with neither, and with global average pooling in the place of the second pooling "
     "and the flattening. Parameters and shapes are the framework's; cells are of the input and "
-    "all outputs, bytes those of float32 of cells and parameters, multiplications those by weights.",
+    "all outputs, bytes are of cells and parameters in float32, multiplications are by weights.",
 }
 """How each experiment measures its figures."""
 
@@ -81,12 +81,12 @@ class Measurement:
 
 
 def exact(layer: spec.Layer, y: Array) -> Array:
-    """Return in float64 the output that a layer has of whole numbers, given it with rounding errors.
+    """Return in float64 the output that a layer has of whole numbers, given it as rounded.
 
     Raises:
         TypeError: the layer is no selection, mean, norm or convolution.
     """
-    y = y.astype(np.float64)
+    y = np.array(y, np.float64, order="C")  # sums of it are then those of any other output
     with np.errstate(all="ignore"):  # of a faulty kernel
         match layer:
             case _ if layer.exact:
@@ -139,7 +139,7 @@ def _weights(layer: spec.Layer) -> Weights:
 def _inked(layer: spec.Layer, x: Array) -> Array:
     """Return which windows of a layer have a cell that is not empty."""
     assert isinstance(layer, spec.Windowed)
-    return windows(layer, x != 0, fill=False)[0].any(axis=-2)
+    return np.asarray(windows(layer, x != 0, fill=False)[0].any(axis=-2))
 
 
 def shifts() -> list[Measurement]:

@@ -12,12 +12,16 @@ from cnnformance.reports.tables import Cell, Table
 from cnnformance.spec.clauses import Claim, Spec
 
 Told = Mapping[str, str]
-"""Figures as they were measured, by their names; or one figure, by the subjects."""
+"""Figures as they were measured, by their names."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Figures of an experiment, as ``shift: convolution 0.9%, max pooling 25.4%``, and whose."""
+    """What was measured, and of which subjects.
+
+    One figure, as ``25.4% (831 of 3,278)``, or those of a claim, as ``shift: convolution 0.9%, max
+    pooling 25.4%``.
+    """
 
     text: str
     subjects: tuple[str, ...]
@@ -37,11 +41,11 @@ class ClaimView:
 
 @dataclass(frozen=True)
 class ExperimentView:
-    """An experiment, how it measures, and its figures of each subject, by their names."""
+    """An experiment, how it measures, and its figures by their names, each once."""
 
     name: str
     says: str
-    figures: Mapping[str, Told]
+    figures: Mapping[str, tuple[Measured, ...]]
 
 
 def experiments(run: Run) -> tuple[ExperimentView, ...]:
@@ -52,12 +56,18 @@ def experiments(run: Run) -> tuple[ExperimentView, ...]:
             name,
             same[0].experiment,
             {
-                figure.removeprefix(f"{name}: "): {t.subject: t.value for t in told}
+                figure.removeprefix(f"{name}: "): _alike({t.subject: t.value for t in told})
                 for figure, told in grouped(same, lambda t: t.trait).items()
             },
         )
         for name, same in grouped(measured, lambda t: t.trait.partition(": ")[0]).items()
     )
+
+
+def _alike(told: Mapping[str, str]) -> tuple[Measured, ...]:
+    """Return what is told of each subject, once for all of whom the same is."""
+    found = grouped(told, told.__getitem__)
+    return tuple(Measured(text, tuple(subjects)) for text, subjects in found.items())
 
 
 def claims(run: Run, spec: Spec) -> tuple[ClaimView, ...]:
@@ -79,11 +89,10 @@ def claims(run: Run, spec: Spec) -> tuple[ClaimView, ...]:
 
 
 def _measured(figures: Sequence[str], found: Mapping[str, Told]) -> Iterator[Measured]:
-    """Yield the figures of each experiment, once for all subjects that have the same."""
+    """Yield the figures of each experiment, where a subject has any."""
     for experiment, names in grouped(figures, lambda name: name.partition(": ")[0]).items():
-        told = {s: _listed(experiment, names, its) for s, its in found.items()}
-        for text, subjects in grouped(filter(told.get, told), told.__getitem__).items():
-            yield Measured(text, tuple(subjects))
+        told = {subject: _listed(experiment, names, its) for subject, its in found.items()}
+        yield from _alike({subject: text for subject, text in told.items() if text})
 
 
 def _listed(experiment: str, names: Sequence[str], told: Told) -> str:

@@ -34,9 +34,10 @@ class Statement:
     """A clause as it stands in a section.
 
     ``first`` says whether it stands here for the first time: there it has its anchor, and there
-    all is told. ``formula`` is that of a formula or a count, or the order of a claim's figures; of a
-    statement that is false or incomplete, ``holds`` says what is so instead and ``counterexample``
-    shows it, and of a claim, what was found; ``reason`` says why one cannot be checked.
+    all is told. ``formula`` is that of a formula or a count, or the order of a claim's figures.
+    ``holds`` says what is so instead of a statement that is false or incomplete, which
+    ``counterexample`` shows, or what was found of a claim; ``reason`` says why one cannot be
+    checked.
     """
 
     id: str

@@ -302,7 +302,10 @@ def _order(text: object) -> Order:
     terms = text.split(" < ")
     if len(terms) < 2:
         raise ValueError(f"{text!r:.60} is no order of two or more, parted by ' < '")
-    return Order(text, tuple(map(_term, terms)))
+    order = Order(text, tuple(map(_term, terms)))
+    if not order.figures:
+        raise ValueError(f"there is no figure in {text!r:.60}")
+    return order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,9 +316,7 @@ class Claim(Clause):
     so, and ``finds`` in words what is; ``reason``, if any, says what of it no run can confirm.
     """
 
-    order: Annotated[
-        tuple[Annotated[Order, PlainValidator(_order)], ...], Field(min_length=1)
-    ]
+    order: Annotated[tuple[Annotated[Order, PlainValidator(_order)], ...], Field(min_length=1)]
     holds: StrictBool
     finds: Text
     reason: str = ""
