@@ -269,6 +269,8 @@ def costs(
         found["parameters"] = parameters
     if dense is not None:
         found["dense parameters"] = dense
+    if parameters is not None and dense is not None:
+        found["convolution parameters"] = parameters - dense
     if shapes is not None:
         found["cells"] = sum(map(math.prod, (IMAGE, *shapes)))
         each = zip(model, shapes, strict=True)

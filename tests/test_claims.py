@@ -154,6 +154,11 @@ def test_no_rounding_decides_which_predictions_stay() -> None:
         assert np.all(np.take_along_axis(logits - error, best, -1)[:, 0] > others.max(axis=-1))
 
 
+def test_the_predictions_that_stay_are_those_of_the_digit_before() -> None:
+    before, after, again = np.eye(3), np.eye(3)[[0, 1, 0]], np.eye(3)[[0, 1, 1]]
+    assert experiments.kept(before, after, again) == {"predictions: kept": experiments.share(4, 6)}
+
+
 def test_images_move_by_one_pixel_to_each_side() -> None:
     x = np.arange(1.0, 10).reshape(1, 3, 3, 1)
     moved = [experiments.moved(x, *side)[0, ..., 0].tolist() for side in experiments.SIDES]
@@ -172,6 +177,7 @@ def test_costs_are_those_of_the_formulas(figures: Figures) -> None:
         "parameters with pooling": first + second + 3136 * 10 + 10,
         "parameters without": first + second + 28 * 28 * 64 * 10 + 10,
         "dense parameters with global average pooling": 64 * 10 + 10,
+        "convolution parameters with stride": first + second,
         "multiplications with pooling": products + 9 * 32 * 64 * 14**2 + 3136 * 10,
         "multiplications with stride": products // 4 + 9 * 32 * 64 * 7**2 + 3136 * 10,
         "multiplications without": products + 9 * 32 * 64 * 28**2 + 50176 * 10,
@@ -190,7 +196,8 @@ def test_a_pipeline_of_which_something_is_missing_has_the_other_figures() -> Non
         return {name.removeprefix("costs: ").removesuffix(" x") for name in found}
 
     assert names(None, None, None) == set()
-    assert names(None, 1, 1) == {"parameters", "dense parameters"}
+    assert names(None, 1, 1) == {"parameters", "dense parameters", "convolution parameters"}
+    assert names(None, 1, None) == {"parameters"}
     assert names(shapes, None, None) == {"cells", "multiplications"}
 
 
@@ -218,6 +225,13 @@ def test_what_an_algorithm_may_be_off_by_leaves_the_exact_output(each: Measureme
         for allowed in (error, *(error + more for more in fast.values())):
             for off in (-allowed, allowed):
                 assert (experiments.exact(each.layer, y + off) == y).all()
+
+
+@pytest.mark.parametrize("each", experiments.noises(), ids=lambda m: type(m.layer).__name__)
+def test_how_an_output_lies_in_memory_changes_no_figure(each: Measurement) -> None:
+    ((_, y),) = _steps(each)
+    lain = each.read(experiments.exact(each.layer, np.asfortranarray(y)))
+    assert lain == each.read(experiments.exact(each.layer, y))
 
 
 def test_a_layer_whose_whole_numbers_are_not_known_is_refused() -> None:
