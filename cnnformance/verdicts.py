@@ -192,7 +192,7 @@ def shown(record: records.Verdict, failure: Failure | None, call: pytest.CallInf
 def transport(record: records.Verdict, asked: Question) -> str:
     """Return what the recorder writes, as JSON: execnet, which may carry it, limits integers."""
     traits = [
-        records.Trait(asked.subject.name, t.name, t.value, {"at": t.where}, t.shown)
+        records.Trait(asked.subject.name, t.name, t.value, {"at": t.where}, t.shown, t.experiment)
         for t in asked.traits
     ]
     return json.dumps([records.encode(each) for each in (record, *traits)], allow_nan=False)

@@ -28,12 +28,16 @@ class Cut(Exception):  # noqa: N818 - named for what happened
 
 @dataclass(frozen=True)
 class Trait:
-    """A choice that the text leaves open, as measured: its name, value, and what shows it."""
+    """A choice that the text leaves open, as measured: its name, value, and what shows it.
+
+    With an ``experiment``, which says how it was measured, it is a figure, and no choice.
+    """
 
     name: str
     value: str
     where: str
     shown: str
+    experiment: str = ""
 
 
 @dataclass
@@ -189,6 +193,10 @@ class Requests:
     def trait(self, name: str, value: str, where: str, shown: str) -> None:
         """Record a measured trait."""
         self.traits.append(Trait(name, value, where, shown))
+
+    def figure(self, name: str, value: str, where: str, experiment: str) -> None:
+        """Record a figure of an experiment, and how that measures."""
+        self.traits.append(Trait(name, value, where, "", experiment))
 
 
 def _listed(model: spec.Model, weights: Weights | Sequence[Weights] | None) -> Sequence[Weights]:

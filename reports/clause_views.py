@@ -6,10 +6,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cnnformance.spec.clauses import Authority, Clause, Spec
+from cnnformance.spec.clauses import Authority, Clause, Spec, load
+from cnnformance.spec.reading import DataError
 
 NONE = Spec(clauses={}, sections=(), authorities={})
 """A specification without clauses: records stand without the paraphrases."""
+
+
+def specification() -> Spec:
+    """Return the specification; ``NONE`` where its files cannot be read."""
+    try:
+        return load()
+    except DataError:  # the records stand without it
+        return NONE
+
 
 _COMMON = ("pool.toml", "pipeline.toml")
 """The files of clauses that several layer types share."""

@@ -119,10 +119,14 @@ def _choices(measured: Sequence[Trait]) -> tuple[Choice, ...]:
 
 
 def traits(run: Run) -> dict[str, dict[str, tuple[Choice, ...]]]:
-    """Return what each subject chose, by trait; more than one choice is an inconsistency."""
+    """Return what each subject chose, by trait; more than one choice is an inconsistency.
+
+    The figures of experiments are no choices.
+    """
+    chosen = [t for t in run.traits if not t.experiment]
     return {
         name: {s: _choices(m) for s, m in grouped(same, lambda t: t.subject).items()}
-        for name, same in sorted(grouped(run.traits, lambda t: t.trait).items())
+        for name, same in sorted(grouped(chosen, lambda t: t.trait).items())
     }
 
 

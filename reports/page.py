@@ -19,6 +19,7 @@ from cnnformance.reports import (
     brief,
     cards,
     cells,
+    claims,
     declined,
     overview,
     published,
@@ -27,10 +28,9 @@ from cnnformance.reports import (
     tables,
     topics,
 )
-from cnnformance.reports.clause_views import NONE
+from cnnformance.reports.clause_views import specification
 from cnnformance.reports.records import Run
 from cnnformance.spec import networks
-from cnnformance.spec.clauses import Spec, load
 from cnnformance.spec.reading import DataError
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -56,17 +56,10 @@ def _environment() -> Environment:
     return made
 
 
-def _specification() -> Spec:
-    try:
-        return load()
-    except DataError:  # the records stand without it
-        return NONE
-
-
 def _networks() -> Any:
     try:
         return networks.load()
-    except DataError:  # likewise
+    except DataError:  # the records stand without them
         return {}
 
 
@@ -76,7 +69,7 @@ def render(run: Run) -> str:
     It holds its own style and script, allows no other by its content security policy, and reads
     without the script too. Texts of the record are shown as text, whatever they hold.
     """
-    spec, facets = _specification(), cells.Facets()
+    spec, facets = specification(), cells.Facets()
     style, style_hash = _asset("page.css")
     script, script_hash = _asset("page.js")
     layers = cells.rows(run, spec.clauses, facets)
@@ -94,6 +87,8 @@ def render(run: Run) -> str:
         "reasons": declined.reasons(run),
         "composed": tables.composed(run),
         "topics": topics.topics(run),
+        "claims": claims.claims(run, spec),
+        "experiments": claims.experiments(run),
         "strips": strips.rows(run),
         "scale": strips.scale(),
         "strip_width": strips.WIDTH,

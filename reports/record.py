@@ -270,7 +270,7 @@ VERDICT_OF: Mapping[str, VerdictName] = {"crash": "crash", "hang": "hang", "adap
 
 @dataclass(frozen=True)
 class Trait:
-    """A choice that the text leaves open, as measured once."""
+    """A choice that the text leaves open, or a figure of an experiment, as measured once."""
 
     record: Literal["trait"] = dataclasses.field(default="trait", kw_only=True)
     subject: str
@@ -282,6 +282,8 @@ class Trait:
     """The configuration that it was measured in."""
     shown: str = ""
     """What showed it."""
+    experiment: str = ""
+    """How it was measured, where it is a figure of an experiment and no choice; else empty."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tabulate import tabulate
 
-from cnnformance.reports import brief, causes, declined, divergences, markdown, matrix, page, tables
+from cnnformance.reports import (
+    brief,
+    causes,
+    claims,
+    declined,
+    divergences,
+    markdown,
+    matrix,
+    page,
+    tables,
+)
+from cnnformance.reports.clause_views import specification
 from cnnformance.reports.printable import cleaned
 from cnnformance.reports.records import Run, encode
 from cnnformance.reports.tables import Table
@@ -64,7 +75,7 @@ def _explained(number: int, finding: causes.Finding) -> str:
 
 
 def _terminal(run: Run) -> str:
-    shown = map(terminal_table, tables.tables(run, telling=True))
+    shown = map(terminal_table, [*tables.tables(run, telling=True), *claims.tables(run)])
     parts = [brief.banner(run), *shown, *_findings(run)]
     parts += [_explained(n, found) for n, found in enumerate(causes.findings(run), start=1)]
     return "\n".join(filter(None, [*parts, *_closing(run)])) + "\n"
@@ -80,7 +91,8 @@ def _markdown(run: Run) -> str:
         parts += [f"**{markdown.escape(banner)}**", ""]
     parts += [text for line in _closing(run) for text in (markdown.escape(line), "")]
     both = [tables.findings(run), tables.divergences(run)]
-    parts += [markdown.table(table) for table in tables.tables(run, both)]
+    shown = [*tables.tables(run, both), *claims.tables(run)]
+    parts += [markdown.table(table) for table in shown]
     failing = tables.failures(run)
     parts += ["## Failures", ""] if failing else []
     for verdict in failing:
@@ -144,6 +156,8 @@ def _json(run: Run) -> str:
             for clause, cells in matrix.by_clause(run).items()
         },
         "traits": matrix.traits(run),
+        "claims": claims.claims(run, specification()),
+        "experiments": claims.experiments(run),
         "precision": [
             {"layer": layer, "dtype": dtype, "subjects": cells}
             for (layer, dtype), cells in matrix.grades(run).items()

@@ -10,10 +10,11 @@ import numpy as np
 
 from cnnformance.reports import matrix
 from cnnformance.reports.cells import Part, bar
+from cnnformance.reports.claims import outcome
 from cnnformance.reports.clause_views import cited
 from cnnformance.reports.records import Run, Verdict
 from cnnformance.reports.tables import called
-from cnnformance.spec.clauses import Clause, Count, Erratum, FormulaClause, Narrative, Spec
+from cnnformance.spec.clauses import Claim, Clause, Count, Erratum, FormulaClause, Narrative, Spec
 from cnnformance.spec.layers import to_json
 
 BEYOND = "What the document leaves open"
@@ -33,9 +34,10 @@ class Statement:
     """A clause as it stands in a section.
 
     ``first`` says whether it stands here for the first time: there it has its anchor, and there
-    all is told. ``formula`` is that of a formula or a count; of a statement that is false or
-    incomplete, ``holds`` says what is so instead and ``counterexample`` shows it; ``reason`` says
-    why one cannot be checked.
+    all is told. ``formula`` is that of a formula or a count, or the order of a claim's figures.
+    ``holds`` says what is so instead of a statement that is false or incomplete, which
+    ``counterexample`` shows, or what was found of a claim; ``reason`` says why one cannot be
+    checked.
     """
 
     id: str
@@ -95,11 +97,17 @@ def _statement(
         authority,
         url,
         _formula(clause),
-        clause.holds if isinstance(clause, Erratum) else "",
+        _holds(clause),
         _counterexample(clause) if isinstance(clause, Erratum) else "",
-        clause.reason if isinstance(clause, Narrative) else "",
+        clause.reason if isinstance(clause, Narrative | Claim) else "",
         tallies,
     )
+
+
+def _holds(clause: Clause) -> str:
+    if isinstance(clause, Claim):
+        return outcome(clause)
+    return clause.holds if isinstance(clause, Erratum) else ""
 
 
 def _formula(clause: Clause) -> str:
@@ -109,6 +117,8 @@ def _formula(clause: Clause) -> str:
             return f"{clause.formula.text}   ({means})"
         case Count():
             return f"{clause.formula.text} = {clause.value}   {_bound(clause.bindings)}".rstrip()
+        case Claim():
+            return "; ".join(order.text for order in clause.order)
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What a clause is: one checkable statement of the specification, of one of six kinds.
+"""What a clause is: one checkable statement of the specification, of one of seven kinds.
 
 Each kind is a type whose fields are the keys of a ``[[clause]]`` in the files of the layers; how
 the keys of one clause must fit together is checked as it is made. ``clauses`` reads the files.
@@ -7,6 +7,7 @@ the keys of one clause must fit together is checked as it is made. ``clauses`` r
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -263,6 +264,68 @@ class Erratum(Shown):
             raise DataError("instead", "has other names than the formula")
         _has_value(self.formula, "formula", self.bindings)
         _has_value(self.instead, "instead", self.bindings)
+
+
+@dataclass(frozen=True)
+class Order:
+    """Figures and numbers, each below the next, as in ``noise: max pooling < 1``.
+
+    A figure is named ``EXPERIMENT: WHAT``; ``terms`` are those names, and the numbers.
+    """
+
+    text: str
+    terms: tuple[str | Fraction, ...]
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of the figures."""
+        return tuple(term for term in self.terms if isinstance(term, str))
+
+    def holds(self, measured: Mapping[str, float | Fraction]) -> bool:
+        """Whether the figures that were measured, and the numbers, stand in this order."""
+        told = [measured.get(term) if isinstance(term, str) else term for term in self.terms]
+        values = [value for value in told if value is not None]
+        return all(low < high for low, high in itertools.pairwise(values))
+
+
+def _term(text: str) -> str | Fraction:
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return Fraction(text)
+    if not re.fullmatch(r"[a-z]+: \S.*", text):
+        raise ValueError(f"{text!r:.60} is no number, and no figure as EXPERIMENT: WHAT")
+    return text
+
+
+def _order(text: object) -> Order:
+    if not isinstance(text, str):
+        raise ValueError(f"needs a text, not {text!r:.60}")  # noqa: TRY004 - of the data
+    terms = text.split(" < ")
+    if len(terms) < 2:
+        raise ValueError(f"{text!r:.60} is no order of two or more, parted by ' < '")
+    order = Order(text, tuple(map(_term, terms)))
+    if not order.figures:
+        raise ValueError(f"there is no figure in {text!r:.60}")
+    return order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim(Clause):
+    """A comparison that experiments settle, for it or against it.
+
+    ``order`` is what they show of every correct implementation, ``holds`` whether the statement is
+    so, and ``finds`` in words what is; ``reason``, if any, says what of it no run can confirm.
+    """
+
+    order: Annotated[tuple[Annotated[Order, PlainValidator(_order)], ...], Field(min_length=1)]
+    holds: StrictBool
+    finds: Text
+    reason: str = ""
+    kind: Literal["claim"] = "claim"
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of the figures of its order, each once."""
+        return tuple(dict.fromkeys(name for order in self.order for name in order.figures))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, StrictInt, TypeAdapter
 
 from cnnformance.spec import reading
 from cnnformance.spec.clause import (
+    Claim,
     Clause,
     Count,
     Counts,
@@ -38,6 +39,7 @@ __all__ = [
     "DOCUMENT",
     "Array",
     "Authority",
+    "Claim",
     "Clause",
     "Count",
     "Counts",
@@ -129,7 +131,8 @@ _DOCUMENT: TypeAdapter[_Document] = reading.adapter(_Document)
 _AUTHORITIES: TypeAdapter[dict[str, Authority]] = reading.adapter(dict[str, Authority])
 _CLAUSE: TypeAdapter[Clause] = reading.adapter(
     Annotated[
-        Example | FormulaClause | Law | Count | Erratum | Narrative, Field(discriminator="kind")
+        Example | FormulaClause | Law | Count | Erratum | Claim | Narrative,
+        Field(discriminator="kind"),
     ]
 )
 

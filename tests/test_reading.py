@@ -43,6 +43,12 @@ CLAUSES = {
         "bindings": "{ N = 2 }",
         "value": "3",
     },
+    "claim": {
+        "kind": '"claim"',
+        "order": '["a: b < a: c < 0.5"]',
+        "holds": "true",
+        "finds": '"It is so."',
+    },
     "narrative": {"kind": '"narrative"', "reason": '"a reason"'},
 }
 
@@ -145,6 +151,14 @@ BAD = [
     Bad("erratum", {"trial": "[{ input = [1], output = [1] }]"}, "a.b.trial", "without a model"),
     Bad("erratum", {"drop": "formula"}, "a.b.model", "no counterexample"),
     Bad("erratum", {"instead": '"M"'}, "a.b.instead", "other names"),
+    Bad("claim", {"drop": "finds"}, "a.b.finds", "is missing"),
+    Bad("claim", {"order": "[]"}, "a.b.order", "is empty"),
+    Bad("claim", {"order": "[1]"}, "a.b.order[0]", "needs a text, not 1"),
+    Bad("claim", {"order": '["a: b"]'}, "a.b.order[0]", "no order of two"),
+    Bad("claim", {"order": '["a: b < c"]'}, "a.b.order[0]", "no figure"),
+    Bad("claim", {"order": '["a: b < 1 < "]'}, "a.b.order[0]", "no figure"),
+    Bad("claim", {"order": '["1 < 2"]'}, "a.b.order[0]", "is no figure in"),
+    Bad("claim", {"holds": "1"}, "a.b.holds", "needs true or false"),
     Bad("narrative", {"drop": "reason"}, "a.b.reason", "is missing"),
     Bad("relu", {"model": f'[{{ type = "MaxPool", window = [{10**3999}] }}]'},
         "a.b.model[0].window[0]", "give a smaller"),

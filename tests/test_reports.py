@@ -329,7 +329,7 @@ def test_a_malformed_field_is_named_or_shown(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "_clauses", dict)  # which fill most of a report, and stay the same
-    monkeypatch.setattr(page, "_specification", lambda: NONE)  # likewise
+    monkeypatch.setattr(page, "specification", lambda: NONE)  # likewise
     monkeypatch.setattr(page, "_networks", dict)
     others = (failure(Dense(2, 3), arrays={}, message="another"),)
     made = run(

@@ -295,7 +295,12 @@ def test_markup_of_a_record_stays_text(form: str) -> None:
         verdict("fail", failure=shown, clauses=(EVIL,), **fields),
         verdict("known", question=EVIL, known=(EVIL,), **fields),
         verdict("unsupported", question="q3", **fields),
-        traits=(Trait(EVIL, EVIL, EVIL, {EVIL: EVIL}, EVIL), Trait(EVIL, EVIL, "b", {}, EVIL)),
+        traits=(
+            Trait(EVIL, EVIL, EVIL, {EVIL: EVIL}, EVIL),
+            Trait(EVIL, EVIL, "b", {}, EVIL),
+            Trait(EVIL, f"{EVIL}: {EVIL}", EVIL, {}, EVIL, EVIL),
+            Trait(EVIL, "shift: max pooling", EVIL, {}, EVIL, EVIL),
+        ),
         head=(Subject(EVIL, EVIL, (entry,)),),
     )
     text = render.render(made, form)
