@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -142,7 +143,7 @@ def of(target: registry.Target) -> Environment:
 def places(target: registry.Target) -> dict[str, str]:
     """Return the files of the packages that a worker needs: the suite's, and its adapter's."""
     files = {}
-    for package in ("cnnformance", target.path.partition(".")[0]):
+    for package in ("cnnformance", re.split(r"[.:]", target.path, maxsplit=1)[0]):
         loaded = sys.modules.get(package)
         found = loaded.__spec__ if loaded else util.find_spec(package)
         if found and found.origin:

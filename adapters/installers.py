@@ -46,12 +46,13 @@ class Failed(Exception):  # noqa: N818 - named for what happened
 
 def reason(output: str) -> str:
     """Return the sentence in which uv or pip says why it failed: one line, and not too long."""
-    text = " ".join(re.sub(r"[│╰├─▶×]", " ", output).split())
+    text = " ".join(re.sub(r"[\u00d7\u2500-\u25ff]", " ", output).split())
     errors = re.findall(r"ERROR: .*", output)
     if because := re.search(r"\bBecause (.*?)(?=,? we can conclude| hint:|$)", text):
         text = re.sub(r" and you require \S+$", "", because[1])
     elif errors:
         text = " ".join(errors[0].removeprefix("ERROR: ").split())
+    text = text.removeprefix("error: ")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
@@ -88,9 +89,12 @@ class Installer:
             raise Failed(done.stderr or done.stdout or f"{words[0]} ended with {done.returncode}")
 
 
-def variables() -> dict[str, str]:
-    """Return this process's variables, without those that bring its packages to another Python."""
-    own = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+def variables(python: str = "") -> dict[str, str]:
+    """Return the variables for a process of another Python, or of this one if it is named.
+
+    Another one gets none that bring it the packages of this one.
+    """
+    own = () if python == sys.executable else ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     return {name: text for name, text in os.environ.items() if name not in own}
 
 
@@ -108,7 +112,7 @@ def installer(lock: int, folder: Path) -> Installer:
     chosen = ("--index-strategy", "unsafe-best-match", "--only-binary", ":all:")
     return Installer(
         (*command, "venv", "--no-project", "--python", "{python}", "{folder}"),
-        (*command, "pip", "install", "--python", "{python}", *chosen),
+        (*command, "pip", "install", "--quiet", "--python", "{python}", *chosen),
         {"UV_PYTHON_DOWNLOADS": "never", **as_of_pip(), **variables()},
         lock,
         folder,

@@ -190,7 +190,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     config = request.config
     found: Subject = config.stash[_SUBJECTS][request.param]
     if time.monotonic() < config.stash[_DEADLINE]:
-        with contextlib.suppress(AdapterBroke, Unavailable):  # every question that is asked raises it again
+        with contextlib.suppress(AdapterBroke, Unavailable):  # every question raises it again
             found.start()  # the time that it takes is no question's
             # in this process it is not tried out: it could end the run before any question
             config.stash[_COMPILES][found.name] = found.isolated and compiles(found)

@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from cnnformance import trial_mistakes
+from cnnformance.adapters import installers
 from cnnformance.adapters.backend import Array, Layout
 from cnnformance.conformance import judge
 from cnnformance.spec import layers as spec
@@ -43,8 +44,8 @@ for number, source in enumerate(json.load(open("sources.json"))):
 def problems(scripts: Sequence[Script], layout: Layout, python: str) -> Iterator[Problem]:
     """Run scripts in a process that knows nothing of the adapter, and yield what is wrong.
 
-    They share one process of ``python``, whose framework is imported once. One that fails there is run again in
-    one of its own, which tells; after one that does not end, no more are.
+    They share one process of ``python``, whose framework is imported once. One that fails there is
+    run again in one of its own, which tells; after one that does not end, no more are.
     """
     for script, together in zip(scripts, _run(scripts, layout, python), strict=True):
         if together is None:
@@ -70,7 +71,7 @@ def _run(scripts: Sequence[Script], layout: Layout, python: str) -> list[Problem
             subprocess.run(  # noqa: S603 - our own words, and the adapter's
                 [python, "-P", "-c", _RUN_ALL],
                 cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False,
-                timeout=_SECONDS,
+                timeout=_SECONDS, env=installers.variables(python),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             unfinished = _HANGS

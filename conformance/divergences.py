@@ -191,10 +191,14 @@ class Divergences:
 
     def match(self, subject: Subject, failure: Failure) -> str:
         """Return the id of the divergence that explains a failure, or an empty string."""
+        return self.explaining(failure, subject.info.version, subject.target.mode)
+
+    def explaining(self, failure: Failure, version: str, mode: str) -> str:
+        """Return the id of the one that explains a failure of a version in a mode, if one does."""
         layer = type(failure.layers[0]).__name__ if failure.layers else ""
         # a value that a shorter format would explain may have another cause
         effects = {failure.effect, "value" if failure.effect == "precision" else failure.effect}
-        for divergence in self.applying(subject.info.version, subject.target.mode):
+        for divergence in self.applying(version, mode):
             if layer not in divergence.layers or not effects & set(divergence.effects):
                 continue
             if holds(divergence.when, names_of(failure)):

@@ -89,7 +89,7 @@ class Scratch:
                 # -P: the folder of this file holds others, which are nobody's modules
                 [self.python, "-P", __file__, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
-                env=None if self.python == sys.executable else variables(),
+                env=variables(self.python),
             )  # fmt: skip
         self._pipe = Connection(ours.detach())
         self._begun = False
