@@ -48,4 +48,8 @@ class Hung(Crashed):
 
 
 class Stopped(Exception):  # noqa: N818 - named for what happened
-    """The request is in quarantine, because others like it hung; the message names them."""
+    """The request is not put: others like it hung, for example. The message says why."""
+
+
+class Unavailable(Stopped):
+    """The version that a subject asks for cannot be had here; the message says why."""

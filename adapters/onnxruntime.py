@@ -18,6 +18,7 @@ from cnnformance.adapters.calls import Call, Program, Tensor, call
 from cnnformance.adapters.compositions import ONNX
 from cnnformance.adapters.padding import begins_then_ends
 from cnnformance.adapters.table import BIAS, WEIGHT, Definition, Table
+from cnnformance.adapters.versions import release
 from cnnformance.spec.layers import (
     AveragePool,
     Conv,
@@ -33,7 +34,14 @@ from cnnformance.spec.layers import (
 )
 
 # The first operator set whose shape inference drops a last window that starts in the padding.
-HEADER = '<ir_version: 10, opset_import: ["" : 22]>'
+NEWEST = (10, 22)
+# Those of ONNX (model format and operator set) that versions of the runtime before read.
+OLDER = {(1, 21): (10, 21), (1, 18): (9, 20), (1, 17): (9, 19)}
+FORMAT, OPERATORS = min(
+    (versions for before, versions in OLDER.items() if release(onnxruntime.__version__) < before),
+    default=NEWEST,
+)
+HEADER = f'<ir_version: {FORMAT}, opset_import: ["" : {OPERATORS}]>'
 TYPES = {"float32": "float", "float64": "double"}
 """The names of dtypes in the textual form, where they differ from NumPy's."""
 AUTO_PAD = {"same": "SAME_UPPER", "same_lower": "SAME_LOWER"}

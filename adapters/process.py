@@ -11,17 +11,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from cnnformance.adapters import answers, wire
+from cnnformance.adapters import answers, environments, wire
 from cnnformance.adapters.backend import Array
 from cnnformance.adapters.descendants import end_below
-from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Hung, Unknown
+from cnnformance.adapters.exceptions import AdapterBroke, Crashed, Hung, Unavailable, Unknown
 from cnnformance.adapters.registry import Target
 from cnnformance.adapters.tail import Tail
 
 _START_SECONDS = 180.0
 """The longest wait for a framework to be imported."""
+_MADE_SECONDS = 3600.0
+"""The longest wait for it where it may have to be installed first."""
 _RESTART_SECONDS = 20.0
 """The longest wait for another child of a process that has imported it."""
 _END_SECONDS = 5.0
@@ -61,6 +64,11 @@ class Process:
             "device": self._target.device,
             "memory": self._memory,
         }
+        module = "fork_server"
+        if self._target.version:
+            module = "environments"
+            options["environment"] = asdict(environments.of(self._target))
+            options["places"] = environments.places(self._target)
         root = str(Path(__file__).resolve().parents[1])
         package = str(Path(sys.modules["cnnformance"].__file__ or root).resolve().parents[1])
         paths = [package, os.environ.get("PYTHONPATH", "")]
@@ -68,7 +76,7 @@ class Process:
         self._tail = Tail()
         self._guard = subprocess.Popen(  # noqa: S603 - our own module, by our own interpreter
             # -P: the working directory may hold a numpy.py or a torch.py
-            [sys.executable, "-P", "-m", "cnnformance.adapters.fork_server", json.dumps(options)],
+            [sys.executable, "-P", "-m", f"cnnformance.adapters.{module}", json.dumps(options)],
             stdin=subprocess.PIPE,  # its end tells that the suite has ended
             stdout=subprocess.DEVNULL,
             stderr=self._tail.sink,
@@ -99,6 +107,7 @@ class Process:
         """Wait for the child's hello.
 
         Raises:
+            Unavailable: there is no such version to be had.
             Unknown: there is no such backend, or it has no such mode or device.
             AdapterBroke: the framework cannot be imported or the backend cannot be made; caused
                 by a ``TimeoutError`` where that took too long. The next call tries it again.
@@ -106,7 +115,8 @@ class Process:
         if self._ready:
             return
         # a child of a parent that has imported the framework is there at once
-        limit = _RESTART_SECONDS if self.hello and self._sock is not None else _START_SECONDS
+        first = _MADE_SECONDS if self._target.version else _START_SECONDS
+        limit = _RESTART_SECONDS if self.hello and self._sock is not None else first
         if self._sock is None:
             self._launch()
         assert self._sock is not None
@@ -124,6 +134,8 @@ class Process:
             raise AdapterBroke(f"{self._target.name}: the worker {how}", said) from error
         if hello["status"] != "ok":
             self.close()
+            if self._target.version and hello["type"] == Unavailable.__name__:
+                raise Unavailable(hello["message"])
             if unknown(hello["type"], self._target):
                 raise Unknown(f"{self._target.name}: {hello['message']}", hello["traceback"])
             said = f"{self._target.name}: {hello['type']}: {hello['message']}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import sys
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 
+from cnnformance.adapters import versions
 from cnnformance.spec.suggestions import instead
 
 GROUP = "cnnformance.backends"
@@ -32,13 +34,15 @@ class Target:
     """Where a subject's backend is, and how it is to run.
 
     ``name`` is the subject as written; ``path`` is ``package.module:Class`` or
-    ``path/to/file.py:Class``, or a function in the place of the class.
+    ``path/to/file.py:Class``, or a function in the place of the class. ``version`` is the one that
+    runs in an environment of its own; empty: what is installed here.
     """
 
     name: str
     path: str
     mode: str = ""
     device: str = "cpu"
+    version: str = ""
 
     @property
     def framework(self) -> str:
@@ -48,7 +52,10 @@ class Target:
 
     @property
     def plain(self) -> bool:
-        """Whether this is a registered backend as it is, so that no part of it can be unknown."""
+        """Whether this is a registered backend as it is, so that no part of it can be unknown.
+
+        A version may be unknown, and is not had then.
+        """
         return bool(self.framework) and not self.mode and self.device == "cpu"
 
 
@@ -72,6 +79,14 @@ def importable(name: str) -> bool:
     return util.find_spec(name) is not None
 
 
+def installed_version(name: str) -> str:
+    """Return the version of the framework that is installed; empty where no package tells it."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(name)
+    others = metadata.packages_distributions().get(name, [])
+    return metadata.version(others[0]) if others else ""
+
+
 def installed() -> list[str]:
     """Return the registered backends whose framework is installed."""
     return [name for name in registered() if importable(name)]
@@ -83,8 +98,8 @@ def parse(subject: str) -> Target:
     The latter names a class, or a function of a file or of a package's module.
 
     Raises:
-        SubjectError: the name is not known, its framework is not installed, or another version
-            is installed than the one asked for.
+        SubjectError: the name is not known, what follows ``==`` is no version, or none is asked
+            for and the framework is not installed.
     """
     if match := _PATH.fullmatch(subject):
         file, python, _ = subject.partition(".py:")
@@ -98,16 +113,17 @@ def parse(subject: str) -> Target:
             f"--backend {subject}: no backend is called {name!r}; {instead(name, registered())} "
             "(or name a class as package.module:Class or file.py:Class)"
         )
-    if not importable(name):
+    version = match["version"] or ""
+    if version and not versions.VERSION.fullmatch(version):
+        raise SubjectError(f"--backend {subject}: {version!r} is no version such as 1.20.0")
+    if not importable(name) and not version:
         raise SubjectError(
             f"--backend {subject}: {name} is not installed; try pip install 'cnnformance[{name}]'"
         )
-    if match["version"] and match["version"] != (there := metadata.version(name)):
-        raise SubjectError(
-            f"--backend {subject}: {name} {there} is installed, not {match['version']}. "
-            "One environment holds one version: install the other in an environment of its own"
-        )
-    return Target(subject, registered()[name], match["mode"] or "", match["device"] or "cpu")
+    if version and importable(name) and versions.fits(installed_version(name), version):
+        version = ""
+    place = (match["mode"] or "", match["device"] or "cpu")
+    return Target(subject, registered()[name], *place, version)
 
 
 def mode(subject: str) -> str:

@@ -6,14 +6,15 @@ answer or as one of ``exceptions``, and the next request finds a working process
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnnformance.adapters import wire
+from cnnformance.adapters import environments, versions, wire
 from cnnformance.adapters.axes import WeightAxes
 from cnnformance.adapters.backend import Array, Unsupported
-from cnnformance.adapters.exceptions import AdapterBroke, Hung, Refused, Unknown
+from cnnformance.adapters.exceptions import AdapterBroke, Hung, Refused, Unavailable, Unknown
 from cnnformance.adapters.in_process import InProcess
 from cnnformance.adapters.link import Link
 from cnnformance.adapters.process import Process, unknown
@@ -60,7 +61,7 @@ class Supervised:
     _failed: int = 0
     _late: int = 0
     _started: bool = False
-    _broken: AdapterBroke | None = None
+    _broken: AdapterBroke | Unavailable | None = None
 
     @property
     def name(self) -> str:
@@ -91,6 +92,7 @@ class Supervised:
         """Wait until the backend is there, and return what it says of itself.
 
         Raises:
+            Unavailable: its version cannot be had; each request raises the same.
             AdapterBroke: it cannot be started (``Unknown``: its name means nothing). The next
                 request tries again. After three failures in a row, or one of its name, or a first
                 start that took too long, or three later ones, each request raises the same.
@@ -99,6 +101,10 @@ class Supervised:
             raise self._broken
         try:
             channel = self._opened()
+            self._require_version(channel.hello["version"])
+        except Unavailable as error:
+            self._broken = Unavailable(str(error))
+            raise
         except AdapterBroke as error:
             self._failed += 1
             late = isinstance(error.__cause__, TimeoutError)
@@ -118,6 +124,17 @@ class Supervised:
             WeightAxes(hello["kernel_layout"], hello["dense_layout"]),
         )
         return self.info
+
+    def _require_version(self, text: str) -> None:
+        asked, there = self.target.version, versions.reported(text)
+        if asked and versions.VERSION.fullmatch(there) and not versions.fits(there, asked):
+            raise AdapterBroke(f"{self.name}: {asked} is asked for, and {there} runs")
+
+    @property
+    def python(self) -> str:
+        """The interpreter in which its framework is, once it has started."""
+        own = bool(self.target.version) and self.isolated
+        return str(environments.of(self.target).python) if own else sys.executable
 
     def _opened(self) -> Process | InProcess | Link:
         if self.isolated:

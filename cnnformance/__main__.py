@@ -92,11 +92,11 @@ def _compare(options: argparse.Namespace) -> str:
 
 def _try(options: argparse.Namespace) -> tuple[str, int]:
     from cnnformance import trial  # noqa: PLC0415 - as above
-    from cnnformance.adapters.exceptions import Unknown  # noqa: PLC0415 - as above
+    from cnnformance.adapters.exceptions import Unavailable, Unknown  # noqa: PLC0415 - as above
 
     try:
         tried = trial.attempt(options.subject)
-    except Unknown as error:
+    except (Unavailable, Unknown) as error:
         raise ValueError(str(error)) from error
     return tried.text(), int(not tried.fine)
 

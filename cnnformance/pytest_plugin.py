@@ -17,7 +17,7 @@ import pytest
 
 from cnnformance import pytest_processes, pytest_properties, verdicts
 from cnnformance.adapters import registry
-from cnnformance.adapters.exceptions import AdapterBroke, Unknown
+from cnnformance.adapters.exceptions import AdapterBroke, Unavailable, Unknown
 from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import question_order
 from cnnformance.conformance.compiling import compiles
@@ -57,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
         clauses.load()
         networks.load()
         config.stash[_TARGETS] = {name: registry.parse(name) for name in names}
+        _refuse_versions(config)
         for name in names:
             load_divergences(name)
     except (registry.SubjectError, DataError) as error:
@@ -88,6 +89,18 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest_processes.end_with_the_run()
 
 
+def _refuse_versions(config: pytest.Config) -> None:
+    """Refuse a version that is not installed where all runs in this process.
+
+    Raises:
+        SubjectError: there is one.
+    """
+    for target in config.stash[_TARGETS].values():
+        if target.version and option(config, "--in-process"):
+            said = f"{target.framework} {target.version} is not installed here"
+            raise registry.SubjectError(f"--backend {target.name}: {said}, as --in-process needs")
+
+
 def _try_names(config: pytest.Config) -> None:
     """Start the subjects whose class, mode or device may not exist.
 
@@ -106,7 +119,7 @@ def _try_names(config: pytest.Config) -> None:
             subject.start()
         except Unknown as error:
             raise unusable(f"--backend {error}") from error
-        except AdapterBroke:
+        except (AdapterBroke, Unavailable):
             continue
         if config.getoption("numprocesses", None):  # the questions are put elsewhere
             subject.close()
@@ -177,7 +190,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     config = request.config
     found: Subject = config.stash[_SUBJECTS][request.param]
     if time.monotonic() < config.stash[_DEADLINE]:
-        with contextlib.suppress(AdapterBroke):  # every question that is asked raises it again
+        with contextlib.suppress(AdapterBroke, Unavailable):  # every question raises it again
             found.start()  # the time that it takes is no question's
             # in this process it is not tried out: it could end the run before any question
             config.stash[_COMPILES][found.name] = found.isolated and compiles(found)

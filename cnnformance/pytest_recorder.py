@@ -8,7 +8,6 @@ import platform
 import sys
 import time
 from collections.abc import Generator, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 import cnnformance
+from cnnformance.adapters import registry
 from cnnformance.adapters.subject import Subject
 from cnnformance.conformance.divergences import load_divergences
 from cnnformance.pytest_items import subject_of
@@ -166,10 +166,10 @@ def _now() -> str:
 def version(subject: Subject) -> str:
     """Return what is known without waiting: the distribution's version, or what a started one says.
 
-    A subject that is a class has been started to see whether there is one.
+    Where one is asked for, that runs, or nothing. A subject that is a class has been started to
+    see whether there is one.
     """
-    plain = subject.target.framework
-    try:
-        return metadata.version(plain) if plain else subject.info.version
-    except metadata.PackageNotFoundError:
-        return ""
+    target = subject.target
+    if target.framework:
+        return target.version or registry.installed_version(target.framework)
+    return subject.info.version

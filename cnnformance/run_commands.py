@@ -1,4 +1,4 @@
-"""The commands about several runs: ``cnnformance runs | diff | merge``."""
+"""The commands about several runs: ``cnnformance runs | diff | merge | history``."""
 
 from __future__ import annotations
 
@@ -105,6 +105,12 @@ def _runs(options: argparse.Namespace) -> str:
     return show(listing.table(listed))
 
 
+def _history(options: argparse.Namespace) -> str:
+    from cnnformance import history_command  # noqa: PLC0415 - as above
+
+    return history_command.answer(options)
+
+
 def register(command: Callable[[str, Answer, str], argparse.ArgumentParser]) -> None:
     """Add the commands to a command line, by what adds one."""
     runs = command("runs", _runs, "List the runs that were made here, the newest first.")
@@ -132,3 +138,16 @@ def register(command: Callable[[str, Answer, str], argparse.ArgumentParser]) -> 
         "where NEW alone is partial",
     )
     diff.add_argument("--format", choices=["table", "markdown"], default="table")
+
+    past = command("history", _history, "Show which version brought or mended what.")
+    past.add_argument("name", metavar="NAME", help="a backend, and its mode: onnxruntime:disabled")
+    said = "those to show; what has no fresh record is asked, in an environment of its own"
+    past.add_argument("--versions", metavar="A,B,C", default="", help=said)
+    said = f"show this record, and ask nothing; repeatable: {A_RUN}"
+    past.add_argument("--run", metavar="RUN", action="append", default=[], help=said)
+    past.add_argument("--profile", choices=["quick", "default", "thorough"], default="quick")
+    past.add_argument("--seed", type=int, default=0, help="of all drawn cases (0)")
+    past.add_argument("-n", dest="processes", type=int, metavar="PROCESSES", help="as of pytest")
+    past.add_argument("--again", action="store_true", help="ask what has a fresh record too")
+    forms = ["table", "markdown", "json", "html", "csv"]
+    past.add_argument("--format", choices=forms, default="table")

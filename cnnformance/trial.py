@@ -41,6 +41,7 @@ def attempt(name: str) -> Trial:
 
     Raises:
         SubjectError: the name means nothing.
+        Unavailable: there is no such version to be had.
         Unknown: there is no such class, mode or device.
     """
     target = registry.parse(name)
@@ -109,7 +110,7 @@ class _Whole:
             self.trial.contract.append(Problem("", "seed", str(error), "it returns nothing"))
         self._sizes()
         layout = cast("Layout", self.subject.info.layout)
-        for problem in trial_scripts.problems(self.trial.scripts, layout):
+        for problem in trial_scripts.problems(self.trial.scripts, layout, self.subject.python):
             cells[problem.layer]["script"] = "BROKEN"
             self.trial.contract.append(problem)
 

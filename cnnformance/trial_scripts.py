@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from cnnformance import trial_mistakes
+from cnnformance.adapters import installers
 from cnnformance.adapters.backend import Array, Layout
 from cnnformance.conformance import judge
 from cnnformance.spec import layers as spec
@@ -41,23 +41,23 @@ for number, source in enumerate(json.load(open("sources.json"))):
 """
 
 
-def problems(scripts: Sequence[Script], layout: Layout) -> Iterator[Problem]:
+def problems(scripts: Sequence[Script], layout: Layout, python: str) -> Iterator[Problem]:
     """Run scripts in a process that knows nothing of the adapter, and yield what is wrong.
 
-    They share one process, whose framework is imported once. One that fails there is run again in
-    one of its own, which tells; after one that does not end, no more are.
+    They share one process of ``python``, whose framework is imported once. One that fails there is
+    run again in one of its own, which tells; after one that does not end, no more are.
     """
-    for script, together in zip(scripts, _run(scripts, layout), strict=True):
+    for script, together in zip(scripts, _run(scripts, layout, python), strict=True):
         if together is None:
             continue
-        (alone,) = _run([script], layout)
+        (alone,) = _run([script], layout, python)
         if alone is not None:
             yield alone
             if alone.said == _HANGS:
                 return
 
 
-def _run(scripts: Sequence[Script], layout: Layout) -> list[Problem | None]:
+def _run(scripts: Sequence[Script], layout: Layout, python: str) -> list[Problem | None]:
     """Run scripts one after the other, and return what is wrong with each."""
     with tempfile.TemporaryDirectory(prefix="cnnformance-") as folder:
         told = Path(folder, "told.json")
@@ -69,9 +69,9 @@ def _run(scripts: Sequence[Script], layout: Layout) -> list[Problem | None]:
         unfinished = "run alone it ends the process"
         try:
             subprocess.run(  # noqa: S603 - our own words, and the adapter's
-                [sys.executable, "-P", "-c", _RUN_ALL],
+                [python, "-P", "-c", _RUN_ALL],
                 cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False,
-                timeout=_SECONDS,
+                timeout=_SECONDS, env=installers.variables(python),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             unfinished = _HANGS

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cnnformance.adapters import registry
-from cnnformance.adapters.exceptions import AdapterBroke
+from cnnformance.adapters.exceptions import AdapterBroke, Unavailable
 from cnnformance.adapters.subject import Subject
 from cnnformance.conformance import (
     topics_layout,
@@ -108,7 +108,7 @@ def _start(side: Side) -> None:
         return
     try:
         side.version = side.subject.start().version
-    except AdapterBroke as error:
+    except (AdapterBroke, Unavailable) as error:
         side.subject.close()
         if side.run is None:
             said = " ".join(str(error).split())
@@ -204,7 +204,7 @@ def _only_if_recorded_so(side: Side) -> None:
         return
     try:
         there = side.subject.start().version
-    except AdapterBroke:
+    except (AdapterBroke, Unavailable):
         there = ""
     if not _same(there, version):
         side.subject.close()

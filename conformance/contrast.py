@@ -144,6 +144,7 @@ class Side:
     def begin(self) -> None:
         """Have the process for its scripts import the framework meanwhile."""
         if self.subject is not None:
+            self.scratch.python = self.subject.python
             with contextlib.suppress(Unsupported, *_MISFORTUNES):
                 x = np.ones((1, 1), np.float32)
                 source = self.subject.script(spec.ReLU(), (x,))

@@ -12,6 +12,7 @@ from pathlib import Path
 from packaging.version import InvalidVersion
 
 from cnnformance.adapters import registry
+from cnnformance.conformance.cases import Case
 from cnnformance.conformance.divergence_predicates import holds
 from cnnformance.conformance.divergences import names_of, version_of
 from cnnformance.conformance.judge import Failure
@@ -34,15 +35,21 @@ def rebuilt(failure: records.Failure) -> Failure:
     Raises:
         ValueError: its layers or arrays are unreadable.
     """
-    layers = (failure.case or {}).get("layers", ())
+    recipe = failure.case or {}
+    layers = recipe.get("layers", ())
     try:
         held = {name: arrays.unpack(array) for name, array in failure.arrays.items()}
         described = tuple(spec.from_json(layer, checked=False) for layer in layers)
     except (TypeError, ArithmeticError, SyntaxError, MemoryError, zlib.error) as error:
         raise ValueError(f"a failure is unreadable: {error!r:.200}") from error
+    case = None
+    if described and "shape" in recipe:
+        shape, dtype = tuple(recipe["shape"]), recipe.get("dtype", "")
+        case = Case(described[0], shape, dtype, memory=recipe.get("memory", "contiguous"))
     return Failure(
         failure.effect,
         failure.message,
+        case,
         index=failure.index,
         expected=failure.expected,
         actual=failure.actual,

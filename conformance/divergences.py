@@ -15,11 +15,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from cnnformance.adapters import registry
+from cnnformance.adapters.environments import Needs
+from cnnformance.adapters.versions import VERSION, reported
 from cnnformance.conformance import other_definitions
 from cnnformance.conformance.divergence_predicates import holds
 from cnnformance.reference import bounds
@@ -158,7 +161,7 @@ def version_of(text: str) -> Version:
     Raises:
         InvalidVersion: PEP 440 does not know it.
     """
-    return Version(text.partition(" ")[0].rstrip(",;"))
+    return Version(reported(text))
 
 
 @dataclass(frozen=True)
@@ -188,10 +191,14 @@ class Divergences:
 
     def match(self, subject: Subject, failure: Failure) -> str:
         """Return the id of the divergence that explains a failure, or an empty string."""
+        return self.explaining(failure, subject.info.version, subject.target.mode)
+
+    def explaining(self, failure: Failure, version: str, mode: str) -> str:
+        """Return the id of the one that explains a failure of a version in a mode, if one does."""
         layer = type(failure.layers[0]).__name__ if failure.layers else ""
         # a value that a shorter format would explain may have another cause
         effects = {failure.effect, "value" if failure.effect == "precision" else failure.effect}
-        for divergence in self.applying(subject.info.version, subject.target.mode):
+        for divergence in self.applying(version, mode):
             if layer not in divergence.layers or not effects & set(divergence.effects):
                 continue
             if holds(divergence.when, names_of(failure)):
@@ -214,6 +221,20 @@ def _predicate(text: str) -> str:
 
 def _bounds(text: str) -> str:
     in_range("1.0", text)
+    return text
+
+
+def _version(text: str) -> str:
+    if not VERSION.fullmatch(text):
+        raise ValueError(f"needs a version such as '1.20', not {text!r:.60}")
+    return text
+
+
+def _requirement(text: str) -> str:
+    try:
+        Requirement(text)
+    except InvalidRequirement as error:
+        raise ValueError(f"needs a requirement such as 'numpy<2', not {text!r:.60}") from error
     return text
 
 
@@ -248,12 +269,23 @@ class Entry(Divergence):
     seen: Annotated[str, BeforeValidator(_day)]
 
 
+@dataclass(frozen=True)
+class _Needs(Needs):
+    """What an environment holds, with a meaning for those that make it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = reading.CLOSED
+    since: Annotated[str, AfterValidator(_version)]
+    package: Annotated[str, AfterValidator(_requirement)] = ""
+    needs: tuple[Annotated[str, AfterValidator(_requirement)], ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class _File:
     """A file of entries; each is read by itself, so that its id tells where."""
 
     __pydantic_config__: ClassVar[ConfigDict] = reading.CLOSED
     known: tuple[dict[str, Any], ...] = ()
+    environment: tuple[_Needs, ...] = ()
 
 
 _FILE: TypeAdapter[_File] = reading.adapter(_File)

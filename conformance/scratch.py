@@ -6,12 +6,15 @@ A script ends it by a crash, or is ended when it takes too long: the next finds 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
+import socket
+import subprocess
+import sys
 import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +38,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Any) -> None:
     """Run the scripts that come, each among fresh names, and send what ``answer`` names."""
     silent = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -59,12 +62,14 @@ def _serve(pipe: Connection) -> None:
 class Scratch:
     """Runs scripts in a process of their own, which starts with the first of them.
 
-    One may take ``seconds``, and the first in a process, which imports, ``first``.
+    ``python`` is its interpreter. A script may take ``seconds``, and the first in a process, which
+    imports, ``first``.
     """
 
     seconds: float = _SECONDS
     first: float = _FIRST
-    _process: Any = None
+    python: str = sys.executable
+    _process: subprocess.Popen[bytes] | None = None
     _pipe: Any = None
     _begun: bool = False
     _waiting: bool = False
@@ -76,12 +81,18 @@ class Scratch:
         self._waiting = True
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
+        from cnnformance.adapters.installers import variables  # noqa: PLC0415 - absent as a program
+
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - this file, by an interpreter of ours
+                # -P: the folder of this file holds others, which are nobody's modules
+                [self.python, "-P", __file__, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
+                env=variables(self.python),
+            )  # fmt: skip
+        self._pipe = Connection(ours.detach())
         self._begun = False
-        theirs.close()
 
     def run(self, source: str, answer: str) -> Any:
         """Return what the name ``answer`` holds after the script.
@@ -102,8 +113,8 @@ class Scratch:
         except (EOFError, OSError):
             process, code = self._process, 0
             if process is not None:
-                process.join(5)
-                code = process.exitcode or 0
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    code = process.wait(5)
             died = f"died by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
             there, holds, value = False, False, died
         if not there:
@@ -118,6 +129,11 @@ class Scratch:
             with contextlib.suppress(OSError):
                 self._pipe.close()
             self._process.kill()
-            self._process.join()
+            self._process.wait()
             self._process = self._pipe = None
             self._waiting = False
+
+
+if __name__ == "__main__":
+    sys.path.append(str(Path.cwd()))  # last: it may hold a file of a framework's name
+    _serve(Connection(int(sys.argv[1])))

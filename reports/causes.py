@@ -230,7 +230,15 @@ def findings(run: Run) -> list[Finding]:
     return list(run.found) if isinstance(run, Part) else _found(run)
 
 
-def _found(run: Run) -> list[Finding]:
+def joint(run: Run, name: str) -> list[Finding]:
+    """Return the findings of all subjects together, as if they were one of this name.
+
+    Of versions of a framework: what fails in several for one cause is one finding.
+    """
+    return _found(run, name)
+
+
+def _found(run: Run, name: str = "") -> list[Finding]:
     chosen = [part for v in run.verdicts if v.verdict in FAILING for part in _parted(v)]
     holding = {id(v): _holding(_OPTIONS, v) for v in chosen}
     for verdict in _hardly_asked(run, chosen):
@@ -241,13 +249,14 @@ def _found(run: Run) -> list[Finding]:
 
     def key(v: Verdict) -> tuple[str, str, str]:
         effect = v.failure.effect if v.failure else v.verdict
+        subject = name or v.subject
         if effect == "adapter":  # such as a framework that did not start: the layer is no matter
-            return v.subject, v.message, effect
+            return subject, v.message, effect
         if effect == "not-refused":  # each question breaks a rule of its own
-            return v.subject, v.question, effect
+            return subject, v.question, effect
         if effect == "trait":  # each test measures a trait of its own
-            return v.subject, v.question.partition("[")[0], effect
-        return v.subject, v.layer, effect
+            return subject, v.question.partition("[")[0], effect
+        return subject, v.layer, effect
 
     for (subject, _, effect), same in grouped(chosen, key).items():
         for cause in _split(same, holding):
@@ -257,7 +266,7 @@ def _found(run: Run) -> list[Finding]:
             layers = list(dict.fromkeys(v.layer for v in cause))
             layer = layers[0] if len(layers) == 1 else f"{len(layers)} layers"
             found.append(Finding(subject, layer, effect, tuple(sorted(where)), tuple(cause)))
-    subjects = run.subjects
+    subjects = (*run.subjects, name)
     found.sort(
         key=lambda f: (
             VERDICTS.index(f.verdict),

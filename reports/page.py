@@ -29,6 +29,7 @@ from cnnformance.reports import (
     topics,
 )
 from cnnformance.reports.clause_views import specification
+from cnnformance.reports.history import History
 from cnnformance.reports.records import Run
 from cnnformance.spec import networks
 from cnnformance.spec.reading import DataError
@@ -63,8 +64,8 @@ def _networks() -> Any:
         return {}
 
 
-def render(run: Run) -> str:
-    """Return the report as one HTML file.
+def render(run: Run, history: History | None = None) -> str:
+    """Return the report as one HTML file, and the history that the run tells, if it does.
 
     It holds its own style and script, allows no other by its content security policy, and reads
     without the script too. Texts of the record are shown as text, whatever they hold.
@@ -73,8 +74,9 @@ def render(run: Run) -> str:
     style, style_hash = _asset("page.css")
     script, script_hash = _asset("page.js")
     layers = cells.rows(run, spec.clauses, facets)
-    view = {
+    view: dict[str, Any] = {
         "run": run,
+        "history": history,
         "spec": spec,
         "verdicts": cells.ORDER,
         "banner": brief.banner(run),

@@ -30,7 +30,7 @@ def text(run: Run) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(map(_safe, _row(v, versions.get(v.subject, ""))) for v in run.verdicts)
+    writer.writerows(map(safe, _row(v, versions.get(v.subject, ""))) for v in run.verdicts)
     return file.getvalue()
 
 
@@ -60,7 +60,7 @@ def _row(verdict: Verdict, version: str) -> list[object]:
     ]
 
 
-def _safe(value: object) -> str:
+def safe(value: object) -> str:
     """Return a cell: on one line, and nothing that a spreadsheet would compute."""
     told = " ".join(str("" if value is None else value).split())
     return f"'{told}" if _FORMULA.match(told) and not _NUMBER.fullmatch(told) else told

@@ -30,10 +30,11 @@ ALLOWED: Mapping[str, set[str]] = {
 
 TIERS: Mapping[str, Sequence[set[str]]] = {
     "adapters": (
-        {"backend", "exceptions", "registry", "sources"},  # the contract
+        {"backend", "exceptions", "versions", "registry", "sources"},  # the contract
         {"wire", "memory", "layout", "faults", "answers"},  # messages and arrays
         {"function", "importing", "worker"},  # the worker
         {"descendants", "fork_server"},  # its process, which imports what the worker does
+        {"installers", "apart", "environments"},  # where another version runs
         {"tail", "process", "link", "in_process"},  # the suite's end of each way to reach it
         {"quarantine", "supervision", "subject"},  # the subject
     ),
@@ -44,7 +45,7 @@ TIERS: Mapping[str, Sequence[set[str]]] = {
         {"judge", "other_definitions", "divergence_predicates", "divergences"},
         {"requests", "tally", "drawing", "question", "compiling"},
         {"gradients", "laws", "models", "refusals"},  # what several questions share
-        {"literals", "reproduction", "divergence_entry"},  # what is made of a failure
+        {"literals", "reproduction", "divergence_entry", "recognition"},  # of a failure
         {"scratch", "equivalents", "contrast", "instead", "signatures"},  # how two are asked
         {"topics", "topics_layout", "topics_offers", "topics_values", "topics_windows"},
         {"comparing"},
@@ -56,6 +57,7 @@ TIERS: Mapping[str, Sequence[set[str]]] = {
         {"pytest_plugin", "pytest_entry"},
         {"checking_questioner", "checking_run", "checking_result", "checking"},
         {"trial_report", "trial_cases", "trial_mistakes", "trial_scripts", "trial_layer", "trial"},
+        {"history_command"},
         {"run_commands"},
         {"__main__"},
     ),

@@ -244,7 +244,7 @@ def _gone(process: int) -> None:
     [
         ("nonsense", "no backend is called 'nonsense'; there are "),
         ("tensorflwo", "no backend is called 'tensorflwo'; did you mean tensorflow?"),
-        ("numpy==0.1", "is installed, not 0.1"),
+        ("numpy==newest", "'newest' is no version such as 1.20.0"),
         ("absent.py:Backend", "there is no file absent.py"),
         ("mine.py:Yours", "mine.py has no subclass of cnnformance.adapters.backend.Backend named "),
         ("mine.py:Mine:nomode", "Mine has no mode 'nomode'; it has none"),
