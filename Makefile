@@ -42,10 +42,10 @@ pyright: .venv/dev $(LINKS)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 mutation: .venv/dev ## the share of the faulty backends that the suite catches; EVERY=8 takes one in eight
-	$(BIN)/python tests/mutation.py --profile $(PROFILE) --every $(EVERY) --jobs $(JOBS)
+	$(BIN)/python tests/mutation.py --keep --profile $(PROFILE) --every $(EVERY) --jobs $(JOBS)
 
 soundness: .venv/dev ## no correct backend may be flagged; EVERY likewise
-	$(BIN)/python tests/mutation.py --correct --profile $(PROFILE) --every $(EVERY) --jobs $(JOBS)
+	$(BIN)/python tests/mutation.py --keep --correct --profile $(PROFILE) --every $(EVERY) --jobs $(JOBS)
 
 scripts: .venv/frameworks .venv/dev ## the script of every recorded divergence, run alone, shows it; minutes
 	$(BIN)/python tests/scripts.py $(NAMES)

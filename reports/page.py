@@ -19,6 +19,8 @@ from cnnformance.reports import (
     brief,
     cards,
     cells,
+    credentials,
+    curves,
     declined,
     overview,
     published,
@@ -70,6 +72,13 @@ def _networks() -> Any:
         return {}
 
 
+def _credentials() -> credentials.Credentials:
+    try:
+        return credentials.load()
+    except DataError:  # likewise
+        return credentials.Credentials()
+
+
 def render(run: Run) -> str:
     """Return the report as one HTML file.
 
@@ -80,6 +89,7 @@ def render(run: Run) -> str:
     style, style_hash = _asset("page.css")
     script, script_hash = _asset("page.js")
     layers = cells.rows(run, spec.clauses, facets)
+    measured = _credentials()
     view = {
         "run": run,
         "spec": spec,
@@ -101,7 +111,8 @@ def render(run: Run) -> str:
         "graded": strips.graded(run),
         "networks": published.networks(run, _networks()),
         "sections": statements.sections(run, spec),
-        "credentials": overview.credentials(run, spec),
+        "credentials": (*overview.credentials(run, spec), *credentials.rows(measured)),
+        "curves": curves.curves(measured),
         "style": style,
         "style_hash": style_hash,
         "script": script,

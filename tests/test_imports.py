@@ -56,7 +56,7 @@ TIERS: Mapping[str, Sequence[set[str]]] = {
         {"pytest_plugin", "pytest_entry"},
         {"checking_questioner", "checking_run", "checking_result", "checking"},
         {"trial_report", "trial_cases", "trial_mistakes", "trial_scripts", "trial_layer", "trial"},
-        {"run_commands"},
+        {"run_commands", "completion"},
         {"__main__"},
     ),
 }  # fmt: skip
