@@ -14,7 +14,8 @@ INSTALL := $(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --config-setti
 # Type checkers follow links to the files there are: another list of files needs other links.
 LINKS := .venv/links-$(shell echo $(sort $(wildcard $(addsuffix /*.*,$(PACKAGES) reports/templates))) | cksum | cut -d' ' -f1)
 
-.PHONY: conformance test trials hostile check ruff mypy pyright mutation soundness scripts report schema bench clean
+.PHONY: conformance test trials hostile check ruff mypy pyright mutation soundness scripts report schema docs \
+	published-report bench clean
 
 conformance: .venv/frameworks ## PyTorch and TensorFlow against the specification; fails as pytest does
 	$(BIN)/python -m pytest conformance $(addprefix --backend ,$(BACKENDS)) --profile $(PROFILE) -n $(JOBS)
@@ -55,6 +56,12 @@ report: .venv/frameworks ## the newest run, or RUN=folder
 
 schema: .venv/frameworks ## the JSON Schema of records, made from their types
 	$(BIN)/python -m cnnformance.reports.schema
+
+docs: .venv/dev ## the site, in build/site; a link that leads nowhere fails
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --doctree-dir build/doctrees docs build/site
+
+published-report: .venv/dev ## the report that the site shows, and pictures of it: of a new run, or of RUN=folder
+	$(BIN)/python docs/publish.py --jobs $(JOBS) $(RUN)
 
 bench: .venv/frameworks ## the cost of asking
 	$(BIN)/python benchmarks/overhead.py $(BACKENDS)

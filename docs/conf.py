@@ -44,6 +44,7 @@ html_extra_path = ["published"]
 html_copy_source = False
 html_show_copyright = False
 html_show_sourcelink = False
+html_show_search_summary = False  # which would be fetched, as pages of files must not
 html_theme_options = {"navigation_with_keys": True}
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"

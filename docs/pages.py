@@ -15,11 +15,12 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from cnnformance.adapters import registry
-from cnnformance.conformance.divergences import Divergence, load_divergences
+from cnnformance.conformance.divergences import load_divergences
 from cnnformance.reports import credentials, curves, statements
 from cnnformance.reports.clause_views import cited, own_file
 from cnnformance.reports.markdown import escape
 from cnnformance.reports.reasons import MEANINGS
+from cnnformance.reports.records import Divergence
 from cnnformance.spec import clauses
 from cnnformance.spec.clause import Shown
 from cnnformance.spec.clauses import Clause, Erratum, Law
@@ -31,7 +32,7 @@ ROOT = HERE.parent
 TEMPLATES = frozenset({"bounds", "clauses", "divergences", "document", "proof", "verdicts"})
 """The pages that are templates."""
 
-_SECTION = re.compile(r"^## (?=\((?P<letter>[a-z])\) (?P<title>.+)$)", re.MULTILINE)
+_SECTION = re.compile(r"^## \((?P<letter>[a-z])\) (?P<title>.+)$", re.MULTILINE)
 """The heading of a section of the derivations, which proves bounds."""
 
 _LINK = re.compile(r"\]\((?!https?:|#)([^)\s]+)\)")
@@ -53,7 +54,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Bound:
-    """A section of the derivations: what it states, and the code that computes it, with its words."""
+    """A section of the derivations, what it states, and the code that cites it, with its words."""
 
     letter: str
     title: str
@@ -64,13 +65,16 @@ class Bound:
 def filled(name: str, text: str) -> str:
     """Return the text of a page: a template filled, the bounds of the derivations marked."""
     if name == "derivations":
-        return _SECTION.sub(r"(bound-\g<letter>)=\n## ", text)
+        return _SECTION.sub(r"(bound-\g<letter>)=\n\g<0>", text)
     if name not in TEMPLATES:
         return text
     environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
-    )  # Markdown has its own escapes
-    environment.filters |= {"text": escape, "code": _code, "title": _title}
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 - Markdown has other escapes, which the filters write
+    )
+    environment.filters |= {"text": escape, "code": _code, "title": _title, "docstring": _docstring}
     return environment.from_string(text).render(_data())
 
 
@@ -83,6 +87,14 @@ def _code(text: str) -> str:
     """Return a text as code in a line."""
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
+
+
+def _docstring(text: str) -> str:
+    """Return the words of a docstring as Markdown, with its code as code."""
+    parts = text.split("``")
+    parts[1::2] = map(_code, parts[1::2])
+    parts[::2] = [escape(f"|{part}|")[2:-2] for part in parts[::2]]  # which keeps its blank ends
+    return "".join(parts)
 
 
 def _title(file: str) -> str:
@@ -116,8 +128,8 @@ def _told(clause: Clause, spec: clauses.Spec) -> Told:
     }
     if isinstance(clause, Erratum):
         facts |= {"Example": [statements.counterexample(clause)]}
-    held = ((label, tuple(filter(None, texts))) for label, texts in facts.items())
-    return Told(clause, *cited(clause, spec.authorities), tuple((l, t) for l, t in held if t))
+    told = tuple((label, tuple(texts)) for label, texts in facts.items() if any(texts))
+    return Told(clause, *cited(clause, spec.authorities), told)
 
 
 def _divergences() -> Iterator[tuple[str, tuple[Divergence, ...]]]:
@@ -143,8 +155,13 @@ def _citing() -> Iterator[tuple[str, str, str]]:
     """Yield what cites sections of the derivations: their letters, its name, its first sentence."""
     for path in sorted((ROOT / "reference").glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in [tree, *(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef))]:
-            said = ast.get_docstring(node) or ""
-            name = f"reference/{path.name}" + (f", {node.name}" if node is not tree else "")
-            if cited := re.search(r"\bsections? ([a-z](?:, [a-z])*)\)", said):
-                yield cited[1], name, said.split("\n\n")[0]
+        said = {f"reference/{path.name}": ast.get_docstring(tree)}
+        said |= {
+            f"reference/{path.name}, {node.name}": ast.get_docstring(node)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef)
+        }
+        for name, text in said.items():
+            if found := re.search(r"\bsections? ([a-z](?:, [a-z])*)\)", text or ""):
+                first = (text or "").split("\n\n")[0]
+                yield found[1], name, re.sub(r" \(sections? [^)]*\)", "", first)

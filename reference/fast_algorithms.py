@@ -184,7 +184,7 @@ def _running_mean(layer: spec.Layer, x: Array, inner: Format) -> Array:
 
 
 def _running_norm(layer: spec.LpPool, x: Array, inner: Format) -> Array:
-    """Return the bound of folded ``hypot``, of norms over their largest, of S / sqrt(S) (section c)."""
+    """Return the bound of folded ``hypot``, of scaled norms, of ``S / sqrt(S)`` (section c)."""
     found = sums(layer, x, {})
     folded = growth(2 * np.maximum(found.count - 1, 0), inner.unit) if layer.p == 2 else 0.0
     scaled = norm_growth(layer.p, found.count + layer.p, inner.unit, found.value, layer.window)

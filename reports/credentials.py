@@ -1,7 +1,7 @@
 """How well the questions tell wrong from right, measured with the suite itself.
 
-``make mutation`` and ``make soundness`` measure, and keep the figures in ``credentials.json`` beside
-this file; reports show them.
+``make mutation`` and ``make soundness`` measure, and keep the figures in ``credentials.json``
+beside this file; reports show them.
 """
 
 from __future__ import annotations
@@ -145,10 +145,19 @@ def rows(found: Credentials) -> tuple[tuple[str, str], ...]:
 
 def sentence(found: Credentials) -> str:
     """Return the figures in one line; empty where there are none."""
-    told = [f"{p.caught:,} of {p.faults:,} faulty ones caught in {p.profile}" for p in found.power]
-    told += [f"{s.flagged or 'none'} of {s.backends:,} correct ones flagged in {s.profile}"
-             for s in found.soundness]
+    told = [
+        f"{p.caught:,} of {p.faults:,} faulty ones caught in {p.profile}{_sampled(p)}"
+        for p in found.power
+    ]
+    told += [
+        f"{s.flagged or 'none'} of {s.backends:,} correct ones flagged in {s.profile}{_sampled(s)}"
+        for s in found.soundness
+    ]
     return f"The suite itself, on made backends: {', '.join(told)}" if told else ""
+
+
+def _sampled(measured: Measurement) -> str:
+    return f" (one in {measured.every})" if measured.every > 1 else ""
 
 
 def _extent(measured: Measurement) -> str:

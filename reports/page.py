@@ -30,12 +30,23 @@ from cnnformance.reports import (
     topics,
 )
 from cnnformance.reports.clause_views import NONE
-from cnnformance.reports.records import Run
+from cnnformance.reports.records import SCHEMA, Run
 from cnnformance.spec import networks
 from cnnformance.spec.clauses import Spec, load
 from cnnformance.spec.reading import DataError
 
 TEMPLATES = Path(__file__).with_name("templates")
+
+
+def form() -> str:
+    """Return which form pages have: the format of records that they show, and their templates.
+
+    Each page holds it; one of another form is of another day.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(set(TEMPLATES.iterdir()) - {TEMPLATES / "compare.html"}):
+        digest.update(path.read_bytes())
+    return f"records {SCHEMA}, templates {digest.hexdigest()[:16]}"
 
 
 def _asset(name: str) -> tuple[Markup, str]:
@@ -117,6 +128,7 @@ def render(run: Run) -> str:
         "style_hash": style_hash,
         "script": script,
         "script_hash": script_hash,
+        "form": form(),
     }
     # The facets are complete only when all that is counted by them has been made.
     view["facets"] = facets.known

@@ -3,8 +3,8 @@
 Run as ``python tests/mutation.py [--profile P] [--only TEXT] [--every N] [--jobs N] [--correct]``.
 Each faulty backend is put through the public interface, first to the questions about its layer, and
 to all of them if it survives those. ``--correct`` runs the correct-but-different backends instead,
-all of whose verdicts must pass. ``--keep`` writes the figures to ``reports/credentials.json``, which
-reports show. Exit status 0: every fault caught, or no correct backend flagged.
+all of whose verdicts must pass. ``--keep`` writes the figures to ``reports/credentials.json``, for
+reports to show. Exit status 0: every fault caught, or no correct backend flagged.
 """
 
 from __future__ import annotations
