@@ -74,7 +74,13 @@ def filled(name: str, text: str) -> str:
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701 - Markdown has other escapes, which the filters write
     )
-    environment.filters |= {"text": escape, "code": _code, "title": _title, "docstring": _docstring}
+    environment.filters |= {
+        "text": escape,
+        "code": _code,
+        "linked": _linked,
+        "title": _title,
+        "docstring": _docstring,
+    }
     return environment.from_string(text).render(_data())
 
 
@@ -87,6 +93,11 @@ def _code(text: str) -> str:
     """Return a text as code in a line."""
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
+
+
+def _linked(text: str, address: str) -> str:
+    """Return a text as a link."""
+    return f"[{escape(text)}](<{address}>)"
 
 
 def _docstring(text: str) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import Field, StrictFloat, StrictInt, TypeAdapter
+from pydantic import ConfigDict, Field, StrictFloat, StrictInt, TypeAdapter
 
 from cnnformance.reports.record import Natural, encode
 from cnnformance.spec import reading
@@ -80,6 +80,7 @@ M = TypeVar("M", bound=Measurement)
 class Credentials:
     """The latest measurement of each profile, of each kind."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = reading.CLOSED
     power: tuple[Power, ...] = ()
     soundness: tuple[Soundness, ...] = ()
 
