@@ -108,7 +108,7 @@ def formula(clause: Clause) -> str:
     match clause:
         case FormulaClause():
             means = ", ".join(f"{name}: {meaning}" for name, meaning in clause.where.items())
-            return f"{clause.formula.text}   ({means})"
+            return f"{clause.formula.text}   ({means})" if means else clause.formula.text
         case Count():
             return f"{clause.formula.text} = {clause.value}   {_bound(clause.bindings)}".rstrip()
     return ""

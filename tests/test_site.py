@@ -139,3 +139,11 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, site: Path, width: i
         page.goto((site / f"{name}.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
     page.close()
+
+
+def test_the_published_report_is_part_of_it(shown: Shown, site: Path) -> None:
+    shown.folder = site
+    page = shown.open(site / "published.html")
+    page.locator("a.published").click()
+    page.wait_for_url("**/report.html")
+    assert page.title().startswith("Conformance report")
