@@ -14,7 +14,8 @@ INSTALL := $(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --config-setti
 # Type checkers follow links to the files there are: another list of files needs other links.
 LINKS := .venv/links-$(shell echo $(sort $(wildcard $(addsuffix /*.*,$(PACKAGES) reports/templates))) | cksum | cut -d' ' -f1)
 
-.PHONY: conformance test trials hostile check ruff mypy pyright mutation soundness scripts report schema bench clean
+.PHONY: conformance test trials hostile check ruff mypy pyright mutation soundness scripts report schema docs \
+	published-report bench clean
 
 conformance: .venv/frameworks ## PyTorch and TensorFlow against the specification; fails as pytest does
 	$(BIN)/python -m pytest conformance $(addprefix --backend ,$(BACKENDS)) --profile $(PROFILE) -n $(JOBS)
@@ -42,10 +43,10 @@ pyright: .venv/dev $(LINKS)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 mutation: .venv/dev ## the share of the faulty backends that the suite catches; EVERY=8 takes one in eight
-	$(BIN)/python tests/mutation.py --profile $(PROFILE) --every $(EVERY) --jobs $(JOBS)
+	$(BIN)/python tests/mutation.py --keep --profile $(PROFILE) --every $(EVERY) --jobs $(JOBS)
 
 soundness: .venv/dev ## no correct backend may be flagged; EVERY likewise
-	$(BIN)/python tests/mutation.py --correct --profile $(PROFILE) --every $(EVERY) --jobs $(JOBS)
+	$(BIN)/python tests/mutation.py --keep --correct --profile $(PROFILE) --every $(EVERY) --jobs $(JOBS)
 
 scripts: .venv/frameworks .venv/dev ## the script of every recorded divergence, run alone, shows it; minutes
 	$(BIN)/python tests/scripts.py $(NAMES)
@@ -55,6 +56,12 @@ report: .venv/frameworks ## the newest run, or RUN=folder
 
 schema: .venv/frameworks ## the JSON Schema of records, made from their types
 	$(BIN)/python -m cnnformance.reports.schema
+
+docs: .venv/dev ## the site, in build/site; a link that leads nowhere fails
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --doctree-dir build/doctrees docs build/site
+
+published-report: .venv/dev ## the report that the site shows, and pictures of it: of a new run, or of RUN=folder
+	$(BIN)/python docs/publish.py --jobs $(JOBS) $(RUN)
 
 bench: .venv/frameworks ## the cost of asking
 	$(BIN)/python benchmarks/overhead.py $(BACKENDS)

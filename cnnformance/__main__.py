@@ -122,6 +122,12 @@ def _record_divergence(options: argparse.Namespace) -> str:
     )
 
 
+def _completion(options: argparse.Namespace) -> str:
+    from cnnformance import completion  # noqa: PLC0415 - shtab, which no other command needs
+
+    return completion.script(_parser(), options.shell)
+
+
 def _clauses(options: argparse.Namespace) -> str:
     from cnnformance.spec import clauses  # noqa: PLC0415 - as above
 
@@ -213,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
     compared.add_argument("--format", choices=["text", "markdown", "json", "html"], default="text")
 
     run_commands.register(command)
+    completed = command("completion", _completion, "Print what completes commands in a shell.")
+    completed.add_argument("shell", choices=["bash", "zsh"], help="whose startup file reads it")
     return parser
 
 

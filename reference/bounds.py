@@ -64,7 +64,7 @@ def growth(factors: Any, unit: float) -> Any:
 def pairwise(terms: int) -> int:
     """Return the roundings of a term when so many, zeros among them, are added in pairs of pairs.
 
-    The depth of the tree, the product, and up to three for a divisor, as of any mean.
+    The depth of the tree, the product, and up to three for a divisor, as of any mean (section e).
     """
     return (max(terms, 2) - 1).bit_length() + 4
 
@@ -154,7 +154,8 @@ def _roundings(layer: spec.Layer, shape: spec.Shape, count: Array) -> Array:
 
     A sum of n products: one multiplication and n - 1 additions; of a bias too, n. A mean of n
     terms: n - 1 additions and, unless the divisor is a power of two, up to four more (the divisor,
-    its reciprocal, the product, and the correction of a window at the border), or two an axis.
+    its reciprocal, the product, and the correction of a window at the border), or two an axis
+    (section b).
     """
     if not layer.averages:
         return count
@@ -202,7 +203,8 @@ def accumulated(
 ) -> Accumulated:
     """Return a result's bounds by accumulator; the last rounding of ``own`` is among its own.
 
-    ``roundings`` are those of a term in any order, ``terms`` how many there are, zeros among them.
+    ``roundings`` are those of a term in any order, ``terms`` how many there are, zeros among them
+    (section e).
     """
     wide = rounded(_wider(output), roundings + 2) * (1 + output.unit)
     wide = wide + output.unit * np.abs(value)
@@ -227,7 +229,7 @@ class Operands:
 def rounding_error(layer: spec.Layer, of: Operands, inner: Format, roundings: Array) -> Array:
     """Return the error of a layer by the format of its sums, short of the last rounding.
 
-    That of a sum of products, for a linear layer; others register theirs.
+    That of a sum of products, for a linear layer (section a); others register theirs.
     """
     if not layer.linear:
         raise NotImplementedError(f"{type(layer).__name__} has no bound of its rounding")

@@ -107,7 +107,8 @@ def _winograd(layer: spec.Conv, x: Array, weight: Array, inner: Format) -> Array
     """Return the bound of the loosest Winograd tile, ``(batch, *out, out_channels)``.
 
     The error of an output is at most the growth times the sum over its tile of |x| |w| |A G B|:
-    that of dense values follows the largest input of the tile, that of sparse ones their sum.
+    that of dense values follows the largest input of the tile, that of sparse ones their sum
+    (section f).
     """
     padded = _padded(layer, x)
     taps = _absolute(weight).sum(axis=tuple(range(layer.rank)))
@@ -137,7 +138,7 @@ def _transformed(layer: spec.Conv, x: Array) -> float:
 def _fourier(layer: spec.Conv, x: Array, weight: Array, inner: Format) -> Array:
     """Return the bound of a convolution by Fourier transforms, ``(batch, 1, ..., out_channels)``.
 
-    ``(15 log2 N + 3) u ||x||_2 ||w||_1`` for each channel of N cells; channels add theirs.
+    ``(15 log2 N + 3) u ||x||_2 ||w||_1`` for each channel of N cells, which add up (section f).
     """
     spatial = tuple(range(1, x.ndim - 1))
     norm = np.sqrt((_absolute(x) ** 2).sum(axis=spatial, keepdims=True))
@@ -151,7 +152,7 @@ def _product(layer: spec.Dense, x: Array, weight: Array, inner: Format) -> Array
     """Return the bound of a product in scaled integers, or by Strassen's rule over the batch.
 
     Scaled integers hold each factor to the unit of the largest of its row, and sum exactly.
-    Strassen's rule, of one level, mixes pairs of rows, of features and of neurons.
+    Strassen's rule, of one level, mixes pairs of rows, of features and of neurons (section f).
     """
     if not x.size or not layer.out_features:
         return np.zeros((1,) * x.ndim)
@@ -183,7 +184,7 @@ def _running_mean(layer: spec.Layer, x: Array, inner: Format) -> Array:
 
 
 def _running_norm(layer: spec.LpPool, x: Array, inner: Format) -> Array:
-    """Return the bound of folded ``hypot``, of norms scaled by their largest, of S / sqrt(S)."""
+    """Return the bound of folded ``hypot``, of scaled norms, of ``S / sqrt(S)`` (section c)."""
     found = sums(layer, x, {})
     folded = growth(2 * np.maximum(found.count - 1, 0), inner.unit) if layer.p == 2 else 0.0
     scaled = norm_growth(layer.p, found.count + layer.p, inner.unit, found.value, layer.window)

@@ -64,7 +64,7 @@ def norm_error(layer: LpPool, of: Operands, inner: Format, roundings: Array) -> 
     """Bound a p-norm: powers, their sum, and a root that divides relative errors by p.
 
     A square root is rounded once; any other power or root is right to one unit in the last place,
-    and a root's exponent ``1 / p`` is rounded unless p is a power of two.
+    and a root's exponent ``1 / p`` is rounded unless p is a power of two (section c).
     """
     p, value = layer.p, of.sums.value
     relative = norm_growth(p, roundings, inner.unit, value, layer.window)

@@ -76,7 +76,7 @@ def stochastic_pool_gradients(layer: StochasticPool, x: Array, upstream: Array) 
 
 @rounding_error.register
 def weighted_error(layer: StochasticPool, of: Operands, inner: Format, roundings: Array) -> Array:
-    """Bound ``sum(x**2) / sum(x)``, also as ``sum((x / sum(x)) * x)``; all terms are positive."""
+    """Bound ``sum(x**2) / sum(x)``, also as ``sum((x / sum(x)) * x)``, of x > 0 (section i)."""
     values, _ = windows(layer, np.asarray(of.x, dtype=np.float64), 0.0)
     total = values.sum(axis=-2)
     meets = 3 * roundings + 3

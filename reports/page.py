@@ -20,6 +20,8 @@ from cnnformance.reports import (
     cards,
     cells,
     claims,
+    credentials,
+    curves,
     declined,
     overview,
     published,
@@ -30,11 +32,22 @@ from cnnformance.reports import (
 )
 from cnnformance.reports.clause_views import specification
 from cnnformance.reports.history import History
-from cnnformance.reports.records import Run
+from cnnformance.reports.records import SCHEMA, Run
 from cnnformance.spec import networks
 from cnnformance.spec.reading import DataError
 
 TEMPLATES = Path(__file__).with_name("templates")
+
+
+def form() -> str:
+    """Return which form pages have: the format of records that they show, and their templates.
+
+    Each page holds it; one of another form is of another day.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(set(TEMPLATES.iterdir()) - {TEMPLATES / "compare.html"}):
+        digest.update(path.read_bytes())
+    return f"records {SCHEMA}, templates {digest.hexdigest()[:16]}"
 
 
 def _asset(name: str) -> tuple[Markup, str]:
@@ -64,6 +77,13 @@ def _networks() -> Any:
         return {}
 
 
+def _credentials() -> credentials.Credentials:
+    try:
+        return credentials.load()
+    except DataError:  # likewise
+        return credentials.Credentials()
+
+
 def render(run: Run, history: History | None = None) -> str:
     """Return the report as one HTML file, and the history that the run tells, if it does.
 
@@ -74,6 +94,7 @@ def render(run: Run, history: History | None = None) -> str:
     style, style_hash = _asset("page.css")
     script, script_hash = _asset("page.js")
     layers = cells.rows(run, spec.clauses, facets)
+    measured = _credentials()
     view: dict[str, Any] = {
         "run": run,
         "history": history,
@@ -98,11 +119,13 @@ def render(run: Run, history: History | None = None) -> str:
         "graded": strips.graded(run),
         "networks": published.networks(run, _networks()),
         "sections": statements.sections(run, spec),
-        "credentials": overview.credentials(run, spec),
+        "credentials": (*overview.credentials(run, spec), *credentials.rows(measured)),
+        "curves": curves.curves(measured),
         "style": style,
         "style_hash": style_hash,
         "script": script,
         "script_hash": script_hash,
+        "form": form(),
     }
     # The facets are complete only when all that is counted by them has been made.
     view["facets"] = facets.known

@@ -12,6 +12,7 @@ from cnnformance.reports import (
     brief,
     causes,
     claims,
+    credentials,
     declined,
     divergences,
     markdown,
@@ -23,6 +24,7 @@ from cnnformance.reports.clause_views import specification
 from cnnformance.reports.printable import cleaned
 from cnnformance.reports.records import Run, encode
 from cnnformance.reports.tables import Table
+from cnnformance.spec.reading import DataError
 
 _NARROWEST = 14
 """Columns are not wrapped to fewer characters than this."""
@@ -82,7 +84,14 @@ def _terminal(run: Run) -> str:
 
 
 def _closing(run: Run) -> list[str]:
-    return list(filter(None, [brief.closing(run), brief.shortfall(run)]))
+    return list(filter(None, [brief.closing(run), brief.shortfall(run), _credentials()]))
+
+
+def _credentials() -> str:
+    try:
+        return credentials.sentence(credentials.load())
+    except DataError:  # a report stands without it
+        return ""
 
 
 def _markdown(run: Run) -> str:

@@ -14,6 +14,7 @@ from cnnformance.reports.claims import outcome
 from cnnformance.reports.clause_views import cited
 from cnnformance.reports.records import Run, Verdict
 from cnnformance.reports.tables import called
+from cnnformance.spec.clause import Shown
 from cnnformance.spec.clauses import Claim, Clause, Count, Erratum, FormulaClause, Narrative, Spec
 from cnnformance.spec.layers import to_json
 
@@ -96,9 +97,9 @@ def _statement(
         clause.level,
         authority,
         url,
-        _formula(clause),
+        formula(clause),
         _holds(clause),
-        _counterexample(clause) if isinstance(clause, Erratum) else "",
+        counterexample(clause) if isinstance(clause, Erratum) else "",
         clause.reason if isinstance(clause, Narrative | Claim) else "",
         tallies,
     )
@@ -110,11 +111,12 @@ def _holds(clause: Clause) -> str:
     return clause.holds if isinstance(clause, Erratum) else ""
 
 
-def _formula(clause: Clause) -> str:
+def formula(clause: Clause) -> str:
+    """Return the formula of a clause, and what its names stand for; empty if it has none."""
     match clause:
         case FormulaClause():
             means = ", ".join(f"{name}: {meaning}" for name, meaning in clause.where.items())
-            return f"{clause.formula.text}   ({means})"
+            return f"{clause.formula.text}   ({means})" if means else clause.formula.text
         case Count():
             return f"{clause.formula.text} = {clause.value}   {_bound(clause.bindings)}".rstrip()
         case Claim():
@@ -138,13 +140,19 @@ def _plain(value: Any) -> str:
         return str(value)
 
 
-def _counterexample(clause: Erratum) -> str:
+def counterexample(clause: Erratum) -> str:
+    """Return what shows that a statement is false as written."""
     if clause.formula and clause.instead:
         return (
             f"{clause.formula.text} gives {_plain(clause.formula(**clause.bindings))}, "
             f"{clause.instead.text} gives {_plain(clause.instead(**clause.bindings))} "
             f"{_bound(clause.bindings)}"
         )
+    return "; ".join(trials(clause))
+
+
+def trials(clause: Shown) -> tuple[str, ...]:
+    """Return each trial of a clause: a model, its weights, an input, and what they give."""
     told = []
     for trial in clause.trials:
         model = ", ".join(called(to_json(layer)) for layer in trial.model)
@@ -155,4 +163,4 @@ def _counterexample(clause: Erratum) -> str:
         )
         given, gives = _plain(trial.input), _plain(trial.output)
         told.append(f"{model}{weights} of {given} is {gives}")
-    return "; ".join(told)
+    return tuple(told)

@@ -1,6 +1,9 @@
-"""What the tests need of pytest: markers of questions, which some import, and of targets."""
+"""What the tests need of pytest: markers of questions, and of targets; and a browser."""
 
 import pytest
+from browsing import browser, shown
+
+__all__ = ["browser", "shown"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,7 +3,8 @@
 Run as ``python tests/mutation.py [--profile P] [--only TEXT] [--every N] [--jobs N] [--correct]``.
 Each faulty backend is put through the public interface, first to the questions about its layer, and
 to all of them if it survives those. ``--correct`` runs the correct-but-different backends instead,
-all of whose verdicts must pass. Exit status 0: every fault caught, or no correct backend flagged.
+all of whose verdicts must pass. ``--keep`` writes the figures to ``reports/credentials.json``, for
+reports to show. Exit status 0: every fault caught, or no correct backend flagged.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import datetime as dt
 import io
 import multiprocessing
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -32,7 +35,7 @@ from corpus.correct import CORRECT  # noqa: E402 - found through the path above
 from corpus.faulty import FAULTS  # noqa: E402 - likewise
 
 from cnnformance.conformance.profiles import PROFILES  # noqa: E402 - likewise
-from cnnformance.reports import records  # noqa: E402 - likewise
+from cnnformance.reports import credentials, records  # noqa: E402 - likewise
 
 CURVE = (0.5, 1, 3, 5, 15, 60)
 """The CPU seconds of asking at which the power curve is told."""
@@ -149,9 +152,14 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--correct", action="store_true", help="the correct backends instead")
+    parser.add_argument("--keep", action="store_true", help="the figures, for reports to show")
     options = parser.parse_args()
+    if options.keep and options.only:
+        parser.error("--keep is for a part of the corpus by --every, and not by --only")
     names = list(CORRECT) if options.correct else list(FAULTS)
     names = [name for name in names if options.only in name][:: options.every]
+    if not names:
+        parser.error(f"--only {options.only}: no backend has this in its name")
     jobs = [(name, options.profile, options.seed) for name in names]
     found = {}
     with multiprocessing.Pool(options.jobs, maxtasksperchild=10) as pool:
@@ -164,32 +172,54 @@ def main() -> int:
                 print(f"{word} {name}: {outcome.question} {outcome.message}", flush=True)
             if len(found) % 50 == 0:
                 print(f"{len(found)} of {len(jobs)}", flush=True)
+    measured: credentials.Measurement
+    given = {
+        "profile": options.profile,
+        "seed": options.seed,
+        "every": options.every,
+        "day": str(dt.datetime.now(dt.UTC).date()),
+    }
     if options.correct:
         flagged = sum(bool(o.question) for o in found.values())
+        measured = credentials.Soundness(**given, backends=len(found), flagged=flagged)
         print(f"{flagged} of {len(found)} correct backends flagged")
-        return int(flagged > 0)
-    return _score(found)
+        missed = flagged
+    else:
+        measured = _power(found, given)
+        _tell(measured)
+        missed = measured.faults - measured.caught
+    if options.keep and not credentials.keep(measured):
+        print("not kept: the figures there are of more of the corpus")
+    return int(missed > 0)
 
 
-def _score(found: dict[str, Outcome]) -> int:
+def _power(found: Mapping[str, Outcome], given: Mapping[str, Any]) -> credentials.Power:
     by_target = {f.make().__name__: f for f in FAULTS.values()}
     totals: Counter[str] = Counter()
     caught: Counter[str] = Counter()
     for name, outcome in found.items():
         fault = by_target[name.rpartition(":")[2]]
-        for group in ("all", f"class {fault.fault_class}", f"layer {fault.layer}"):
+        for group in (f"class {fault.fault_class}", f"layer {fault.layer}"):
             totals[group] += 1
             caught[group] += bool(outcome.question)
-    for group in sorted(totals):
-        print(f"{caught[group]:4d} / {totals[group]:4d}  {group}")
     killed = [outcome for outcome in found.values() if outcome.question]
-    if killed:
-        seconds, examples = median(o.seconds for o in killed), median(o.examples for o in killed)
-        print(f"median to detection: {seconds:.2f} CPU seconds, {examples:.0f} examples")
-    for limit in CURVE:
-        share = sum(outcome.seconds <= limit for outcome in killed) / max(len(found), 1)
-        print(f"caught within {limit:g} CPU seconds of asking: {share:.1%}")
-    return int(caught["all"] < totals["all"])
+    return credentials.Power(
+        **given,
+        faults=len(found),
+        caught=len(killed),
+        seconds=round(median(o.seconds for o in killed), 2) if killed else 0.0,
+        examples=round(median(o.examples for o in killed)) if killed else 0,
+        curve=tuple((float(s), sum(o.seconds <= s for o in killed)) for s in CURVE),
+        groups={group: (caught[group], totals[group]) for group in sorted(totals)},
+    )
+
+
+def _tell(power: credentials.Power) -> None:
+    for group, (caught, total) in {"all": (power.caught, power.faults), **power.groups}.items():
+        print(f"{caught:4d} / {total:4d}  {group}")
+    print(f"median to detection: {power.seconds:.2f} CPU seconds, {power.examples} examples")
+    for limit, caught in power.curve:
+        print(f"caught within {limit:g} CPU seconds of asking: {caught / power.faults:.1%}")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ TIERS: Mapping[str, Sequence[set[str]]] = {
         {"checking_questioner", "checking_run", "checking_result", "checking"},
         {"trial_report", "trial_cases", "trial_mistakes", "trial_scripts", "trial_layer", "trial"},
         {"history_command"},
-        {"run_commands"},
+        {"run_commands", "completion"},
         {"__main__"},
     ),
 }  # fmt: skip

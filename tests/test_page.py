@@ -6,28 +6,20 @@ import base64
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped] # has none
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from browsing import Shown, Source
+from playwright.sync_api import Browser, Page
 
 from cnnformance.reports import causes, records, render
 from cnnformance.reports.records import Run
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-)  # fmt: skip
 SERIOUS = ("serious", "critical")
 
 BACKEND = '''
@@ -79,28 +71,6 @@ def _run(folder: Path) -> Run:
     return records.read(folder / "verdicts.jsonl")
 
 
-class Source(HTMLParser):
-    """Collects the tags of a page, and the text of its style and its scripts."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.inlined: list[str] = []
-        self._inside = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self._inside = tag
-
-    def handle_data(self, data: str) -> None:
-        if self._inside in ("style", "script"):
-            self.inlined.append(data)
-
-    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002 - as its base names it
-        self._inside = ""
-
-
 # --- the file ---------------------------------------------------------------------------------
 
 
@@ -139,55 +109,6 @@ def test_equal_records_make_equal_pages(folder: Path) -> None:
 
 
 # --- in a browser -----------------------------------------------------------------------------
-
-
-@dataclass
-class Shown:
-    """A page that is open, and what went wrong in it."""
-
-    page: Page
-    wrong: list[str] = field(default_factory=list)
-
-    def open(self, file: Path, anchor: str = "") -> Page:
-        self.page.goto("about:blank")
-        self.page.goto(file.as_uri() + anchor)
-        return self.page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM:
-        pytest.skip("needs a browser: install Debian's package chromium")
-    with sync_playwright() as tool:
-        launched = tool.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS])
-        yield launched
-        launched.close()
-
-
-def _watched(context: BrowserContext) -> Shown:
-    shown = Shown(context.new_page())
-    shown.page.on("console", lambda message: shown.wrong.append(message.text))
-    shown.page.on("pageerror", lambda error: shown.wrong.append(str(error)))
-    shown.page.on(
-        "request",
-        lambda request: (
-            None
-            if request.is_navigation_request() and request.url.startswith(("file:", "about:"))
-            else shown.wrong.append(request.url)
-        ),
-    )
-    return shown
-
-
-@pytest.fixture
-def shown(browser: Browser) -> Iterator[Shown]:
-    """Return a page that must stay without any message, error and request."""
-    context = browser.new_context()
-    context.grant_permissions(["clipboard-read", "clipboard-write"])
-    made = _watched(context)
-    yield made
-    context.close()
-    assert made.wrong == []
 
 
 def _visible(page: Page, selector: str) -> int:
