@@ -15,6 +15,9 @@ from cnnformance.spec.suggestions import instead
 GROUP = "cnnformance.backends"
 """The entry-point group in which packages announce their backends."""
 
+PACKAGES = {"litert": "ai_edge_litert", "opencv": "cv2", "mnn": "MNN"}
+"""The package to import of frameworks that are known by another name."""
+
 _SUBJECT = re.compile(
     r"(?P<name>[^=:@]+)(==(?P<version>[^:@]+))?(:(?P<mode>[^@]+))?(@(?P<device>.+))?"
 )
@@ -69,12 +72,18 @@ def registered() -> dict[str, str]:
 
 def importable(name: str) -> bool:
     """Whether the framework that a registered backend is named after is installed."""
-    return util.find_spec(name) is not None
+    return util.find_spec(PACKAGES.get(name, name)) is not None
 
 
 def installed() -> list[str]:
     """Return the registered backends whose framework is installed."""
     return [name for name in registered() if importable(name)]
+
+
+def release(name: str) -> str:
+    """Return the version of the framework that a registered backend is named after."""
+    package = PACKAGES.get(name, name)
+    return metadata.version(metadata.packages_distributions().get(package, [name])[0])
 
 
 def parse(subject: str) -> Target:
@@ -102,7 +111,7 @@ def parse(subject: str) -> Target:
         raise SubjectError(
             f"--backend {subject}: {name} is not installed; try pip install 'cnnformance[{name}]'"
         )
-    if match["version"] and match["version"] != (there := metadata.version(name)):
+    if match["version"] and match["version"] != (there := release(name)):
         raise SubjectError(
             f"--backend {subject}: {name} {there} is installed, not {match['version']}. "
             "One environment holds one version: install the other in an environment of its own"
