@@ -308,6 +308,30 @@ def onnx_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call
     return call("Where", call("Equal", under, zero), zero, call("Div", over, under))
 
 
+# MLX
+
+
+def mlx_padded(table: Table, layer: MaxPool | AveragePool, x: Tensor) -> Call:
+    """Pad by what never wins, or by zeros that are counted, before a pooling."""
+    counts = getattr(layer, "count_include_pad", True)
+    if layer.unpadded or not counts or layer.ceil_mode or "float" not in x.dtype:
+        return table.native(layer, x)  # which says what there is not
+    fill = float("-inf") if isinstance(layer, MaxPool) else 0
+    around = with_channels_last(pairs(layer, x.spatial))
+    padded = call("mx.pad", x, around, constant_values=fill)
+    return table.native(unpadded(layer), x.after(padded))
+
+
+def mlx_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Negate, and take the largest."""
+    return negated_max_pool(table, layer, x, "mx.negative")
+
+
+def mlx_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
+    """Take the root of the mean of powers times their number."""
+    return norm_by_mean(table, layer, x, "mx.{}", "power")
+
+
 # OpenVINO
 
 
@@ -355,3 +379,9 @@ ONNX: Mapping[type[Layer], Composition] = {
     StochasticPool: onnx_stochastic_pool,
 }
 OPENVINO: Mapping[type[Layer], Composition] = {MinPool: openvino_min_pool}
+MLX: Mapping[type[Layer], Composition] = {
+    MaxPool: mlx_padded,
+    MinPool: mlx_min_pool,
+    AveragePool: mlx_padded,
+    LpPool: mlx_lp_pool,
+}
