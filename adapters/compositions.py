@@ -332,6 +332,14 @@ def mlx_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
     return norm_by_mean(table, layer, x, "mx.{}", "power")
 
 
+# PaddlePaddle
+
+
+def paddle_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Negate, and take the largest."""
+    return negated_max_pool(table, layer, x, "paddle.neg")
+
+
 # OpenVINO
 
 
@@ -385,3 +393,4 @@ MLX: Mapping[type[Layer], Composition] = {
     AveragePool: mlx_padded,
     LpPool: mlx_lp_pool,
 }
+PADDLE: Mapping[type[Layer], Composition] = {MinPool: paddle_min_pool}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import metadata
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn  # noqa: F401 - imported once, before a worker is forked
@@ -156,7 +157,7 @@ def convolution(layer: Conv, x: Tensor) -> Call:
         options = {"bias": layer.bias} | ({} if layer.rank == 3 else {"groups": layer.groups})
         channels = (layer.in_channels, layer.out_channels)
         return call(f"nn.Conv{layer.rank}d", *channels, *given, **options)(x)
-    sides = tuple(map(list, zip(*pairs(layer, x.spatial), strict=True)))
-    options = {"kernel_dilation": list(layer.dilation), "groups": layer.groups}
-    y = call("mx.conv_general", x, WEIGHT, list(layer.stride), sides, **options)
+    sides: Any = tuple(map(list, zip(*pairs(layer, x.spatial), strict=True)))
+    at: dict[str, Any] = {"kernel_dilation": list(layer.dilation), "groups": layer.groups}
+    y = call("mx.conv_general", x, WEIGHT, list(layer.stride), sides, **at)
     return call("mx.add", y, BIAS) if layer.bias else y
