@@ -51,18 +51,16 @@ def negated_max_pool(table: Table, layer: MinPool, x: Tensor, negative: str) -> 
     return call(negative, largest)
 
 
-def norm_by_mean(
-    table: Table, layer: LpPool, x: Tensor, functions: str, power: str = "pow"
-) -> Call:
-    """Take the root of the mean of powers times their number, by ``functions`` with these names."""
-    square, magnitude, raised, times, root = map(
-        functions.format, ("square", "abs", power, "multiply", "sqrt")
-    )
+def norm_by_mean(table: Table, layer: LpPool, x: Tensor, functions: str, **renamed: str) -> Call:
+    """Take the root of the mean of powers times their number, by ``functions`` of usual names."""
+    usual = ("square", "abs", "pow", "multiply", "sqrt")
+    names = [functions.format(renamed.get(name, name)) for name in usual]
+    square, magnitude, raised, multiplied, root = names
     two = layer.p == 2
     powers = call(square, x) if two else call(raised, call(magnitude, x), layer.p)
     fields = vars(layer) | {"count_include_pad": True}
     mean, _ = table.result(AveragePool.unchecked(**fields), x.after(powers))
-    total = call(times, mean, math.prod(layer.window))
+    total = call(multiplied, mean, math.prod(layer.window))
     return call(root, total) if two else call(raised, total, 1 / layer.p)
 
 
@@ -163,7 +161,7 @@ def keras_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
 
 def keras_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
     """Take the root of the mean of powers times their number."""
-    return norm_by_mean(table, layer, x, "keras.ops.{}", "power")
+    return norm_by_mean(table, layer, x, "keras.ops.{}", pow="power")
 
 
 # TensorFlow
@@ -329,7 +327,7 @@ def mlx_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
 
 def mlx_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
     """Take the root of the mean of powers times their number."""
-    return norm_by_mean(table, layer, x, "mx.{}", "power")
+    return norm_by_mean(table, layer, x, "mx.{}", pow="power")
 
 
 # PaddlePaddle
@@ -338,6 +336,19 @@ def mlx_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
 def paddle_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
     """Negate, and take the largest."""
     return negated_max_pool(table, layer, x, "paddle.neg")
+
+
+# tinygrad
+
+
+def tinygrad_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Negate, and take the largest."""
+    return negated_max_pool(table, layer, x, "Tensor.neg")
+
+
+def tinygrad_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
+    """Take the root of the mean of powers times their number."""
+    return norm_by_mean(table, layer, x, "Tensor.{}", multiply="mul")
 
 
 # OpenVINO
@@ -394,3 +405,7 @@ MLX: Mapping[type[Layer], Composition] = {
     LpPool: mlx_lp_pool,
 }
 PADDLE: Mapping[type[Layer], Composition] = {MinPool: paddle_min_pool}
+TINYGRAD: Mapping[type[Layer], Composition] = {
+    MinPool: tinygrad_min_pool,
+    LpPool: tinygrad_lp_pool,
+}
