@@ -351,6 +351,16 @@ def tinygrad_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
     return norm_by_mean(table, layer, x, "Tensor.{}", multiply="mul")
 
 
+# ncnn
+
+
+def ncnn_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Negate, and take the largest."""
+    negated = call("UnaryOp", x, {0: 1})
+    largest, _ = table.result(MaxPool.unchecked(**vars(layer)), x.after(negated))
+    return call("UnaryOp", largest, {0: 1})
+
+
 # OpenVINO
 
 
@@ -409,3 +419,4 @@ TINYGRAD: Mapping[type[Layer], Composition] = {
     MinPool: tinygrad_min_pool,
     LpPool: tinygrad_lp_pool,
 }
+NCNN: Mapping[type[Layer], Composition] = {MinPool: ncnn_min_pool}
