@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 
-os.environ["KERAS_BACKEND"] = os.environ.get("CNNFORMANCE_MODE") or "torch"
+os.environ["KERAS_BACKEND"] = (os.environ.get("CNNFORMANCE_MODE") or "torch").replace(
+    "saved", "torch"
+)
 
 import keras  # type: ignore[import-untyped]  # it ships no types
 
 from cnnformance.adapters.backend import Array, Unsupported
+from cnnformance.adapters.calls import Tensor
 from cnnformance.adapters.compositions import KERAS
 from cnnformance.adapters.keras_layers import KerasLayers
 from cnnformance.adapters.table import Definition, bits, from_bits
@@ -34,10 +37,11 @@ class Keras(KerasLayers):
 
     Modes:
         jax, numpy: on those frameworks; NumPy has no gradients, and pools by JAX.
+        saved: a model of the layer on PyTorch, saved to a file and loaded again.
     """
 
     dtypes = ("float32", "float64", "float16", "bfloat16", "uint8", "int32", "int64")
-    modes = ("jax", "numpy")
+    modes = ("jax", "numpy", "saved")
     compositions = KERAS
 
     def __init__(self, mode: str = "", device: str = "cpu") -> None:
@@ -45,10 +49,12 @@ class Keras(KerasLayers):
         super().__init__(mode, device)
         if device != "cpu":
             raise Unsupported(f"only the CPU is asked, and not {device!r}")
-        self._on = mode or "torch"
+        self._on = mode if mode in ("jax", "numpy") else "torch"
         if keras.backend.backend() != self._on:
             raise Unsupported(f"Keras was imported with the backend {keras.backend.backend()!r}")
-        self.imports = IMPORTS + FRAMEWORK[self._on]
+        self.imports = (
+            IMPORTS + FRAMEWORK[self._on] + ("import tempfile\n" if mode == "saved" else "")
+        )
         said = "" if self._on == "numpy" else f', "{self._on}", {self._on}.__version__'
         self.printed = f'print("Keras", keras.__version__{said})'
 
@@ -63,6 +69,24 @@ class Keras(KerasLayers):
         if isinstance(layer, AveragePool | LpPool) and layer.rank == 3 and self._on == "torch":
             return dtype in ("float32", "float64")  # PyTorch has no other kernels
         return "float" in dtype or isinstance(layer, ReLU | Flatten)
+
+    def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
+        """Return the layer or, in the mode ``saved``, a model of it that was loaded."""
+        made = super().define(layer, x, held=held)
+        if not held or self.mode != "saved":
+            return made
+        return Definition(
+            [
+                *made.lines,
+                f"given = keras.Input(batch_shape={(None, *x.shape[1:])}, dtype={x.dtype!r})",
+                "with tempfile.TemporaryDirectory() as folder:",
+                f'    keras.Model(given, {made.call("given")}).save(f"{{folder}}/layer.keras")',
+                '    layer = keras.saving.load_model(f"{folder}/layer.keras")',
+            ],
+            "layer",
+            (),
+            made.layers,
+        )
 
     def tensor(self, name: str, array: Array) -> str:
         """Return a tensor of the framework."""
