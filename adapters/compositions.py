@@ -51,6 +51,24 @@ def negated_max_pool(table: Table, layer: MinPool, x: Tensor, negative: str) -> 
     return call(negative, largest)
 
 
+def norm_by_mean(table: Table, layer: LpPool, x: Tensor, functions: str, **renamed: str) -> Call:
+    """Take the root of the mean of powers times their number, by ``functions`` of usual names."""
+    usual = ("square", "abs", "pow", "multiply", "sqrt")
+    names = [functions.format(renamed.get(name, name)) for name in usual]
+    square, magnitude, raised, multiplied, root = names
+    two = layer.p == 2
+    powers = call(square, x) if two else call(raised, call(magnitude, x), layer.p)
+    fields = vars(layer) | {"count_include_pad": True}
+    mean, _ = table.result(AveragePool.unchecked(**fields), x.after(powers))
+    total = call(multiplied, mean, math.prod(layer.window))
+    return call(root, total) if two else call(raised, total, 1 / layer.p)
+
+
+def counts_zeros(layer: Windowed) -> bool:
+    """Whether zeros around the input are the layer's padding, told by numbers."""
+    return is_explicit(layer) and getattr(layer, "count_include_pad", True)
+
+
 # PyTorch
 
 
@@ -124,6 +142,28 @@ def torch_stochastic_pool(_table: Table, layer: StochasticPool, x: Tensor) -> Ca
     return call("torch.squeeze", call("torch.gather", cells, -1, placed), -1)
 
 
+# Keras
+
+
+def keras_padded(table: Table, layer: AveragePool | Conv, x: Tensor) -> Call:
+    """Pad with zeros by a layer of its own, where averages count them."""
+    if not counts_zeros(layer):
+        return table.native(layer, x)  # which says what there is not
+    padding = layer.padding if layer.rank > 1 else layer.padding[0]
+    padded = call(f"keras.layers.ZeroPadding{layer.rank}D", padding=padding, dtype=x.dtype)(x)
+    return table.native(unpadded(layer), x.after(padded))
+
+
+def keras_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Negate, and take the largest."""
+    return negated_max_pool(table, layer, x, "keras.ops.negative")
+
+
+def keras_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
+    """Take the root of the mean of powers times their number."""
+    return norm_by_mean(table, layer, x, "keras.ops.{}", pow="power")
+
+
 # TensorFlow
 
 
@@ -139,34 +179,21 @@ def tensorflow_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
 
 
 def tensorflow_padded(table: Table, layer: AveragePool | Conv, x: Tensor) -> Call:
+    """Pad by a layer of Keras or, in the modes of functions, by a function."""
+    return (functions_padded if table.mode else keras_padded)(table, layer, x)
+
+
+def functions_padded(table: Table, layer: AveragePool | Conv, x: Tensor) -> Call:
     """Pad with zeros by a call of its own, where averages count them."""
-    if (
-        isinstance(layer.padding, str)
-        or not is_explicit(layer)
-        or not getattr(layer, "count_include_pad", True)
-    ):
+    if not counts_zeros(layer):
         return table.native(layer, x)  # which says what there is not
-    if table.mode:
-        padded = call("tf.pad", x, paddings=with_channels_last(layer.padding))
-    else:
-        padding = layer.padding if layer.rank > 1 else layer.padding[0]
-        name = f"keras.layers.ZeroPadding{layer.rank}D"
-        padded = call(name, padding=padding, dtype=x.dtype)(x)
+    padded = call("tf.pad", x, paddings=with_channels_last(pairs(layer, x.spatial)))
     return table.native(unpadded(layer), x.after(padded))
 
 
 def tensorflow_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
     """Take the root of the mean of powers times their number."""
-    if layer.p == 2:
-        powers = call("tf.math.square", x)
-    else:
-        powers = call("tf.math.pow", call("tf.math.abs", x), y=layer.p)
-    fields = vars(layer) | {"count_include_pad": True}
-    mean, _ = table.result(AveragePool.unchecked(**fields), x.after(powers))
-    total = call("tf.math.multiply", mean, y=math.prod(layer.window))
-    if layer.p == 2:
-        return call("tf.math.sqrt", total)
-    return call("tf.math.pow", total, y=1 / layer.p)
+    return norm_by_mean(table, layer, x, "tf.math.{}")
 
 
 def tensorflow_stochastic_pool(_table: Table, layer: StochasticPool, x: Tensor) -> Call:
@@ -287,6 +314,69 @@ def onnx_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call
     return call("Where", call("Equal", under, zero), zero, call("Div", over, under))
 
 
+# MLX
+
+
+def mlx_padded(table: Table, layer: MaxPool | AveragePool, x: Tensor) -> Call:
+    """Pad by what never wins, or by zeros that are counted, before a pooling."""
+    counts = getattr(layer, "count_include_pad", True)
+    if layer.unpadded or not counts or layer.ceil_mode or "float" not in x.dtype:
+        return table.native(layer, x)  # which says what there is not
+    fill = float("-inf") if isinstance(layer, MaxPool) else 0
+    around = with_channels_last(pairs(layer, x.spatial))
+    padded = call("mx.pad", x, around, constant_values=fill)
+    return table.native(unpadded(layer), x.after(padded))
+
+
+def mlx_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Negate, and take the largest."""
+    return negated_max_pool(table, layer, x, "mx.negative")
+
+
+def mlx_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
+    """Take the root of the mean of powers times their number."""
+    return norm_by_mean(table, layer, x, "mx.{}", pow="power")
+
+
+# PaddlePaddle
+
+
+def paddle_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Negate, and take the largest."""
+    return negated_max_pool(table, layer, x, "paddle.neg")
+
+
+# tinygrad
+
+
+def tinygrad_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Negate, and take the largest."""
+    return negated_max_pool(table, layer, x, "Tensor.neg")
+
+
+def tinygrad_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
+    """Take the root of the mean of powers times their number."""
+    return norm_by_mean(table, layer, x, "Tensor.{}", multiply="mul")
+
+
+# ncnn
+
+
+def ncnn_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Negate, and take the largest."""
+    negated = call("UnaryOp", x, {0: 1})
+    largest, _ = table.result(MaxPool.unchecked(**vars(layer)), x.after(negated))
+    return call("UnaryOp", largest, {0: 1})
+
+
+# OpenVINO
+
+
+def openvino_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
+    """Negate, and take the largest."""
+    return negated_max_pool(table, layer, x, "ops.negative")
+
+
 TORCH: Mapping[type[Layer], Composition] = {
     MaxPool: torch_padded,
     MinPool: torch_min_pool,
@@ -297,12 +387,24 @@ TORCH: Mapping[type[Layer], Composition] = {
     GlobalAveragePool: torch_global_pool,
     GlobalMaxPool: torch_global_pool,
 }
+KERAS: Mapping[type[Layer], Composition] = {
+    MinPool: keras_min_pool,
+    AveragePool: keras_padded,
+    LpPool: keras_lp_pool,
+    Conv: keras_padded,
+}
 TENSORFLOW: Mapping[type[Layer], Composition] = {
     MinPool: tensorflow_min_pool,
     AveragePool: tensorflow_padded,
     LpPool: tensorflow_lp_pool,
     Conv: tensorflow_padded,
     StochasticPool: tensorflow_stochastic_pool,
+}
+LITERT: Mapping[type[Layer], Composition] = {
+    MinPool: tensorflow_min_pool,
+    AveragePool: functions_padded,
+    LpPool: tensorflow_lp_pool,
+    Conv: functions_padded,
 }
 JAX: Mapping[type[Layer], Composition] = {
     AveragePool: jax_average_pool,
@@ -313,3 +415,16 @@ ONNX: Mapping[type[Layer], Composition] = {
     MinPool: onnx_min_pool,
     StochasticPool: onnx_stochastic_pool,
 }
+OPENVINO: Mapping[type[Layer], Composition] = {MinPool: openvino_min_pool}
+MLX: Mapping[type[Layer], Composition] = {
+    MaxPool: mlx_padded,
+    MinPool: mlx_min_pool,
+    AveragePool: mlx_padded,
+    LpPool: mlx_lp_pool,
+}
+PADDLE: Mapping[type[Layer], Composition] = {MinPool: paddle_min_pool}
+TINYGRAD: Mapping[type[Layer], Composition] = {
+    MinPool: tinygrad_min_pool,
+    LpPool: tinygrad_lp_pool,
+}
+NCNN: Mapping[type[Layer], Composition] = {MinPool: ncnn_min_pool}

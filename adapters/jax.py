@@ -53,7 +53,7 @@ class Jax(Table):
 
     dense_layout = "io"
     dtypes = ("bfloat16", "float16", "float32", "float64", "int8", "uint8", "int32", "int64")
-    modes = ("jit",)
+    modes: ClassVar[tuple[str, ...]] = ("jit",)
     imports = IMPORTS
     printed = 'print("JAX", jax.__version__)'
     compositions = JAX

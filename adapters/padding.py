@@ -76,3 +76,18 @@ def undilated(layer: Windowed, framework: str) -> None:
     """Raise ``Unsupported`` for a dilation, which poolings of many frameworks have not."""
     if any(d != 1 for d in layer.dilation):
         raise Unsupported(f"{framework} has no dilation in {type(layer).__name__}")
+
+
+def word(layer: Windowed, framework: str) -> str:
+    """Return the padding as a word of frameworks that have words alone.
+
+    Raises:
+        Unsupported: no word says it.
+    """
+    if is_explicit(layer):
+        raise Unsupported(f"{framework} takes no explicit pads in {type(layer).__name__}")
+    if not isinstance(layer.padding, str):
+        return "valid"
+    if getattr(layer, "count_include_pad", False):
+        raise Unsupported(f"{framework} never counts the padding of an average")
+    return layer.padding

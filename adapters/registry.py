@@ -17,6 +17,9 @@ from cnnformance.spec.suggestions import instead
 GROUP = "cnnformance.backends"
 """The entry-point group in which packages announce their backends."""
 
+PACKAGES = {"litert": "ai_edge_litert", "opencv": "cv2", "mnn": "MNN"}
+"""The package to import of frameworks that are known by another name."""
+
 _SUBJECT = re.compile(
     r"(?P<name>[^=:@]+)(==(?P<version>[^:@]+))?(:(?P<mode>[^@]+))?(@(?P<device>.+))?"
 )
@@ -76,15 +79,16 @@ def registered() -> dict[str, str]:
 
 def importable(name: str) -> bool:
     """Whether the framework that a registered backend is named after is installed."""
-    return util.find_spec(name) is not None
+    return util.find_spec(PACKAGES.get(name, name)) is not None
 
 
 def installed_version(name: str) -> str:
     """Return the version of the framework that is installed; empty where no package tells it."""
-    with suppress(metadata.PackageNotFoundError):
-        return metadata.version(name)
-    others = metadata.packages_distributions().get(name, [])
-    return metadata.version(others[0]) if others else ""
+    package = PACKAGES.get(name, name)
+    for known in (name, *metadata.packages_distributions().get(package, [])):
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(known)
+    return ""
 
 
 def installed() -> list[str]:

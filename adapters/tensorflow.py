@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -17,8 +16,9 @@ import tensorflow as tf  # type: ignore[import-untyped]  # likewise
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.calls import Call, Tensor, call
 from cnnformance.adapters.compositions import TENSORFLOW, rounds_down
-from cnnformance.adapters.padding import is_explicit, undilated, with_channels_last
-from cnnformance.adapters.table import BIAS, WEIGHT, Definition, Table
+from cnnformance.adapters.keras_layers import KerasLayers
+from cnnformance.adapters.padding import is_explicit, with_channels_last, word
+from cnnformance.adapters.table import BIAS, WEIGHT, Definition
 from cnnformance.spec.layers import (
     Adaptive,
     AdaptiveMaxPool,
@@ -26,7 +26,6 @@ from cnnformance.spec.layers import (
     Conv,
     Dense,
     Flatten,
-    Global,
     GlobalAveragePool,
     GlobalMaxPool,
     Layer,
@@ -53,46 +52,6 @@ SELECTIONS = (MaxPool, GlobalMaxPool, AdaptiveMaxPool, ReLU, Flatten)
 """The layers that take integers, because their results are elements of the input or 0."""
 
 
-def word(layer: Windowed) -> str:
-    """Return the padding as a word. Raises ``Unsupported`` where no word says it."""
-    if is_explicit(layer):
-        raise Unsupported(f"TensorFlow takes no explicit pads in {type(layer).__name__}")
-    if not isinstance(layer.padding, str):
-        return "valid"
-    if getattr(layer, "count_include_pad", False):
-        raise Unsupported("TensorFlow never counts the padding of an average")
-    return layer.padding
-
-
-def keras_layer(layer: Layer) -> tuple[str, dict[str, Any]]:  # noqa: PLR0911 - a table, one case per layer
-    """Return the name of a layer of Keras, and its options."""
-    rank = getattr(layer, "rank", 0)
-    if isinstance(layer, Pool):
-        undilated(layer, "Keras")
-    zeros = {"kernel_initializer": "zeros"}  # random ones take long, and are replaced
-    match layer:
-        case MaxPool(window, stride) | AveragePool(window, stride):
-            at = {"pool_size": window, "strides": stride, "padding": word(layer)}
-            return f"{type(layer).__name__}ing{rank}D", at
-        case Global():
-            return f"{type(layer).__name__}ing{rank}D", {}
-        case Adaptive(output):
-            return f"{type(layer).__name__}ing{rank}D", {"output_size": output}
-        case Conv(stride=stride, dilation=dilation) if max(stride) > 1 and max(dilation) > 1:
-            raise Unsupported("Keras convolves with a stride or a dilation, and not both")
-        case Conv(window, stride, _, dilation, _, filters, groups, bias):
-            at = {"strides": stride, "padding": word(layer), "dilation_rate": dilation}
-            given = {"filters": filters, "kernel_size": window, "groups": groups, "use_bias": bias}
-            return f"Conv{rank}D", given | at | zeros
-        case Dense(_, units, bias) if units != 0:
-            return "Dense", {"units": units, "use_bias": bias} | zeros
-        case ReLU():
-            return "ReLU", {}
-        case Flatten(start=1):
-            return "Flatten", {}
-    raise Unsupported(f"Keras has no layer for {layer}")
-
-
 def function(layer: Layer, x: Tensor) -> Call:  # noqa: C901, PLR0911, PLR0912 - likewise
     """Return the call of a function of TensorFlow; of a convolution, with its bias added."""
     rank = getattr(layer, "rank", 0)
@@ -103,7 +62,7 @@ def function(layer: Layer, x: Tensor) -> Call:  # noqa: C901, PLR0911, PLR0912 -
         if is_explicit(layer) and lists and not isinstance(layer.padding, str):
             padding = with_channels_last(layer.padding)
         else:
-            padding = word(layer).upper()
+            padding = word(layer, "TensorFlow").upper()
     match layer:
         case MaxPool(window, stride, _, dilation) | AveragePool(window, stride, _, dilation):
             kind = "max" if isinstance(layer, MaxPool) else "avg"
@@ -135,10 +94,8 @@ def function(layer: Layer, x: Tensor) -> Call:  # noqa: C901, PLR0911, PLR0912 -
     raise Unsupported(f"TensorFlow has no function for {layer}")
 
 
-class TensorFlow(Table):
+class TensorFlow(KerasLayers):
     """TensorFlow, by default as the layers of Keras.
-
-    A layer of Keras is made in the dtype of its input: it would cast the input to its own.
 
     Modes:
         nn: the functions of ``tf.nn`` and ``tf.math``, eager.
@@ -146,7 +103,6 @@ class TensorFlow(Table):
         xla: the same, compiled by ``tf.function(jit_compile=True)``.
     """
 
-    dense_layout = "io"
     dtypes = ("bfloat16", "float16", "float32", "float64", "int8", "uint8", "int32", "int64")
     modes = ("nn", "function", "xla")
     compositions = TENSORFLOW
@@ -193,13 +149,12 @@ class TensorFlow(Table):
 
     def native(self, layer: Layer, x: Tensor) -> Call:
         """Return the layer of Keras, or the function, called with ``x``."""
+        if not self.mode:
+            return super().native(layer, x)
         rounds_down(layer)
         if self.mode == "xla" and isinstance(layer, MaxPool) and is_explicit(layer):
             raise Unsupported("XLA takes no explicit pads in pooling")
-        if self.mode:
-            return function(layer, x)
-        name, options = keras_layer(layer)
-        return call(f"keras.layers.{name}", **options, dtype=x.dtype)(x)
+        return function(layer, x)
 
     def tensor(self, name: str, array: Array) -> str:
         """Return a constant."""
@@ -212,13 +167,6 @@ class TensorFlow(Table):
     def to_numpy(self, tensor: Any) -> Array:
         """Return a copy."""
         return np.array(super().to_numpy(tensor))
-
-    def hold(self, layer: Layer, like: Mapping[str, Array]) -> list[str]:
-        """Return the lines that build the layer of Keras, and set its weights."""
-        return [
-            f"layer.build({input_shape(layer)})",
-            "layer.set_weights(list(weights.values()))",
-        ]
 
     def seed(self, seed: int) -> None:
         """Seed stochastic pooling."""
@@ -246,14 +194,10 @@ class TensorFlow(Table):
         ]
 
     def counted(self, layer: Layer, made: Definition) -> list[str]:
-        """Return Keras's count, of variables in a graph: those take no memory."""
+        """Return Keras's count."""
         if self.mode:
             raise Unsupported("the functions of TensorFlow hold no weights")
-        lines = ["count = 0", "with tf.Graph().as_default():"]
-        for name, text in made.layers.items():
-            lines += [f"    {name} = {text}", f"    {name}.build({input_shape(layer)})"]
-            lines += [f"    count += {name}.count_params()"]
-        return lines if made.layers else lines[:1]
+        return super().counted(layer, made)
 
     def stated(self, layer: Layer, made: Definition) -> list[str]:
         """Return the answer of Keras's layers, or the shape of the traced function."""
@@ -264,10 +208,7 @@ class TensorFlow(Table):
             )
             traced = f"tf.function({made.name}, autograph=False).get_concrete_function({given})"
             return [*made.lines, f"shape = tuple({traced}.structured_outputs.shape)"]
-        if not made.layers:
-            raise Unsupported("Keras has no layer to ask for a shape")
-        layers = reversed(list(made.layers.values()))  # the first is that which is called last
-        return [f"shape = tuple({text}.compute_output_shape(shape))" for text in layers]
+        return super().stated(layer, made)
 
     def output_shape(self, layer: Layer, shape: Shape) -> Shape:
         """Run what is shown. Raises ``ValueError`` for a shape that is not known in full."""
@@ -275,13 +216,3 @@ class TensorFlow(Table):
         if None in stated:
             raise ValueError(f"TensorFlow states only {stated}")
         return stated
-
-
-def input_shape(layer: Layer) -> tuple[int | None, ...]:
-    """Return the shape that a layer of Keras is built for; ``None`` is any size."""
-    match layer:
-        case Conv(in_channels=channels):
-            return (*[None] * (layer.rank + 1), channels)
-        case Dense(features):
-            return (None, features)
-    return (None,) * (getattr(layer, "rank", 0) + 2)

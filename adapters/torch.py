@@ -13,6 +13,7 @@ from cnnformance.adapters.calls import Call, Tensor, call
 from cnnformance.adapters.compositions import TORCH
 from cnnformance.adapters.padding import alike, undilated
 from cnnformance.adapters.table import Definition, Table, bits, from_bits
+from cnnformance.adapters.torch_conversions import CONVERTED, converted
 from cnnformance.spec.layers import (
     AdaptiveAveragePool,
     AdaptiveMaxPool,
@@ -55,12 +56,14 @@ class Torch(Table):
     Modes:
         compile: the module inside ``torch.compile``.
         channels_last: input and weights in the memory format ``channels_last``.
+        export: the program that ``torch.export`` makes of the module, for the shape of its input.
+        onnx: the model that ``torch.onnx`` makes of it, run by ONNX Runtime.
     """
 
     layout = "channels_first"
     kernel_layout = "oihw"
     dtypes = (*FLOATS, *INTEGERS)
-    modes = ("compile", "channels_last")
+    modes = ("compile", "channels_last", "export", "onnx")
     imports = "import torch\nfrom torch import nn\n\ntorch.set_num_threads(1)"
     printed = 'print("PyTorch", torch.__version__)'
     compositions = TORCH
@@ -74,6 +77,9 @@ class Torch(Table):
             raise Unsupported(f"PyTorch has no device {device!r}: {error}") from error
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
+        if mode == "onnx":
+            self.imports += "\nimport onnxruntime"
+            self.printed += '\nprint("ONNX Runtime", onnxruntime.__version__)'
         if mode == "compile":  # beyond its limits, PyTorch would fall back to the eager mode
             self.wrapper = "torch.compile({}, dynamic=False, fullgraph=True)"
             config = import_module("torch._dynamo").config
@@ -86,6 +92,8 @@ class Torch(Table):
     def supports(self, layer: Layer, dtype: str) -> bool:
         """Answer from trials of every layer and dtype on release 2.13."""
         on_cpu = self.device == "cpu"
+        if self.mode == "onnx" and dtype != "float32":
+            return False  # what ONNX Runtime lacks of the others is told by its own adapter
         match layer:
             case ReLU() | Flatten():
                 return dtype in self.dtypes
@@ -115,6 +123,8 @@ class Torch(Table):
                 return module("LPPool", p, size, stride, ceil_mode)
             case AdaptiveAveragePool(output):
                 return module("AdaptiveAvgPool", output)
+            case AdaptiveMaxPool(output) if self.mode == "onnx" and max(output) > 1:
+                raise Unsupported("torch.onnx converts no adaptive maximum of many cells")
             case AdaptiveMaxPool(output):
                 return module("AdaptiveMaxPool", output)
             case Conv(window, stride, _, dilation, inputs, outputs, groups, bias):
@@ -127,6 +137,11 @@ class Torch(Table):
             case Dense(inputs, outputs, bias):
                 return call("nn.Linear", inputs, outputs, bias, device="meta")(x)
         raise Unsupported(f"PyTorch has no module for {type(layer).__name__}")
+
+    def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
+        """Return the module or, in the modes that convert it, what becomes of it."""
+        made = super().define(layer, x, held=held)
+        return converted(made, x, CONVERTED[self.mode]) if held and self.mode in CONVERTED else made
 
     def tensor(self, name: str, array: Array) -> str:
         """Share the array's memory where PyTorch can."""
@@ -165,6 +180,8 @@ class Torch(Table):
         self, layer: Layer, made: Definition, x: str, upstream: str, dtype: str
     ) -> list[str]:
         """Return what automatic differentiation finds."""
+        if self.mode == "onnx":
+            raise Unsupported("what ONNX Runtime runs has no gradients")
         learned = ", *layer.requires_grad_().parameters()" if layer.has_weights else ""
         return [
             f"held = [{x}.requires_grad_(){learned}]",

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import cnnformance
+from cnnformance.adapters import registry
 
 PACKAGES = ("spec", "reference", "adapters", "conformance", "reports", "cnnformance")
 ROOT = Path(cnnformance.__file__).resolve().parents[1]
@@ -110,7 +111,8 @@ def test_a_worker_needs_no_reader_of_data() -> None:
 
 
 def test_a_worker_loads_no_reader_of_data() -> None:
-    frameworks = {"jax", "onnxruntime", "tensorflow", "torch"}
+    frameworks = {*registry.registered(), "onnx_models"} - {"numpy"}
+    assert frameworks > {"jax", "onnxruntime", "tensorflow", "torch"}
     files = {path.stem for path in (ROOT / "adapters").glob("*.py")} - frameworks
     modules = sorted(f"cnnformance.adapters.{name}" for name in files)
     code = (
@@ -159,7 +161,7 @@ def test_questions_alone_import_questions() -> None:
             assert not [other for other in imported if other.startswith("test_")], name
 
 
-@pytest.mark.parametrize("framework", ["torch", "tensorflow", "jax", "onnxruntime", "numpy"])
+@pytest.mark.parametrize("framework", registry.registered())
 def test_an_adapter_imports_none_of_what_asks_it(framework: str) -> None:
     asking = set().union(*TIERS["adapters"][2:])
     assert not _modules("adapters")[framework] & asking
