@@ -80,6 +80,11 @@ class Environment:
         return _cache() / f"{self.name}-{self.version}-{digest[:12]}"
 
     @property
+    def lock(self) -> Path:
+        """The file that whoever makes it has locked."""
+        return self.folder.with_name(f"{self.folder.name}.lock")
+
+    @property
     def python(self) -> Path:
         """Its interpreter."""
         return self.folder / "bin" / "python"
@@ -101,7 +106,7 @@ class Environment:
             return self.python
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            with self.folder.with_suffix(".lock").open("w") as lock:
+            with self.lock.open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not self.whole:
                     self._make(lock.fileno())

@@ -118,7 +118,7 @@ def _kept(subject: str, options: argparse.Namespace) -> Run:
     Raises:
         ValueError: the run did not come to its end.
     """
-    words = (subject, options.profile, f"seed-{options.seed}")
+    words = [subject, options.profile, f"seed-{options.seed}", *filter(None, [options.keyword])]
     path = Path.cwd() / FOLDER / re.sub(r"[^\w.=-]", "-", "-".join(words)) / FILE
     if not options.again and (fresh := _fresh(path)):
         return fresh
@@ -130,6 +130,7 @@ def _kept(subject: str, options: argparse.Namespace) -> Run:
         "--rootdir", str(questions.parent), "-p", "no:cacheprovider", "--backend", subject,
         "--profile", options.profile, "--seed", str(options.seed), "--record", str(path),
         *(["-n", str(options.processes)] if options.processes else []),
+        *(["-k", options.keyword] if options.keyword else []),
     ]  # fmt: skip
     done = subprocess.run(  # noqa: S603 - our own words
         command, env={**os.environ, "PYTHONPATH": searched}, stdout=2, check=False

@@ -148,6 +148,8 @@ def register(command: Callable[[str, Answer, str], argparse.ArgumentParser]) -> 
     past.add_argument("--profile", choices=["quick", "default", "thorough"], default="quick")
     past.add_argument("--seed", type=int, default=0, help="of all drawn cases (0)")
     past.add_argument("-n", dest="processes", type=int, metavar="PROCESSES", help="as of pytest")
+    said = "as of pytest: the questions that are asked; default: all"
+    past.add_argument("-k", dest="keyword", metavar="EXPRESSION", default="", help=said)
     past.add_argument("--again", action="store_true", help="ask what has a fresh record too")
     forms = ["table", "markdown", "json", "html", "csv"]
     past.add_argument("--format", choices=forms, default="table")

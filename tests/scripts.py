@@ -19,6 +19,8 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from cnnformance.adapters import registry
+from cnnformance.adapters.installers import variables
+from cnnformance.adapters.subject import Subject
 from cnnformance.conformance.divergences import load_divergences
 from cnnformance.reports import records
 from cnnformance.spec import reading
@@ -96,15 +98,16 @@ def failure_of(name: str, entry: Meeting, runs: list[records.Run]) -> records.Fa
     return None
 
 
-def shown(failure: records.Failure) -> str:
-    """Return why the script of a failure does not show it; empty where it does."""
+def shown(failure: records.Failure, python: str) -> str:
+    """Return why the script of a failure does not show it in a Python; empty where it does."""
     if not failure.script:
         return "there is no script"
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, "-c", failure.script]
+        words = [python, "-c", failure.script]
         done = subprocess.run(  # noqa: S603 - a script of ours is the claim
-            words, cwd=folder, capture_output=True, text=True, timeout=LONGEST, check=False
-        )
+            words, cwd=folder, env=variables(python), capture_output=True, text=True,
+            timeout=LONGEST, check=False,
+        )  # fmt: skip
     if failure.effect == "crash":
         return "" if done.returncode < 0 else f"it ended with {done.returncode}, and no signal"
     if done.returncode != 1:
@@ -133,7 +136,8 @@ def main() -> int:
     wrong = 0
     for name, entry in entries.items():
         failure = failure_of(name, entry, runs)
-        why = shown(failure) if failure else f"{entry.question} did not meet it"
+        python = Subject(registry.parse(entry.subject)).python
+        why = shown(failure, python) if failure else f"{entry.question} did not meet it"
         lines = (failure.script or "").count("\n") if failure else 0
         told, state = why or f"{lines} lines", "WRONG" if why else "shown"
         if why and entry.chance:

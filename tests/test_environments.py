@@ -139,6 +139,7 @@ def test_another_content_is_another_environment(tmp_path: Path) -> None:
     assert before == Environment("works", "2.15.1", str(file)).folder
     file.write_text(TABLES.replace("keras<3", "keras<4"), encoding="utf-8")
     assert first.folder != before
+    assert first.lock != Environment("works", "2.15.2", str(file)).lock
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_of_two_that_want_it_at_once_one_makes_it(fake: Fake, cache: Path) -> No
     )
     cache.mkdir(parents=True)
     with subprocess.Popen(  # noqa: S603 - our own words
-        [sys.executable, "-c", code, str(wanted.folder.with_suffix(".lock"))],
+        [sys.executable, "-c", code, str(wanted.lock)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -241,7 +241,8 @@ def test_what_cannot_be_shown_is_one_line(
 
 
 def test_versions_are_asked_once_and_kept(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("tinyworks", "--versions", "2.0,1.0,9.9", "--format", "json")
+    keyword = "ReLU-float32 and not options"
+    words = ("tinyworks", "--versions", "2.0,1.0,9.9", "--format", "json", "-k", keyword)
     data = json.loads(_last(out(capsys, 0, *words)))
     assert data["versions"] == ["1.0", "2.0", "9.9"]
     rows = {row["what"]: row for row in data["rows"]}
@@ -251,7 +252,8 @@ def test_versions_are_asked_once_and_kept(tiny: Path, capsys: pytest.CaptureFixt
     assert any("tinyworks 9.9 cannot be had" in said for said in data["told"])
     kept = sorted(tiny.glob(".cnnformance/*/verdicts.jsonl"))
     assert [path.parent.name for path in kept] == [
-        f"tinyworks=={version}-quick-seed-0" for version in ("1.0", "2.0", "9.9")
+        f"tinyworks=={version}-quick-seed-0-ReLU-float32-and-not-options"
+        for version in ("1.0", "2.0", "9.9")
     ]
     times = [path.stat().st_mtime_ns for path in kept]
     out(capsys, 0, *words)
