@@ -15,25 +15,20 @@ from cnnformance.reports.tables import Cell, Table
 
 
 def _cell(seen: Seen) -> Cell:
+    """Return how many questions met something; ``no``, or why that is unknown."""
     if seen.state == "seen":
-        return tables.counted(seen.verdicts)
+        return Cell(str(len({v.question for v in seen.verdicts})), seen.verdicts[0].verdict)
     return Cell("no" if seen.state == "absent" else f"? {seen.why}")
 
 
 def _table(found: History) -> Table:
-    """Return what was found, one a row, with the versions as columns."""
+    """Return what was found, one a row, and how many questions met it in each version."""
     rows = tuple(
-        (
-            Cell(row.change),
-            Cell(row.id, row.verdict),
-            Cell(row.says),
-            Cell(recorded(row)),
-            *map(_cell, row.cells),
-        )
+        (Cell(row.id, row.verdict), *map(_cell, row.cells), Cell(row.change), Cell(recorded(row)))
         for row in found.rows
     )
-    head = ("change", "what", "says", "recorded for", *found.versions)
-    return Table(f"History of {found.name}", head, rows)
+    head = ("what", *found.versions, "change", "recorded for")
+    return Table(f"History of {found.name}: the questions that met it", head, rows)
 
 
 def recorded(row: Row) -> str:
@@ -51,7 +46,9 @@ def told(found: History) -> list[str]:
 def _shown(found: History, table: Callable[[Table], str], line: Callable[[str], str]) -> str:
     parts = [line(said) for said in filter(None, [brief.banner(found.run)])]
     parts += [table(shown) for shown in (tables.subjects(found.run), _table(found)) if shown.rows]
-    return "\n".join([*parts, *map(line, [*told(found), brief.closing(found.run)])]) + "\n"
+    says = (f"- {line(row.id)}: {line(row.says)}" for row in found.rows)
+    lines = [*says, "", *map(line, [*told(found), brief.closing(found.run)])]
+    return "\n".join([*parts, *lines]) + "\n"
 
 
 def _json(found: History) -> str:
@@ -90,9 +87,10 @@ def _csv(found: History) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     table = _table(found)
-    writer.writerow([spreadsheet.safe(text) for text in (*table.head, "versions")])
+    writer.writerow([*map(spreadsheet.safe, table.head), "versions", "says"])
     for row, shown in zip(found.rows, table.rows, strict=True):
-        writer.writerow([*(spreadsheet.safe(cell.text) for cell in shown), row.versions])
+        texts = (*(cell.text for cell in shown), row.versions, row.says)
+        writer.writerow("" if text == tables.NOTHING else spreadsheet.safe(text) for text in texts)
     return file.getvalue()
 
 
