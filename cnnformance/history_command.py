@@ -7,6 +7,7 @@ fresh one is asked first.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import subprocess
@@ -118,8 +119,10 @@ def _kept(subject: str, options: argparse.Namespace) -> Run:
     Raises:
         ValueError: the run did not come to its end.
     """
-    words = [subject, options.profile, f"seed-{options.seed}", *filter(None, [options.keyword])]
-    path = Path.cwd() / FOLDER / re.sub(r"[^\w.=-]", "-", "-".join(words)) / FILE
+    words = [re.sub(r"[^\w.=-]", "-", subject), options.profile, f"seed-{options.seed}"]
+    if options.keyword:
+        words.append(hashlib.sha256(options.keyword.encode()).hexdigest()[:8])
+    path = Path.cwd() / FOLDER / "-".join(words) / FILE
     if not options.again and (fresh := _fresh(path)):
         return fresh
     questions = next(p for p in _folders("conformance") if p.is_dir())

@@ -55,8 +55,7 @@ class Fake(installers.Installer):
 @pytest.fixture
 def fake(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     made = Fake((), (), {}, 0)
-    object.__setattr__(made, "made", [])
-    object.__setattr__(made, "fails", {})
+    made.made, made.fails = [], {}
     monkeypatch.setattr(environments, "installer", lambda *_: made)
     monkeypatch.setattr(environments, "_pythons", lambda: iter(["/bin/sh", "/bin/ls"]))
     assert not cache.exists()
@@ -189,14 +188,14 @@ def test_a_half_made_environment_is_made_anew(gone: str, fake: Fake) -> None:
 
 def test_the_next_python_is_tried_where_one_has_no_wheel(fake: Fake) -> None:
     wanted = Environment("works", "1.0")
-    fake.fails = {"/bin/sh": "ERROR: no wheel"}  # type: ignore[misc] # of this test alone
+    fake.fails = {"/bin/sh": "ERROR: no wheel"}
     wanted.have()
     assert (wanted.folder / "by").read_text(encoding="utf-8") == "/bin/ls"
 
 
 def test_what_cannot_be_had_says_the_first_reason_and_leaves_nothing(fake: Fake) -> None:
     wanted = Environment("works", "1.0")
-    fake.fails = {"/bin/sh": "ERROR: no wheel", "/bin/ls": "ERROR: none"}  # type: ignore[misc] # likewise
+    fake.fails = {"/bin/sh": "ERROR: no wheel", "/bin/ls": "ERROR: none"}
     with pytest.raises(Unavailable, match=r"^works 1.0 cannot be had: no wheel$"):
         wanted.have()
     assert len(fake.made) == 2
@@ -204,7 +203,7 @@ def test_what_cannot_be_had_says_the_first_reason_and_leaves_nothing(fake: Fake)
 
 
 def test_no_other_python_is_tried_without_a_network(fake: Fake) -> None:
-    fake.fails = {"/bin/sh": "error: Failed to fetch: `x`"}  # type: ignore[misc] # likewise
+    fake.fails = {"/bin/sh": "error: Failed to fetch: `x`"}
     with pytest.raises(Unavailable, match="Failed to fetch"):
         Environment("works", "1.0").have()
     assert len(fake.made) == 1

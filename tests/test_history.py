@@ -208,8 +208,8 @@ def recorded(folder: Path, name: str, *parts: tuple[str, str, VerdictName], **ch
 
 
 def test_records_that_exist_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = ("torch==2.1", "2.1.0", "fail"), ("torch", "2.13.0+cpu", "pass"), ("jax", "1", "fail")
-    both = recorded(tmp_path, "both", *first)
+    one, two = ("torch==2.1", "2.1.0"), ("torch", "2.13.0+cpu")
+    both = recorded(tmp_path, "both", (*one, "fail"), (*two, "pass"), ("jax", "1", "fail"))
     later = recorded(tmp_path, "later", ("torch", "2.20", "fail"))
     shown = out(capsys, 0, "torch", "--run", later, "--run", both, "--format", "json")
     data = json.loads(shown)
@@ -252,9 +252,8 @@ def test_versions_are_asked_once_and_kept(tiny: Path, capsys: pytest.CaptureFixt
     assert row["seen"]["9.9"]["why"] == "not-run"
     assert any("tinyworks 9.9 cannot be had" in said for said in data["told"])
     kept = sorted(tiny.glob(".cnnformance/*/verdicts.jsonl"))
-    assert [path.parent.name for path in kept] == [
-        f"tinyworks=={version}-quick-seed-0-ReLU-float32-and-not-options"
-        for version in ("1.0", "2.0", "9.9")
+    assert [path.parent.name[:-9] for path in kept] == [
+        f"tinyworks=={version}-quick-seed-0" for version in ("1.0", "2.0", "9.9")
     ]
     times = [path.stat().st_mtime_ns for path in kept]
     out(capsys, 0, *words)
