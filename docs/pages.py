@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -17,13 +17,14 @@ from jinja2 import Environment, StrictUndefined
 from cnnformance.adapters import registry
 from cnnformance.conformance.divergences import load_divergences
 from cnnformance.reports import credentials, curves, statements
+from cnnformance.reports.claims import outcome
 from cnnformance.reports.clause_views import cited, own_file
 from cnnformance.reports.markdown import escape
 from cnnformance.reports.reasons import MEANINGS
 from cnnformance.reports.records import Divergence
 from cnnformance.spec import clauses
 from cnnformance.spec.clause import Shown
-from cnnformance.spec.clauses import Clause, Erratum, Law
+from cnnformance.spec.clauses import Claim, Clause, Erratum, Law, Narrative
 from cnnformance.spec.layers import TYPES
 
 HERE = Path(__file__).resolve().parent
@@ -49,6 +50,7 @@ class Told:
     clause: Clause
     authority: str
     url: str
+    words: tuple[tuple[str, str], ...]
     facts: tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -132,15 +134,29 @@ def _data() -> Mapping[str, Any]:
 
 
 def _told(clause: Clause, spec: clauses.Spec) -> Told:
-    facts = {
-        "Formula": [statements.formula(clause)],
-        "Law": [f"{clause.law}, of {', '.join(clause.of)}"] if isinstance(clause, Law) else [],
-        "Example": statements.trials(clause) if isinstance(clause, Shown) else [],
-    }
-    if isinstance(clause, Erratum):
-        facts |= {"Example": [statements.counterexample(clause)]}
-    told = tuple((label, tuple(texts)) for label, texts in facts.items() if any(texts))
-    return Told(clause, *cited(clause, spec.authorities), told)
+    words: dict[str, str] = {}
+    facts: dict[str, Sequence[str]] = {}
+    match clause:
+        case Erratum():
+            words = {"What holds": clause.holds}
+            facts = {"Counterexample": [statements.counterexample(clause)]}
+        case Claim():
+            words = {"Measured": outcome(clause), "Not checkable": clause.reason}
+            facts = {"Figures": [statements.formula(clause)]}
+        case Narrative():
+            words = {"Not checkable": clause.reason}
+        case Law():
+            facts = {"Law": [f"{clause.law}, of {', '.join(clause.of)}"]}
+        case Shown():
+            facts = {"Example": statements.trials(clause)}
+        case _:
+            facts = {"Formula": [statements.formula(clause)]}
+    return Told(
+        clause,
+        *cited(clause, spec.authorities),
+        tuple((label, text) for label, text in words.items() if text),
+        tuple((label, tuple(texts)) for label, texts in facts.items()),
+    )
 
 
 def _divergences() -> Iterator[tuple[str, tuple[Divergence, ...]]]:
