@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 
 from cnnformance.adapters import registry
 from cnnformance.conformance.divergences import load_divergences
-from cnnformance.reports import credentials, curves, statements
+from cnnformance.reports import credentials, statements
 from cnnformance.reports.claims import outcome
 from cnnformance.reports.clause_views import cited, own_file
 from cnnformance.reports.markdown import escape
@@ -129,7 +129,6 @@ def _data() -> Mapping[str, Any]:
         "reasons": MEANINGS,
         "measured": measured,
         "measurements": credentials.rows(measured),
-        "curves": curves.curves(measured),
     }
 
 

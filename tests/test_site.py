@@ -17,6 +17,8 @@ from cnnformance.conformance.divergences import load_divergences
 from cnnformance.reports import credentials
 from cnnformance.spec import clauses
 
+pytestmark = pytest.mark.xdist_group("the site")  # which is built once
+
 ROOT = Path(cnnformance.__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 OUTSIDE = r"(@import|url\()\s*[\"']?(https?:)?//"
