@@ -179,15 +179,15 @@ def _bounds() -> Iterator[Bound]:
 
 def _citing() -> Iterator[tuple[str, str, str]]:
     """Yield what cites sections of the derivations: their letters, its name, its first sentence."""
-    for path in sorted((ROOT / "reference").glob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        said = {f"reference/{path.name}": ast.get_docstring(tree)}
+    for path in sorted([*ROOT.glob("reference/*.py"), *ROOT.glob("conformance/*.py")]):
+        file, tree = path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))
+        said = {f"{file}": ast.get_docstring(tree)}
         said |= {
-            f"reference/{path.name}, {node.name}": ast.get_docstring(node)
+            f"{file}, {node.name}": ast.get_docstring(node)
             for node in ast.walk(tree)
             if isinstance(node, ast.FunctionDef)
         }
         for name, text in said.items():
             if found := re.search(r"\bsections? ([a-z](?:, [a-z])*)\)", text or ""):
                 first = (text or "").split("\n\n")[0]
-                yield found[1], name, re.sub(r" \(sections? [^)]*\)", "", first)
+                yield found[1], name, re.sub(r" \([^(]*\bsections? [^)]*\)", "", first)

@@ -80,7 +80,7 @@ def test_every_bound_has_its_anchor_and_its_code(site: Path) -> None:
     assert {f"bound-{letter}" for letter in letters} <= _ids(site / "derivations.html")
     sections = (site / "bounds.html").read_text("utf-8").split("<h2>")[1:]
     assert len(sections) == len(letters)
-    assert all("reference/" in section for section in sections)
+    assert all(re.search(r"(reference|conformance)/\w+\.py", part) for part in sections)
 
 
 def test_the_latest_figures_are_shown(site: Path) -> None:
