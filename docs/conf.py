@@ -22,18 +22,15 @@ if TYPE_CHECKING:
 
 project = "cnnformance"
 version = release = cnnformance.__version__
-language = "en"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["published"]
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r".*")]  # names in signatures; links of pages are all checked
 
-myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist"]
+myst_enable_extensions = ["attrs_block"]
 myst_heading_anchors = 4
-myst_links_external_new_tab = False
 
-autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 
 html_theme = "furo"

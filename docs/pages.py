@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -16,14 +16,15 @@ from jinja2 import Environment, StrictUndefined
 
 from cnnformance.adapters import registry
 from cnnformance.conformance.divergences import load_divergences
-from cnnformance.reports import credentials, curves, statements
+from cnnformance.reports import credentials, statements
+from cnnformance.reports.claims import outcome
 from cnnformance.reports.clause_views import cited, own_file
 from cnnformance.reports.markdown import escape
 from cnnformance.reports.reasons import MEANINGS
 from cnnformance.reports.records import Divergence
 from cnnformance.spec import clauses
 from cnnformance.spec.clause import Shown
-from cnnformance.spec.clauses import Clause, Erratum, Law
+from cnnformance.spec.clauses import Claim, Clause, Erratum, Law, Narrative
 from cnnformance.spec.layers import TYPES
 
 HERE = Path(__file__).resolve().parent
@@ -49,6 +50,7 @@ class Told:
     clause: Clause
     authority: str
     url: str
+    words: tuple[tuple[str, str], ...]
     facts: tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -127,20 +129,33 @@ def _data() -> Mapping[str, Any]:
         "reasons": MEANINGS,
         "measured": measured,
         "measurements": credentials.rows(measured),
-        "curves": curves.curves(measured),
     }
 
 
 def _told(clause: Clause, spec: clauses.Spec) -> Told:
-    facts = {
-        "Formula": [statements.formula(clause)],
-        "Law": [f"{clause.law}, of {', '.join(clause.of)}"] if isinstance(clause, Law) else [],
-        "Example": statements.trials(clause) if isinstance(clause, Shown) else [],
-    }
-    if isinstance(clause, Erratum):
-        facts |= {"Example": [statements.counterexample(clause)]}
-    told = tuple((label, tuple(texts)) for label, texts in facts.items() if any(texts))
-    return Told(clause, *cited(clause, spec.authorities), told)
+    words: dict[str, str] = {}
+    facts: dict[str, Sequence[str]] = {}
+    match clause:
+        case Erratum():
+            words = {"What holds": clause.holds}
+            facts = {"Counterexample": [statements.counterexample(clause)]}
+        case Claim():
+            words = {"Measured": outcome(clause), "Not checkable": clause.reason}
+            facts = {"Figures": [statements.formula(clause)]}
+        case Narrative():
+            words = {"Not checkable": clause.reason}
+        case Law():
+            facts = {"Law": [f"{clause.law}, of {', '.join(clause.of)}"]}
+        case Shown():
+            facts = {"Example": statements.trials(clause)}
+        case _:
+            facts = {"Formula": [statements.formula(clause)]}
+    return Told(
+        clause,
+        *cited(clause, spec.authorities),
+        tuple((label, text) for label, text in words.items() if text),
+        tuple((label, tuple(texts)) for label, texts in facts.items()),
+    )
 
 
 def _divergences() -> Iterator[tuple[str, tuple[Divergence, ...]]]:
@@ -164,15 +179,15 @@ def _bounds() -> Iterator[Bound]:
 
 def _citing() -> Iterator[tuple[str, str, str]]:
     """Yield what cites sections of the derivations: their letters, its name, its first sentence."""
-    for path in sorted((ROOT / "reference").glob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        said = {f"reference/{path.name}": ast.get_docstring(tree)}
+    for path in sorted([*ROOT.glob("reference/*.py"), *ROOT.glob("conformance/*.py")]):
+        file, tree = path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))
+        said = {f"{file}": ast.get_docstring(tree)}
         said |= {
-            f"reference/{path.name}, {node.name}": ast.get_docstring(node)
+            f"{file}, {node.name}": ast.get_docstring(node)
             for node in ast.walk(tree)
             if isinstance(node, ast.FunctionDef)
         }
         for name, text in said.items():
             if found := re.search(r"\bsections? ([a-z](?:, [a-z])*)\)", text or ""):
                 first = (text or "").split("\n\n")[0]
-                yield found[1], name, re.sub(r" \(sections? [^)]*\)", "", first)
+                yield found[1], name, re.sub(r" \([^(]*\bsections? [^)]*\)", "", first)
