@@ -16,6 +16,7 @@ from cnnformance.reports import causes, divergences, tables
 from cnnformance.reports.clause_views import link
 from cnnformance.reports.matrix import grouped
 from cnnformance.reports.records import FAILING, Divergence, Run, Verdict, VerdictName
+from cnnformance.reports.tables import Cell, Table
 
 State = Literal["seen", "absent", "unknown"]
 ANSWERED: tuple[VerdictName, ...] = ("pass", "known")
@@ -154,3 +155,25 @@ def bounds(cells: Sequence[Seen], versions: Sequence[str]) -> str:
             spans[-1].append(f"<{version}")
         last = last if cell.state == "unknown" else cell.state
     return "; ".join(",".join(span) for span in spans)
+
+
+def cell(seen: Seen) -> Cell:
+    """Return how many questions met something; ``no``, or why that is unknown."""
+    if seen.state == "seen":
+        return Cell(str(len({v.question for v in seen.verdicts})), seen.verdicts[0].verdict)
+    return Cell("no" if seen.state == "absent" else f"? {seen.why}")
+
+
+def recorded(row: Row) -> str:
+    """Return for which versions a divergence is recorded; a dash for a finding, which is not."""
+    return (row.entry.versions or "all") if row.entry else tables.NOTHING
+
+
+def table(found: History) -> Table:
+    """Return what was found, one a row, and how many questions met it in each version."""
+    rows = tuple(
+        (Cell(row.id, row.verdict), *map(cell, row.cells), Cell(row.change), Cell(recorded(row)))
+        for row in found.rows
+    )
+    head = ("what", *found.versions, "change", "recorded for")
+    return Table(f"History of {found.name}: the questions that met it", head, rows)

@@ -7,33 +7,20 @@ import io
 import json
 from collections.abc import Callable, Mapping
 
-from cnnformance.reports import brief, markdown, page, render, spreadsheet, summary, tables
-from cnnformance.reports.history import History, Row, Seen
+from cnnformance.reports import (
+    brief,
+    history,
+    markdown,
+    page,
+    render,
+    spreadsheet,
+    summary,
+    tables,
+)
+from cnnformance.reports.history import History
 from cnnformance.reports.printable import cleaned
 from cnnformance.reports.records import encode
-from cnnformance.reports.tables import Cell, Table
-
-
-def _cell(seen: Seen) -> Cell:
-    """Return how many questions met something; ``no``, or why that is unknown."""
-    if seen.state == "seen":
-        return Cell(str(len({v.question for v in seen.verdicts})), seen.verdicts[0].verdict)
-    return Cell("no" if seen.state == "absent" else f"? {seen.why}")
-
-
-def _table(found: History) -> Table:
-    """Return what was found, one a row, and how many questions met it in each version."""
-    rows = tuple(
-        (Cell(row.id, row.verdict), *map(_cell, row.cells), Cell(row.change), Cell(recorded(row)))
-        for row in found.rows
-    )
-    head = ("what", *found.versions, "change", "recorded for")
-    return Table(f"History of {found.name}: the questions that met it", head, rows)
-
-
-def recorded(row: Row) -> str:
-    """Return for which versions a divergence is recorded; a dash for a finding, which is not."""
-    return (row.entry.versions or "all") if row.entry else tables.NOTHING
+from cnnformance.reports.tables import Table
 
 
 def told(found: History) -> list[str]:
@@ -45,7 +32,9 @@ def told(found: History) -> list[str]:
 
 def _shown(found: History, table: Callable[[Table], str], line: Callable[[str], str]) -> str:
     parts = [line(said) for said in filter(None, [brief.banner(found.run)])]
-    parts += [table(shown) for shown in (tables.subjects(found.run), _table(found)) if shown.rows]
+    parts += [
+        table(shown) for shown in (tables.subjects(found.run), history.table(found)) if shown.rows
+    ]
     says = (f"- {line(row.id)}: {line(row.says)}" for row in found.rows)
     lines = [*says, "", *map(line, [*told(found), brief.closing(found.run)])]
     return "\n".join([*parts, *lines]) + "\n"
@@ -86,7 +75,7 @@ def _json(found: History) -> str:
 def _csv(found: History) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    table = _table(found)
+    table = history.table(found)
     writer.writerow([*map(spreadsheet.safe, table.head), "versions", "says"])
     for row, shown in zip(found.rows, table.rows, strict=True):
         texts = (*(cell.text for cell in shown), row.versions, row.says)

@@ -23,6 +23,7 @@ from cnnformance.reports import (
     credentials,
     curves,
     declined,
+    modes,
     overview,
     published,
     statements,
@@ -98,6 +99,7 @@ def render(run: Run, history: History | None = None) -> str:
     view: dict[str, Any] = {
         "run": run,
         "history": history,
+        "modes": [found for found in modes.modes(run) if found.rows],
         "spec": spec,
         "verdicts": cells.ORDER,
         "banner": brief.banner(run),

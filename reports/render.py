@@ -17,10 +17,12 @@ from cnnformance.reports import (
     divergences,
     markdown,
     matrix,
+    modes,
     page,
     tables,
 )
 from cnnformance.reports.clause_views import specification
+from cnnformance.reports.history import History
 from cnnformance.reports.printable import cleaned
 from cnnformance.reports.records import Run, encode
 from cnnformance.reports.tables import Table
@@ -77,7 +79,8 @@ def _explained(number: int, finding: causes.Finding) -> str:
 
 
 def _terminal(run: Run) -> str:
-    shown = map(terminal_table, [*tables.tables(run, telling=True), *claims.tables(run)])
+    told = [*tables.tables(run, telling=True), *modes.tables(run), *claims.tables(run)]
+    shown = map(terminal_table, told)
     parts = [brief.banner(run), *shown, *_findings(run)]
     parts += [_explained(n, found) for n, found in enumerate(causes.findings(run), start=1)]
     return "\n".join(filter(None, [*parts, *_closing(run)])) + "\n"
@@ -100,7 +103,7 @@ def _markdown(run: Run) -> str:
         parts += [f"**{markdown.escape(banner)}**", ""]
     parts += [text for line in _closing(run) for text in (markdown.escape(line), "")]
     both = [tables.findings(run), tables.divergences(run)]
-    shown = [*tables.tables(run, both), *claims.tables(run)]
+    shown = [*tables.tables(run, both), *modes.tables(run), *claims.tables(run)]
     parts += [markdown.table(table) for table in shown]
     failing = tables.failures(run)
     parts += ["## Failures", ""] if failing else []
@@ -148,6 +151,17 @@ def _known(found: divergences.Seen) -> Mapping[str, object]:
     }
 
 
+def _modes(found: History) -> Mapping[str, object]:
+    rows = {
+        row.id: {
+            mode: {"state": cell.state, "questions": [v.question for v in cell.verdicts]}
+            for mode, cell in zip(found.versions, row.cells, strict=True)
+        }
+        for row in found.rows
+    }
+    return {"framework": found.name, "modes": found.versions, "differ": rows}
+
+
 def _json(run: Run) -> str:
     data = {
         "partial": run.partial,
@@ -187,6 +201,7 @@ def _json(run: Run) -> str:
         "unanswered": declined.reasons(run),
         "findings": [_finding(f) for f in causes.findings(run)],
         "known": [_known(found) for found in divergences.seen(run)],
+        "modes": [_modes(found) for found in modes.modes(run)],
         "failures": tables.failures(run),
     }
     return json.dumps(encode(data), indent=1, allow_nan=False) + "\n"
