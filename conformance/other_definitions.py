@@ -90,7 +90,9 @@ def agreeing(failure: Failure) -> dict[str, bool]:
     values: dict[str, Callable[[], Array]] = {}
     layer = failure.layers[0] if failure.layers else None
     x, upstream = failure.arrays.get("x"), failure.arrays.get("upstream")
-    if x is not None and isinstance(layer, spec.AveragePool | spec.LpPool):
+    if x is None or "float" not in x.dtype.name:
+        return {}  # integers have no unit of rounding
+    if isinstance(layer, spec.AveragePool | spec.LpPool):
         if failure.call == "gradients" and upstream is not None:
             values["as_power_mean"] = partial(gradient, layer, x, upstream, whole=False)
             values["as_whole_mean"] = partial(gradient, layer, x, upstream, whole=True)

@@ -124,6 +124,13 @@ def test_an_odd_power_is_excused_the_sum_that_keeps_signs_alone(actual: float, f
     assert bool(divergences.load_divergences("torch").match(asked, failing)) is found
 
 
+def test_a_norm_of_integers_is_what_no_other_definition_foretells() -> None:
+    x = np.ones((1, 2, 1), np.int8)
+    failing = Failure("value", "m", index=(0, 0, 0), expected="1.4", actual="1.0",
+                      arrays={"x": x}, layers=(spec.LpPool((2,)),))  # fmt: skip
+    assert holds("not as_power_mean", divergences.names_of(failing))
+
+
 def test_predicates_speak_of_the_call_and_of_the_ratio() -> None:
     names = divergences.names_of(overhanging(3.0, "gradients", NORM))
     assert holds("call == 'gradients' and ratio == 3.0", names)
