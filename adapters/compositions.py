@@ -218,6 +218,7 @@ def tensorflow_stochastic_pool(_table: Table, layer: StochasticPool, x: Tensor) 
 def jax_windows(layer: Pool, x: Tensor, operation: str, initial: Any) -> Call:
     """Reduce every window over the spatial axes, in the dtype of the array."""
     dilated = {"window_dilation": (1, *layer.dilation, 1)} if set(layer.dilation) != {1} else {}
+    pads = with_channels_last(overhanging(layer, x.spatial))
     return call(
         "lax.reduce_window",
         x,
@@ -225,7 +226,7 @@ def jax_windows(layer: Pool, x: Tensor, operation: str, initial: Any) -> Call:
         Name(operation),
         (1, *layer.window, 1),
         (1, *layer.stride, 1),
-        with_channels_last(overhanging(layer, x.spatial)),
+        tuple(map(tuple, pads)),  # JAX before 0.6 takes no lists
         **dilated,
     )
 

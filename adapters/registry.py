@@ -96,10 +96,11 @@ def installed() -> list[str]:
     return [name for name in registered() if importable(name)]
 
 
-def parse(subject: str) -> Target:
+def parse(subject: str, *, asked: bool = True) -> Target:
     """Return what ``NAME[==VERSION][:MODE][@DEVICE]`` or ``MODULE_OR_FILE:NAME`` means.
 
-    The latter names a class, or a function of a file or of a package's module.
+    The latter names a class, or a function of a file or of a package's module. Of what is not to be
+    ``asked``, the framework need not be installed.
 
     Raises:
         SubjectError: the name is not known, what follows ``==`` is no version, or none is asked
@@ -120,7 +121,7 @@ def parse(subject: str) -> Target:
     version = match["version"] or ""
     if version and not versions.VERSION.fullmatch(version):
         raise SubjectError(f"--backend {subject}: {version!r} is no version such as 1.20.0")
-    if not importable(name) and not version:
+    if asked and not version and not importable(name):
         raise SubjectError(
             f"--backend {subject}: {name} is not installed; try pip install 'cnnformance[{name}]'"
         )

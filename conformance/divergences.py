@@ -317,7 +317,7 @@ def load_divergences(subject: str) -> Divergences:
         DataError: the file is malformed.
         SubjectError: the subject's name means nothing.
     """
-    file = registry.divergences(registry.parse(subject))
+    file = registry.divergences(registry.parse(subject, asked=False))
     if file is None:
         return Divergences()
     return Divergences(parse(reading.text(file, file.name), file.name))
