@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import keyword
 import math
+import os
 import symtable
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.exceptions import AdapterError
+from cnnformance.adapters.versions import ASKED
 from cnnformance.spec.layers import Shape
 
 _SOURCE = "<calls>"
@@ -289,17 +292,19 @@ def assigns(source: str, name: str) -> bool:
     return name in table.get_identifiers() and table.lookup(name).is_assigned()
 
 
-def absent(source: str, names: Mapping[str, Any]) -> str:
-    """Return what is said of the first attribute that source reads of a module that lacks it.
+def require(source: str, names: Mapping[str, Any], table: str) -> None:
+    """Require that modules among ``names`` have what the source of a table reads of them.
 
-    The modules are among ``names``. Returns nothing where each has what is read of it.
+    Raises:
+        AdapterError: one has not.
+        Unsupported: likewise, in a version that was asked for: the table may be written for others.
     """
     for node in ast.walk(ast.parse(source)):
         try:
             _resolved(node, names)
         except AttributeError as lacking:
-            return str(lacking)
-    return ""
+            error = Unsupported if os.environ.get(ASKED) else AdapterError
+            raise error(f"{lacking}, as the source of {table} has it") from lacking
 
 
 def _resolved(node: ast.AST, names: Mapping[str, Any]) -> Any:

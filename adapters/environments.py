@@ -29,7 +29,7 @@ from typing import Any
 from cnnformance.adapters import apart, registry, wire
 from cnnformance.adapters.exceptions import Unavailable
 from cnnformance.adapters.installers import Failed, installer, variables
-from cnnformance.adapters.versions import release
+from cnnformance.adapters.versions import ASKED, release
 
 _MADE = "made.json"
 """The file that an environment holds once it is whole; it says what it was made of."""
@@ -191,13 +191,14 @@ def _runs(python: str) -> bool:
 def main(argv: Sequence[str]) -> None:
     """Go on as a worker in an environment; or answer that it cannot be had, instead of a hello."""
     options = json.loads(argv[0])
+    environment = Environment(**options.pop("environment"))
     try:
-        python = Environment(**options.pop("environment")).have()
+        python = environment.have()
     except Unavailable as error:
         _decline(options["control"], error)
         return
     words = [str(python), "-P", str(apart.__file__), json.dumps(options)]
-    os.execve(words[0], words, variables())  # noqa: S606 - no shell is wanted
+    os.execve(words[0], words, {**variables(), ASKED: environment.version})  # noqa: S606 - no shell is wanted
 
 
 def _decline(control: int, error: Unavailable) -> None:

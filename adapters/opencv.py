@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import ClassVar
 
-import cv2
+import cv2  # noqa: F401 - imported once, before a worker is forked
 
 from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.calls import Call, Tensor
@@ -36,8 +37,8 @@ class OpenCv(OnnxModels):
             raise Unsupported(f"only the CPU is asked, and not {device!r}")
 
     def version(self) -> str:
-        """Return OpenCV's version."""
-        return str(cv2.__version__)
+        """Return the version of the package, which tells more than OpenCV's own."""
+        return metadata.version(metadata.packages_distributions()["cv2"][0])
 
     def supports(self, layer: Layer, dtype: str) -> bool:
         """Integers are reshaped."""

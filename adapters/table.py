@@ -22,10 +22,10 @@ from cnnformance.adapters.calls import (
     Program,
     Tensor,
     Told,
-    absent,
     assigns,
     compiled,
     is_from_source,
+    require,
 )
 from cnnformance.adapters.exceptions import AdapterError
 from cnnformance.spec.layers import Conv, Dense, Flatten, Layer, Shape
@@ -366,8 +366,7 @@ class Table(Backend):
         """Run source of the adapter, and return the names that it sets."""
         names = {**self._names, **given}
         code = compiled(source := "\n".join(lines), "exec")
-        if lacking := absent(source, self._names):
-            raise AdapterError(f"{lacking}, as the source of {type(self).__name__} has it")
+        require(source, self._names, type(self).__name__)
         with self._inside():
             exec(code, names)  # noqa: S102 - likewise
         return names

@@ -8,6 +8,10 @@ VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.post|\.dev)\d+)*(\+[a-z0-9.]+)?")
 """A version as packages are published under, such as ``2.13.0rc1+cpu``."""
 
 
+ASKED = "CNNFORMANCE_VERSION"
+"""The environment variable of a worker that runs in the environment of a version: that version."""
+
+
 def reported(text: str) -> str:
     """Return the version that an adapter's own text on it begins with."""
     return text.partition(" ")[0].rstrip(",;")

@@ -91,6 +91,14 @@ def test_a_breach_of_a_table_is_its_own(methods: Mapping[str, Any], ask: str, sa
     assert asking(Numeric, "run", ReLU(), ROW)["status"] == "ok"
 
 
+def test_what_another_version_lacks_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNFORMANCE_VERSION", "1.0")
+    table = type("Older", (Numeric,), {"native": gives(call("np.abx", X))})
+    answer = asking(table, "run", ReLU(), ROW)
+    assert answer["status"] == "unsupported"
+    assert "no attribute 'abx'" in answer["message"]
+
+
 @pytest.mark.parametrize("composed", [None, call])
 def test_a_composition_that_makes_no_call_is_the_tables_error(composed: Any) -> None:
     compositions = {GlobalAveragePool: lambda *_: composed}
