@@ -205,8 +205,9 @@ def _decline(control: int, error: Unavailable) -> None:
     with socket.socket(fileno=control) as asked, contextlib.suppress(OSError):
         _, descriptors, _, _ = socket.recv_fds(asked, 1, 1)
         said = {"type": type(error).__name__, "message": str(error), "traceback": ""}
-        with socket.socket(fileno=descriptors[0]) as link:
-            wire.send(link, {"status": "failed", **said})
+        for descriptor in descriptors:  # there is none where nobody waits any more
+            with socket.socket(fileno=descriptor) as link:
+                wire.send(link, {"status": "failed", **said})
 
 
 if __name__ == "__main__":

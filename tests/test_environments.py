@@ -209,6 +209,18 @@ def test_no_other_python_is_tried_without_a_network(fake: Fake) -> None:
     assert len(fake.made) == 1
 
 
+def test_the_pythons_are_this_one_and_those_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "python3.18").symlink_to(sys.executable)
+    shim = tmp_path / "python3.19"
+    shim.write_text("#!/bin/sh\nexit 127\n", encoding="utf-8")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = environments._pythons()
+    assert list(found) == [sys.executable, str(tmp_path / "python3.18")]
+
+
 def test_a_cache_that_cannot_be_written_to_is_told(tmp_path: Path, fake: Fake) -> None:
     (tmp_path / "cache").touch()
     with pytest.raises(Unavailable, match="no environment can be made of it"):
