@@ -51,17 +51,30 @@ def negated_max_pool(table: Table, layer: MinPool, x: Tensor, negative: str) -> 
     return call(negative, largest)
 
 
-def norm_by_mean(table: Table, layer: LpPool, x: Tensor, functions: str, **renamed: str) -> Call:
-    """Take the root of the mean of powers times their number, by ``functions`` of usual names."""
+def minimum(negative: str) -> Composition:
+    """Return what negates by a call of this name, and takes the largest."""
+
+    def least(table: Table, layer: MinPool, x: Tensor) -> Call:
+        return negated_max_pool(table, layer, x, negative)
+
+    return least
+
+
+def norm(functions: str, **renamed: str) -> Composition:
+    """Return the root of the mean of powers times their number, by functions of usual names."""
     usual = ("square", "abs", "pow", "multiply", "sqrt")
     names = [functions.format(renamed.get(name, name)) for name in usual]
     square, magnitude, raised, multiplied, root = names
-    two = layer.p == 2
-    powers = call(square, x) if two else call(raised, call(magnitude, x), layer.p)
-    fields = vars(layer) | {"count_include_pad": True}
-    mean, _ = table.result(AveragePool.unchecked(**fields), x.after(powers))
-    total = call(multiplied, mean, math.prod(layer.window))
-    return call(root, total) if two else call(raised, total, 1 / layer.p)
+
+    def norm_by_mean(table: Table, layer: LpPool, x: Tensor) -> Call:
+        two = layer.p == 2
+        powers = call(square, x) if two else call(raised, call(magnitude, x), layer.p)
+        fields = vars(layer) | {"count_include_pad": True}
+        mean, _ = table.result(AveragePool.unchecked(**fields), x.after(powers))
+        total = call(multiplied, mean, math.prod(layer.window))
+        return call(root, total) if two else call(raised, total, 1 / layer.p)
+
+    return norm_by_mean
 
 
 def counts_zeros(layer: Windowed) -> bool:
@@ -154,16 +167,6 @@ def keras_padded(table: Table, layer: AveragePool | Conv, x: Tensor) -> Call:
     return table.native(unpadded(layer), x.after(padded))
 
 
-def keras_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
-    """Negate, and take the largest."""
-    return negated_max_pool(table, layer, x, "keras.ops.negative")
-
-
-def keras_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
-    """Take the root of the mean of powers times their number."""
-    return norm_by_mean(table, layer, x, "keras.ops.{}", pow="power")
-
-
 # TensorFlow
 
 
@@ -171,11 +174,6 @@ def rounds_down(layer: Layer) -> None:
     """Raise ``Unsupported`` for what TensorFlow has no word for in any layer."""
     if getattr(layer, "ceil_mode", False) or getattr(layer, "padding", ()) == "same_lower":
         raise Unsupported("TensorFlow rounds the number of windows down, and pads after first")
-
-
-def tensorflow_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
-    """Negate, and take the largest."""
-    return negated_max_pool(table, layer, x, "tf.math.negative")
 
 
 def tensorflow_padded(table: Table, layer: AveragePool | Conv, x: Tensor) -> Call:
@@ -189,11 +187,6 @@ def functions_padded(table: Table, layer: AveragePool | Conv, x: Tensor) -> Call
         return table.native(layer, x)  # which says what there is not
     padded = call("tf.pad", x, paddings=with_channels_last(pairs(layer, x.spatial)))
     return table.native(unpadded(layer), x.after(padded))
-
-
-def tensorflow_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
-    """Take the root of the mean of powers times their number."""
-    return norm_by_mean(table, layer, x, "tf.math.{}")
 
 
 def tensorflow_stochastic_pool(_table: Table, layer: StochasticPool, x: Tensor) -> Call:
@@ -299,11 +292,6 @@ def slices(layer: StochasticPool, x: Tensor) -> list[tuple[list[int], list[int],
 # ONNX
 
 
-def onnx_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
-    """Negate, and take the largest."""
-    return negated_max_pool(table, layer, x, "Neg")
-
-
 def onnx_stochastic_pool(table: Table, layer: StochasticPool, x: Tensor) -> Call:
     """Divide the averages of the squares by the averages."""
     if layer.training:
@@ -329,37 +317,6 @@ def mlx_padded(table: Table, layer: MaxPool | AveragePool, x: Tensor) -> Call:
     return table.native(unpadded(layer), x.after(padded))
 
 
-def mlx_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
-    """Negate, and take the largest."""
-    return negated_max_pool(table, layer, x, "mx.negative")
-
-
-def mlx_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
-    """Take the root of the mean of powers times their number."""
-    return norm_by_mean(table, layer, x, "mx.{}", pow="power")
-
-
-# PaddlePaddle
-
-
-def paddle_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
-    """Negate, and take the largest."""
-    return negated_max_pool(table, layer, x, "paddle.neg")
-
-
-# tinygrad
-
-
-def tinygrad_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
-    """Negate, and take the largest."""
-    return negated_max_pool(table, layer, x, "Tensor.neg")
-
-
-def tinygrad_lp_pool(table: Table, layer: LpPool, x: Tensor) -> Call:
-    """Take the root of the mean of powers times their number."""
-    return norm_by_mean(table, layer, x, "Tensor.{}", multiply="mul")
-
-
 # ncnn
 
 
@@ -368,14 +325,6 @@ def ncnn_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
     negated = call("UnaryOp", x, {0: 1})
     largest, _ = table.result(MaxPool.unchecked(**vars(layer)), x.after(negated))
     return call("UnaryOp", largest, {0: 1})
-
-
-# OpenVINO
-
-
-def openvino_min_pool(table: Table, layer: MinPool, x: Tensor) -> Call:
-    """Negate, and take the largest."""
-    return negated_max_pool(table, layer, x, "ops.negative")
 
 
 TORCH: Mapping[type[Layer], Composition] = {
@@ -389,22 +338,22 @@ TORCH: Mapping[type[Layer], Composition] = {
     GlobalMaxPool: torch_global_pool,
 }
 KERAS: Mapping[type[Layer], Composition] = {
-    MinPool: keras_min_pool,
+    MinPool: minimum("keras.ops.negative"),
     AveragePool: keras_padded,
-    LpPool: keras_lp_pool,
+    LpPool: norm("keras.ops.{}", pow="power"),
     Conv: keras_padded,
 }
 TENSORFLOW: Mapping[type[Layer], Composition] = {
-    MinPool: tensorflow_min_pool,
+    MinPool: minimum("tf.math.negative"),
     AveragePool: tensorflow_padded,
-    LpPool: tensorflow_lp_pool,
+    LpPool: norm("tf.math.{}"),
     Conv: tensorflow_padded,
     StochasticPool: tensorflow_stochastic_pool,
 }
 LITERT: Mapping[type[Layer], Composition] = {
-    MinPool: tensorflow_min_pool,
+    MinPool: minimum("tf.math.negative"),
     AveragePool: functions_padded,
-    LpPool: tensorflow_lp_pool,
+    LpPool: norm("tf.math.{}"),
     Conv: functions_padded,
 }
 JAX: Mapping[type[Layer], Composition] = {
@@ -413,19 +362,19 @@ JAX: Mapping[type[Layer], Composition] = {
     StochasticPool: jax_stochastic_pool,
 }
 ONNX: Mapping[type[Layer], Composition] = {
-    MinPool: onnx_min_pool,
+    MinPool: minimum("Neg"),
     StochasticPool: onnx_stochastic_pool,
 }
-OPENVINO: Mapping[type[Layer], Composition] = {MinPool: openvino_min_pool}
+OPENVINO: Mapping[type[Layer], Composition] = {MinPool: minimum("ops.negative")}
 MLX: Mapping[type[Layer], Composition] = {
     MaxPool: mlx_padded,
-    MinPool: mlx_min_pool,
+    MinPool: minimum("mx.negative"),
     AveragePool: mlx_padded,
-    LpPool: mlx_lp_pool,
+    LpPool: norm("mx.{}", pow="power"),
 }
-PADDLE: Mapping[type[Layer], Composition] = {MinPool: paddle_min_pool}
+PADDLE: Mapping[type[Layer], Composition] = {MinPool: minimum("paddle.neg")}
 TINYGRAD: Mapping[type[Layer], Composition] = {
-    MinPool: tinygrad_min_pool,
-    LpPool: tinygrad_lp_pool,
+    MinPool: minimum("Tensor.neg"),
+    LpPool: norm("Tensor.{}", multiply="mul"),
 }
 NCNN: Mapping[type[Layer], Composition] = {MinPool: ncnn_min_pool}

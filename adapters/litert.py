@@ -14,7 +14,7 @@ from cnnformance.adapters.calls import Call, Tensor
 from cnnformance.adapters.compositions import LITERT, rounds_down
 from cnnformance.adapters.padding import word
 from cnnformance.adapters.table import Definition, Table
-from cnnformance.adapters.tensorflow import function
+from cnnformance.adapters.tensorflow_functions import function
 from cnnformance.spec.layers import Conv, Flatten, Layer, Pool
 
 IMPORTS = """\

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-import MNN
+from importlib import metadata
+
+import MNN  # noqa: F401 - imported once, before a worker is forked
 
 from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.calls import Tensor
@@ -34,7 +36,7 @@ class Mnn(OnnxModels):
 
     def version(self) -> str:
         """Return MNN's version."""
-        return str(MNN.version())
+        return metadata.version("MNN")
 
     def loaded(self, x: Tensor) -> list[str]:
         """Return the lines that convert the model, in files, and load it."""

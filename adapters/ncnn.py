@@ -75,6 +75,8 @@ class Ncnn(Table):
     def native(self, layer: Layer, x: Tensor) -> Call:  # noqa: PLR0911 - a table of the layer types
         """Return the layer of ncnn, with its parameters."""
         ends = BY_RANK[getattr(layer, "rank", 2) - 1]
+        if x.dtype != "float32":
+            raise Unsupported("ncnn's layers have numbers of 32 bits, and no word for others")
         if isinstance(layer, Pool):
             undilated(layer, "ncnn")
         match layer:

@@ -24,7 +24,7 @@ class OpenCv(OnnxModels):
         classic: the engine that was there before OpenCV 5.
     """
 
-    dtypes = ("float32", "int8", "uint8", "int32", "int64")
+    dtypes = ("float32", "int8", "uint8", "int32")
     modes: ClassVar[tuple[str, ...]] = ("classic",)
     imports = PARSE + "import cv2\n\ncv2.setNumThreads(1)\n"
     printed = 'print("OpenCV", cv2.__version__, "ONNX", onnx.__version__)'

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import metadata
 from typing import Any
 
-import paddle
+import paddle  # noqa: F401 - imported once, before a worker is forked
 
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.calls import Call, Tensor, call
@@ -52,7 +53,7 @@ class Paddle(Table):
 
     def version(self) -> str:
         """Return PaddlePaddle's version."""
-        return str(paddle.version.full_version)
+        return metadata.version("paddlepaddle")
 
     def supports(self, layer: Layer, dtype: str) -> bool:
         """Answer from trials of every layer and dtype on release 3.3."""
@@ -133,7 +134,7 @@ class Paddle(Table):
 
 def sizes(output: tuple[int, ...]) -> Any:
     """Return an output's size as a list, or as a number where there is one axis."""
-    return list(output) if len(output) > 1 else output[0]
+    return output[0] if len(output) == 1 else list(output)
 
 
 def padding(layer: Windowed) -> Any:

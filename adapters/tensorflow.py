@@ -14,26 +14,23 @@ import numpy as np
 import tensorflow as tf  # type: ignore[import-untyped]  # likewise
 
 from cnnformance.adapters.backend import Array, Unsupported
-from cnnformance.adapters.calls import Call, Tensor, call
+from cnnformance.adapters.calls import Call, Tensor
 from cnnformance.adapters.compositions import TENSORFLOW, rounds_down
 from cnnformance.adapters.keras_layers import KerasLayers
-from cnnformance.adapters.padding import is_explicit, with_channels_last, word
-from cnnformance.adapters.table import BIAS, WEIGHT, Definition
+from cnnformance.adapters.padding import is_explicit
+from cnnformance.adapters.table import Definition
+from cnnformance.adapters.tensorflow_functions import function
 from cnnformance.spec.layers import (
     Adaptive,
     AdaptiveMaxPool,
-    AveragePool,
     Conv,
-    Dense,
     Flatten,
-    GlobalAveragePool,
     GlobalMaxPool,
     Layer,
     MaxPool,
     Pool,
     ReLU,
     Shape,
-    Windowed,
 )
 
 # Kept for the first operation; nothing starts here.
@@ -50,48 +47,6 @@ import tensorflow as tf
 
 SELECTIONS = (MaxPool, GlobalMaxPool, AdaptiveMaxPool, ReLU, Flatten)
 """The layers that take integers, because their results are elements of the input or 0."""
-
-
-def function(layer: Layer, x: Tensor) -> Call:  # noqa: C901, PLR0911, PLR0912 - likewise
-    """Return the call of a function of TensorFlow; of a convolution, with its bias added."""
-    rank = getattr(layer, "rank", 0)
-    axes = list(range(1, rank + 1))
-    padding: Any = None
-    if isinstance(layer, Windowed):
-        lists = rank < 3 if isinstance(layer, MaxPool) else isinstance(layer, Conv) and rank == 2
-        if is_explicit(layer) and lists and not isinstance(layer.padding, str):
-            padding = with_channels_last(layer.padding)
-        else:
-            padding = word(layer, "TensorFlow").upper()
-    match layer:
-        case MaxPool(window, stride, _, dilation) | AveragePool(window, stride, _, dilation):
-            kind = "max" if isinstance(layer, MaxPool) else "avg"
-            if set(dilation) == {1}:
-                at = {"ksize": window, "strides": stride, "padding": padding}
-                return call(f"tf.nn.{kind}_pool{rank}d", x, **at)
-            if max(stride) > 1 or padding != "VALID":
-                raise Unsupported("tf.nn.pool dilates at stride 1 and without padding")
-            at = {"window_shape": window, "pooling_type": kind.upper(), "dilations": dilation}
-            return call("tf.nn.pool", x, **at)
-        case GlobalAveragePool():
-            return call("tf.math.reduce_mean", x, axis=axes)
-        case GlobalMaxPool():
-            return call("tf.math.reduce_max", x, axis=axes)
-        case Conv(groups=groups) if groups > 1 and rank == 3:
-            raise Unsupported("tf.nn.conv3d has no groups on a CPU")
-        case Conv(_, stride, _, dilation):
-            at = {"stride" if rank == 1 else "strides": [1, *stride, 1]}
-            at |= {"padding": padding, "dilations": [1, *dilation, 1]}
-            y = call(f"tf.nn.conv{rank}d", x, WEIGHT, **at)
-            return call("tf.nn.bias_add", y, BIAS) if layer.bias else y
-        case Dense():
-            y = call("tf.linalg.matmul", x, WEIGHT)
-            return call("tf.nn.bias_add", y, BIAS) if layer.bias else y
-        case ReLU():
-            return call("tf.nn.relu", x)
-        case Flatten():
-            return call("tf.reshape", x, x.joined(layer.start))
-    raise Unsupported(f"TensorFlow has no function for {layer}")
 
 
 class TensorFlow(KerasLayers):

@@ -13,7 +13,7 @@ from cnnformance.adapters.calls import Call, Tensor, call
 from cnnformance.adapters.compositions import TORCH
 from cnnformance.adapters.padding import alike, undilated
 from cnnformance.adapters.table import Definition, Table, bits, from_bits
-from cnnformance.adapters.torch_conversions import CONVERTED, converted
+from cnnformance.adapters.torch_conversions import CONVERTED, ONNX_IMPORTS, ONNX_PRINTED, converted
 from cnnformance.spec.layers import (
     AdaptiveAveragePool,
     AdaptiveMaxPool,
@@ -78,8 +78,7 @@ class Torch(Table):
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         if mode == "onnx":
-            self.imports += "\nimport onnxruntime"
-            self.printed += '\nprint("ONNX Runtime", onnxruntime.__version__)'
+            self.imports, self.printed = ONNX_IMPORTS, ONNX_PRINTED
         if mode == "compile":  # beyond its limits, PyTorch would fall back to the eager mode
             self.wrapper = "torch.compile({}, dynamic=False, fullgraph=True)"
             config = import_module("torch._dynamo").config
@@ -91,15 +90,14 @@ class Torch(Table):
 
     def supports(self, layer: Layer, dtype: str) -> bool:
         """Answer from trials of every layer and dtype on release 2.13."""
-        on_cpu = self.device == "cpu"
         if self.mode == "onnx" and dtype != "float32":
             return False  # what ONNX Runtime lacks of the others is told by its own adapter
         match layer:
             case ReLU() | Flatten():
                 return dtype in self.dtypes
-            case MaxPool() | MinPool() if on_cpu and layer.rank > 1:
+            case MaxPool() | MinPool() if self.device == "cpu" and layer.rank > 1:
                 return dtype in self.dtypes
-            case AveragePool() | LpPool() if on_cpu and layer.rank == 3:
+            case AveragePool() | LpPool() if self.device == "cpu" and layer.rank == 3:
                 return dtype in ("float32", "float64")
         return dtype in FLOATS
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from cnnformance.adapters.calls import Tensor
 from cnnformance.adapters.table import Definition
 
+ONNX_IMPORTS = "import onnxruntime\nimport torch\nfrom torch import nn\n\ntorch.set_num_threads(1)"
+ONNX_PRINTED = 'print("PyTorch", torch.__version__, "ONNX Runtime", onnxruntime.__version__)'
 CONVERTED: Mapping[str, list[str]] = {
     "export": ["converted = torch.export.export(Model(), (example,)).module()"],
     "onnx": [
