@@ -40,7 +40,7 @@ class Command:
         ours, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the backend that is asked
-                self._words, stdin=theirs, stdout=theirs
+                self._words, stdin=theirs.fileno(), stdout=theirs.fileno()
             )
         except OSError as error:
             ours.close()

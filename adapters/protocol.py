@@ -276,8 +276,9 @@ def _holds(value: object, kind: Any) -> bool:
         return isinstance(value, dict) and all(_holds(each, args[1]) for each in value.values())
     if kind is Form:
         hints = get_type_hints(Form)
-        same = isinstance(value, dict) and value.keys() == hints.keys()
-        return same and all(_holds(value[name], hints[name]) for name in hints)
+        if not isinstance(value, dict) or value.keys() != hints.keys():
+            return False
+        return all(_holds(value[name], hints[name]) for name in hints)
     return type(value) is kind
 
 

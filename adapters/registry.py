@@ -12,7 +12,7 @@ from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 
-from cnnformance.adapters import versions
+from cnnformance.adapters import npm, versions
 from cnnformance.spec.suggestions import instead
 
 GROUP = "cnnformance.backends"
@@ -100,11 +100,15 @@ def registered() -> dict[str, str]:
 
 def importable(name: str) -> bool:
     """Whether the framework that a registered backend is named after is installed."""
+    if name in npm.PACKAGES:
+        return npm.installed(name)
     return util.find_spec(PACKAGES.get(name, name)) is not None
 
 
 def installed_version(name: str) -> str:
     """Return the version of the framework that is installed; empty where no package tells it."""
+    if name in npm.PACKAGES:
+        return npm.version(name)
     package = PACKAGES.get(name, name)
     for known in (name, *metadata.packages_distributions().get(package, [])):
         with suppress(metadata.PackageNotFoundError):
@@ -151,12 +155,17 @@ def parse(subject: str) -> Target:
     version = match["version"] or ""
     if version and not versions.VERSION.fullmatch(version):
         raise SubjectError(f"--backend {subject}: {version!r} is no version such as 1.20.0")
+    remedy = npm.remedy(name) if name in npm.PACKAGES else f"pip install 'cnnformance[{name}]'"
     if not importable(name) and not version:
-        raise SubjectError(
-            f"--backend {subject}: {name} is not installed; try pip install 'cnnformance[{name}]'"
-        )
+        raise SubjectError(f"--backend {subject}: {name} is not installed; try {remedy}")
     if version and importable(name) and versions.fits(installed_version(name), version):
         version = ""
+    if version and name in npm.PACKAGES:
+        remedy = remedy.replace(npm.PACKAGES[name][0], f"{npm.PACKAGES[name][0]}@{version}")
+        there = installed_version(name) or "none"
+        raise SubjectError(
+            f"--backend {subject}: here is {there}; try {remedy} in another folder, and run there"
+        )
     place = (match["mode"] or "", match["device"] or "cpu")
     return Target(subject, registered()[name], *place, version)
 

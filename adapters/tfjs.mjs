@@ -6,18 +6,17 @@ import { createRequire } from "node:module";
 
 import { serve, Unsupported } from "./foreign.mjs";
 
-const PACKAGES = { "": "@tensorflow/tfjs-backend-cpu", wasm: "@tensorflow/tfjs-backend-wasm" };
 const require = createRequire(`${process.cwd()}/`);
-const tf = require("@tensorflow/tfjs-core");
-let mode = "";
+const tf = require("@tensorflow/tfjs");
+const imports = ['const tf = require("@tensorflow/tfjs");'];
+let backend = "cpu";
 
 const text = JSON.stringify;
 const zero = ([before, after]) => before === 0 && after === 0;
 const one = (size) => size === 1;
 
 /** The padding in TensorFlow's words: a word, a number, or pairs with those of batch and channels. */
-function padding(layer) {
-  const pads = layer.padding;
+function padding({ padding: pads, ceil_mode: ceil }) {
   if (pads === "same") {
     return "same";
   }
@@ -25,40 +24,58 @@ function padding(layer) {
     throw new Unsupported(`there is no padding ${pads}`);
   }
   if (pads.every(zero)) {
-    return layer.ceil_mode ? 0 : "valid";
+    return ceil ? 0 : "valid"; // rounding is told for numbers alone
+  }
+  if (pads.length === 1) {
+    return [[0, 0], [0, 0], ...pads, [0, 0]]; // a number would pad the axis that tf adds, too
   }
   if (pads.flat().every((size) => size === pads[0][0])) {
     return pads[0][0];
   }
   if (pads.length === 3) {
-    throw new Unsupported("in three dimensions, there is one padding for all sides");
+    throw new Unsupported("over three axes, one padding is for all sides");
   }
   return [[0, 0], ...pads, [0, 0]];
 }
 
+/** The padding of a layer of `tf.layers`, which knows the words alone. */
+function word(layer) {
+  const found = padding(layer);
+  if (typeof found !== "string") {
+    throw new Unsupported("tf.layers has no padding of numbers, and rounds down");
+  }
+  return found;
+}
+
+function undilated({ dilation }, where) {
+  if (!dilation.every(one)) {
+    throw new Unsupported(`${where} has no dilation`);
+  }
+}
+
+function uncounted({ count_include_pad: counts, padding: pads }) {
+  if (counts && !(Array.isArray(pads) && pads.every(zero))) {
+    throw new Unsupported("an average does not count padding");
+  }
+}
+
+/** A pooling: of `tf`, and over one axis of `tf.layers`. */
 function pool(kind, layer) {
   const { window, stride, dilation } = layer;
   const rank = window.length;
-  const rounding = layer.ceil_mode ? ', "ceil"' : "";
-  const name = `${kind}Pool`;
+  uncounted(layer);
   if (rank === 1) {
-    throw new Unsupported("there is no pooling of one spatial axis");
-  }
-  if (layer.count_include_pad && !(typeof layer.padding !== "string" && layer.padding.every(zero))) {
-    throw new Unsupported("an average does not count padding");
+    return `${described(layer)}.apply(x)`;
   }
   const pads = text(padding(layer));
-  if (rank === 3) {
-    if (!dilation.every(one)) {
-      throw new Unsupported("in three dimensions, poolings have no dilation");
-    }
-    return `tf.${name}3d(x, ${text(window)}, ${text(stride)}, ${pads}${rounding})`;
+  const rounding = layer.ceil_mode ? ', "ceil"' : "";
+  if (rank === 2 && !dilation.every(one)) {
+    const rest = `${pads}, ${text(dilation)}, ${text(stride)}${rounding}`;
+    return `tf.pool(x, ${text(window)}, ${text(kind)}, ${rest})`;
   }
-  if (dilation.every(one)) {
-    return `tf.${name}(x, ${text(window)}, ${text(stride)}, ${pads}${rounding})`;
-  }
-  const rest = `${pads}, ${text(dilation)}, ${text(stride)}${rounding}`;
-  return `tf.pool(x, ${text(window)}, ${text(kind)}, ${rest})`;
+  undilated(layer, "a pooling over three axes");
+  const name = `tf.${kind}Pool${rank === 3 ? "3d" : ""}`;
+  return `${name}(x, ${text(window)}, ${text(stride)}, ${pads}${rounding})`;
 }
 
 function convolution(layer) {
@@ -66,14 +83,15 @@ function convolution(layer) {
   const rank = window.length;
   const depthwise = groups > 1 && groups === layer.in_channels && rank === 2;
   if (groups !== 1 && !depthwise) {
-    throw new Unsupported("groups are all channels, in two dimensions, or one");
+    throw new Unsupported("groups are all channels, over two axes, or one");
   }
   const pads = padding(layer);
   if (rank === 3 && typeof pads !== "string") {
-    throw new Unsupported('in three dimensions, padding is "same" or "valid"');
+    throw new Unsupported("over three axes, a convolution pads by words");
   }
   const plain = (sizes) => text(rank === 1 ? sizes[0] : sizes);
-  const rest = `${plain(stride)}, ${text(pads)}, "${"N" + "DHW".slice(3 - rank) + "C"}", ${plain(dilation)}`;
+  const format = text(`N${"DHW".slice(3 - rank)}C`);
+  const rest = `${plain(stride)}, ${text(pads)}, ${format}, ${plain(dilation)}`;
   let call = `tf.conv${rank}d(x, weight, ${rest})`;
   if (depthwise) {
     const shape = text([...window, groups, layer.out_channels / groups]);
@@ -82,33 +100,80 @@ function convolution(layer) {
   return layer.bias ? `tf.add(${call}, bias)` : call;
 }
 
-const axes = (rank) => text(Array.from({ length: rank }, (_, axis) => axis + 1));
+/** A global pooling: of `tf.layers`, which has none over three axes. */
+function whole(reduction, layer) {
+  return layer.rank === 3 ? `tf.${reduction}(x, [1, 2, 3])` : `${described(layer)}.apply(x)`;
+}
+
+/** The layer of `tf.layers`, which knows its parameters and the shape of its output. */
+function described(layer) {
+  const { type, window, stride, dilation, rank, start } = layer;
+  const d = `${window?.length ?? rank}d`;
+  switch (type) {
+    case "MaxPool":
+    case "AveragePool": {
+      uncounted(layer);
+      undilated(layer, "a pooling of tf.layers");
+      const options = { poolSize: window, strides: stride, padding: word(layer) };
+      return `tf.layers.${type === "MaxPool" ? "max" : "average"}Pooling${d}(${text(options)})`;
+    }
+    case "GlobalMaxPool":
+    case "GlobalAveragePool":
+      if (rank > 2) {
+        throw new Unsupported("tf.layers has no global pooling over three axes");
+      }
+      return `tf.layers.${type === "GlobalMaxPool" ? "globalMax" : "globalAverage"}Pooling${d}({})`;
+    case "Conv": {
+      if (layer.groups !== 1) {
+        throw new Unsupported("tf.layers has no groups");
+      }
+      const options = {
+        filters: layer.out_channels, kernelSize: window, strides: stride, padding: word(layer),
+        dilationRate: dilation, useBias: layer.bias,
+      };
+      return `tf.layers.conv${d}(${text(options)})`;
+    }
+    case "ReLU":
+      return "tf.layers.reLU()";
+    case "Flatten":
+      if (start !== 1) {
+        throw new Unsupported("tf.layers flattens from axis 1");
+      }
+      return "tf.layers.flatten()";
+    case "Dense":
+      return `tf.layers.dense(${text({ units: layer.out_features, useBias: layer.bias })})`;
+  }
+  throw new Unsupported(`tf.layers has no ${type}`);
+}
 
 const CALLS = {
   MaxPool: (layer) => pool("max", layer),
   AveragePool: (layer) => pool("avg", layer),
-  GlobalAveragePool: ({ rank }) => `tf.mean(x, ${axes(rank)})`,
-  GlobalMaxPool: ({ rank }) => `tf.max(x, ${axes(rank)})`,
+  GlobalAveragePool: (layer) => whole("mean", layer),
+  GlobalMaxPool: (layer) => whole("max", layer),
   Conv: convolution,
   ReLU: () => "tf.relu(x)",
   Flatten: ({ start }) => `tf.reshape(x, [...x.shape.slice(0, ${start}), -1])`,
   Dense: ({ bias }) => (bias ? "tf.add(tf.matMul(x, weight), bias)" : "tf.matMul(x, weight)"),
 };
-const REDUCTIONS = ["GlobalAveragePool", "GlobalMaxPool"];
+
+const SELECTIONS = ["MaxPool", "GlobalMaxPool", "ReLU", "Flatten"];
 
 /** The dtypes of each layer type: integers are selected and not summed. */
-const SELECTIONS = ["MaxPool", "GlobalMaxPool", "ReLU", "Flatten"];
-const LAYERS = Object.fromEntries(Object.keys(CALLS).map((type) =>
-  [type, SELECTIONS.includes(type) ? ["float32", "int32"] : ["float32"]]));
+function dtypes(type) {
+  const integers = SELECTIONS.includes(type) && !(type === "MaxPool" && backend === "wasm");
+  return integers ? ["float32", "int32"] : ["float32"];
+}
 
 const tensor = ({ dtype, shape, values }) => tf.tensor(values, shape, dtype);
 const array = (y) => ({ dtype: y.dtype, shape: y.shape, values: y.dataSync() });
 
-/** Run within what TensorFlow.js tidies up; a kernel that a backend lacks is unsupported. */
-function within(call) {
+/** What an expression gives, of tensors that are freed; a kernel that is lacking is unsupported. */
+function evaluated(source, names) {
   tf.engine().startScope();
   try {
-    return call();
+    const found = new Function("tf", ...Object.keys(names), `return ${source};`);
+    return [found(tf, ...Object.values(names))].flat().map(array);
   } catch (error) {
     if (/^Kernel '\w+' not registered/.test(error.message)) {
       throw new Unsupported(error.message);
@@ -119,38 +184,108 @@ function within(call) {
   }
 }
 
-const compiled = (layer) =>
-  new Function("tf", "x", "weight", "bias", `return ${CALLS[layer.type](layer)};`);
-
-function run({ layer, arrays }) {
-  const call = compiled(layer);
-  return within(() => {
-    const tensors = arrays.map(tensor);
-    const y = call(tf, tensors.at(-1), ...tensors.slice(0, -1));
-    const composed = REDUCTIONS.includes(layer.type) ? "a reduction over the spatial axes" : "";
-    return { arrays: [array(y)], composed };
-  });
+/** The tensors of a request by the names that expressions have for them. */
+function named({ weights, arrays }, ...last) {
+  return Object.fromEntries([...weights, ...last].map((name, i) => [name, tensor(arrays[i])]));
 }
 
-function gradients({ layer, arrays }) {
-  const call = compiled(layer);
-  return within(() => {
-    const tensors = arrays.map(tensor);
-    const [x, upstream] = tensors.slice(-2);
-    const found = tf.grads((...held) => call(tf, ...held))([x, ...tensors.slice(0, -2)], upstream);
-    return { arrays: found.map(array) };
-  });
+const forward = ({ layer }) => CALLS[layer.type](layer);
+
+function backward({ layer, weights }) {
+  const held = ["x", ...weights].join(", ");
+  return `tf.grads((${held}) => ${CALLS[layer.type](layer)})([${held}], upstream)`;
 }
 
-async function hello({ mode: asked, device }) {
-  if (!(asked in PACKAGES) || device !== "cpu") {
-    throw new Unsupported(`the modes are wasm and none, and the device is cpu`);
+function run(request) {
+  const { type, rank } = request.layer;
+  const reduced = type.startsWith("Global") && rank === 3;
+  const arrays = evaluated(forward(request), named(request, "x"));
+  return { arrays, composed: reduced ? "a reduction over the spatial axes" : "" };
+}
+
+function gradients(request) {
+  return { arrays: evaluated(backward(request), named(request, "x", "upstream")) };
+}
+
+/** A layer of `tf.layers` that has its weights. */
+function built(layer) {
+  const made = new Function("tf", `return ${described(layer)};`)(tf);
+  const { window = [], rank = window.length, in_channels, in_features = in_channels ?? 1 } = layer;
+  made.build([null, ...Array(rank).fill(null), in_features]);
+  return made;
+}
+
+const parameters = ({ layer }) => ({ count: built(layer).countParams() });
+
+function output_shape({ layer, shape }) {
+  const made = new Function("tf", `return ${described(layer)};`)(tf);
+  return { shape: made.computeOutputShape(shape) };
+}
+
+/** Python source that runs an expression by a Node of its own. */
+function script({ call, layer }) {
+  if (!["forward", "gradients"].includes(call)) {
+    throw new Unsupported(`there is no script of ${call}`);
   }
-  mode = asked;
-  require(PACKAGES[mode]);
-  await tf.setBackend(mode || "cpu");
-  await tf.ready();
-  return { protocol: 1, version: tf.version_core, layers: LAYERS, dense_layout: "io" };
+  const weights = "in_channels" in layer || "in_features" in layer ? ["weight"] : [];
+  const names = [...weights, ...(weights.length && layer.bias ? ["bias"] : [])];
+  const back = call === "gradients";
+  const source = back ? backward({ layer, weights: names }) : forward({ layer });
+  const given = ["x", ...names, ...(back ? ["upstream"] : [])].join(", ");
+  const set = back
+    ? 'gradients = dict(zip(["input", *weights], found))'
+    : "y = found[0]";
+  return { script: `\
+# in the folder where npm has installed it, or with NODE_PATH
+import base64, json, subprocess
+
+program = r"""
+${imports.join("\n")}
+const kinds = { float32: Float32Array, int32: Int32Array };
+const given = JSON.parse(require("fs").readFileSync(0));
+const [${given}] = ${text(given.split(", "))}.map((name) => {
+  const { dtype, shape, data } = given[name];
+  const bytes = Uint8Array.from(Buffer.from(data, "base64"));
+  return () => tf.tensor(new kinds[dtype](bytes.buffer), shape, dtype);
+});
+tf.setBackend("${backend}").then(() => run(${given.split(", ").map((name) => `${name}()`).join(", ")}));
+function run(${given}) {
+  const found = [
+    ${source},
+  ].flat();
+  const told = found.map((y) => ({
+    dtype: y.dtype, shape: y.shape, data: Buffer.from(y.dataSync().buffer).toString("base64"),
+  }));
+  process.stdout.write(JSON.stringify({ version: tf.version_core, found: told }));
+}
+"""
+def given(array):
+    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+    return {"dtype": array.dtype.name, "shape": array.shape, "data": data}
+def read(array):
+    return np.frombuffer(base64.b64decode(array["data"]), array["dtype"]).reshape(array["shape"])
+arrays = {"x": x, **weights${back ? ', "upstream": upstream' : ""}}
+sent = json.dumps({name: given(array) for name, array in arrays.items()})
+run = subprocess.run(["node", "-e", program], input=sent, stdout=-1, text=True, check=True)
+told = json.loads(run.stdout)
+print("TensorFlow.js", told["version"])
+found = [read(array) for array in told["found"]]
+${set}
+` };
 }
 
-await serve({ hello, run, gradients });
+async function hello({ mode, device }) {
+  if (!["", "wasm"].includes(mode) || device !== "cpu") {
+    throw new Unsupported("the mode is wasm or none, and the device cpu");
+  }
+  if (mode) {
+    require("@tensorflow/tfjs-backend-wasm");
+    imports.push('require("@tensorflow/tfjs-backend-wasm");');
+    backend = mode;
+  }
+  await tf.setBackend(backend);
+  const layers = Object.fromEntries(Object.keys(CALLS).map((type) => [type, dtypes(type)]));
+  return { protocol: 1, version: tf.version_core, layers, dense_layout: "io" };
+}
+
+await serve({ hello, run, gradients, parameters, output_shape, script });
