@@ -1,6 +1,7 @@
 """The exceptions of a request to a backend: what may become of it, other than an answer.
 
-``AdapterError`` is raised in the worker. All others are raised in the suite, by ``Subject``.
+``AdapterError`` and ``Died`` are raised in the worker. All others are raised in the suite, by
+``Subject``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,21 @@ from __future__ import annotations
 
 class AdapterError(Exception):
     """The adapter broke the interface's contract. The suite then raises ``AdapterBroke``."""
+
+
+class Died(SystemExit):
+    """The command that the backend is has ended, and with it ends the worker, in the same way.
+
+    ``code`` is its exit status or, below zero, the signal that it died by.
+    """
+
+    code: int
+
+    def __init__(self, code: int) -> None:
+        """Keep how the command ended."""
+        how = f"died by signal {-code}" if code < 0 else f"exited with status {code}"
+        super().__init__(f"the command {how}")
+        self.code = code
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an error

@@ -24,6 +24,7 @@ from typing import Any
 
 from cnnformance.adapters.backend import Backend
 from cnnformance.adapters.descendants import adopt, children, end_children
+from cnnformance.adapters.exceptions import Died
 from cnnformance.adapters.importing import find
 from cnnformance.adapters.worker import serve
 
@@ -112,6 +113,8 @@ def _forked(run: Callable[[], None]) -> tuple[int, int]:
         try:
             run()
             status = 0
+        except Died as error:
+            status = _died(error.code)
         except BaseException as error:  # noqa: BLE001 - the process ends here; its stderr says why
             code = error.code if isinstance(error, SystemExit) else 1
             status = code & 255 if isinstance(code, int) else int(code is not None)
@@ -120,6 +123,16 @@ def _forked(run: Callable[[], None]) -> tuple[int, int]:
             os._exit(status)
     os.close(alive_write)
     return pid, alive_read
+
+
+def _died(code: int) -> int:
+    """Die by the signal that a command died by, or return the status that it ended with."""
+    if code < 0:
+        faulthandler.disable()  # nothing of this process is to be shown
+        with contextlib.suppress(OSError):  # of those that cannot be caught
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
 
 
 def _end_of(pid: int, alive: int) -> int:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from cnnformance.adapters import function
+from cnnformance.adapters import foreign, function, registry
 from cnnformance.adapters.backend import Backend
 
 MODE = "CNNFORMANCE_MODE"
@@ -25,15 +25,17 @@ class NoBackend(Exception):  # noqa: N818 - an answer
 def find(target: str, mode: str = "") -> type[Backend]:
     """Return the backend class at ``package.module:Class`` or ``path/to/file.py:Class``.
 
-    Where a function is named, that is the backend made of it. While the module is imported, the
-    environment variable ``MODE`` holds the mode that is asked for.
+    Where a function or a command is named, that is the backend made of it. While the module is
+    imported, the environment variable ``MODE`` holds the mode that is asked for.
 
     Raises:
         NoBackend: there is no such module, file, class or function, it is not a ``Backend``, or its
             annotation names no layer type. What the module itself raises passes through.
     """
-    place, _, name = target.rpartition(":")
     os.environ[MODE] = mode
+    if registry.is_command(target):
+        return foreign.of(str(Path(target).absolute()))
+    place, _, name = target.rpartition(":")
     if place.endswith(".py"):
         module = _loaded(Path(place).resolve())
     else:

@@ -54,12 +54,9 @@ class Process:
     def _launch(self) -> None:
         """Start the guard and its fork server; does not wait for the framework's import."""
         ours, theirs = socket.socketpair()
-        place, _, name = self._target.path.rpartition(":")
-        if place.endswith(".py"):  # the process may change its working directory
-            place = str(Path(place).resolve())
         options = {
             "control": theirs.fileno(),
-            "target": f"{place}:{name}",
+            "target": self._target.absolute,
             "mode": self._target.mode,
             "device": self._target.device,
             "memory": self._memory,

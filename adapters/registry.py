@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tomllib
@@ -11,7 +12,7 @@ from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 
-from cnnformance.adapters import versions
+from cnnformance.adapters import npm, versions
 from cnnformance.spec.suggestions import instead
 
 GROUP = "cnnformance.backends"
@@ -26,6 +27,7 @@ _SUBJECT = re.compile(
 _PATH = re.compile(
     r"(?P<path>.+?\.py:\w+|\w+(\.\w+)+:\w+|\w+:[A-Z]\w*)(:(?P<mode>[^@]+))?(@(?P<device>.+))?"
 )
+_COMMAND = re.compile(r"(?P<path>[^:@]*/[^:@]+)(:(?P<mode>[^@]+))?(@(?P<device>.+))?")
 
 
 class SubjectError(ValueError):
@@ -37,8 +39,9 @@ class Target:
     """Where a subject's backend is, and how it is to run.
 
     ``name`` is the subject as written; ``path`` is ``package.module:Class`` or
-    ``path/to/file.py:Class``, or a function in the place of the class. ``version`` is the one that
-    runs in an environment of its own; empty: what is installed here.
+    ``path/to/file.py:Class``, or a function in the place of the class; or it is the path of a
+    command, with a slash. ``version`` is the one that runs in an environment of its own; empty:
+    what is installed here.
     """
 
     name: str
@@ -50,8 +53,26 @@ class Target:
     @property
     def framework(self) -> str:
         """The distribution behind the name; empty for a class named by its path."""
-        match = None if _PATH.fullmatch(self.name) else _SUBJECT.fullmatch(self.name)
+        by_path = _PATH.fullmatch(self.name) or _COMMAND.fullmatch(self.name)
+        match = None if by_path else _SUBJECT.fullmatch(self.name)
         return match["name"] if match else ""
+
+    @property
+    def file(self) -> Path | None:
+        """The file that is named by its path, itself or with a class in it; else None."""
+        if is_command(self.path):
+            return Path(self.path)
+        place = self.path.rpartition(":")[0]
+        return Path(place) if place.endswith(".py") else None
+
+    @property
+    def absolute(self) -> str:
+        """The path for a process that may have changed its working directory."""
+        if self.file is None:
+            return self.path
+        if is_command(self.path):
+            return str(self.file.absolute())
+        return f"{self.file.resolve()}:{self.path.rpartition(':')[2]}"
 
     @property
     def plain(self) -> bool:
@@ -79,11 +100,15 @@ def registered() -> dict[str, str]:
 
 def importable(name: str) -> bool:
     """Whether the framework that a registered backend is named after is installed."""
+    if name in npm.PACKAGES:
+        return npm.installed(name)
     return util.find_spec(PACKAGES.get(name, name)) is not None
 
 
 def installed_version(name: str) -> str:
     """Return the version of the framework that is installed; empty where no package tells it."""
+    if name in npm.PACKAGES:
+        return npm.version(name)
     package = PACKAGES.get(name, name)
     for known in (name, *metadata.packages_distributions().get(package, [])):
         with suppress(metadata.PackageNotFoundError):
@@ -96,44 +121,70 @@ def installed() -> list[str]:
     return [name for name in registered() if importable(name)]
 
 
+def is_command(path: str) -> bool:
+    """Whether the path of a target is that of a file that is executed, and no class."""
+    return _PATH.fullmatch(path) is None and "/" in path
+
+
 def parse(subject: str, *, asked: bool = True) -> Target:
     """Return what ``NAME[==VERSION][:MODE][@DEVICE]`` or ``MODULE_OR_FILE:NAME`` means.
 
-    The latter names a class, or a function of a file or of a package's module. Of what is not to be
-    ``asked``, the framework need not be installed.
+    The latter names a class, or a function of a file or of a package's module. A path with a slash
+    and without such a name is a command. Of what is not to be ``asked``, the framework need not be
+    installed.
 
     Raises:
         SubjectError: the name is not known, what follows ``==`` is no version, or none is asked
-            for and the framework is not installed.
+            for and the framework is not installed; or there is no such file, or it is a command
+            that cannot be executed.
     """
     if match := _PATH.fullmatch(subject):
         file, python, _ = subject.partition(".py:")
         if python and not _is_file(Path(f"{file}.py")):
             raise SubjectError(f"--backend {subject}: there is no file {file}.py")
         return Target(subject, match["path"], match["mode"] or "", match["device"] or "cpu")
+    if match := _COMMAND.fullmatch(subject):
+        path = _command(match["path"])
+        return Target(subject, path, match["mode"] or "", match["device"] or "cpu")
     match = _SUBJECT.fullmatch(subject)
     name = match["name"] if match else subject
     if match is None or name not in registered():
         raise SubjectError(
             f"--backend {subject}: no backend is called {name!r}; {instead(name, registered())} "
-            "(or name a class as package.module:Class or file.py:Class)"
+            "(or name a class as package.module:Class or file.py:Class, or a command as ./file)"
         )
     version = match["version"] or ""
     if version and not versions.VERSION.fullmatch(version):
         raise SubjectError(f"--backend {subject}: {version!r} is no version such as 1.20.0")
+    remedy = npm.remedy(name) if name in npm.PACKAGES else f"pip install 'cnnformance[{name}]'"
     if asked and not version and not importable(name):
-        raise SubjectError(
-            f"--backend {subject}: {name} is not installed; try pip install 'cnnformance[{name}]'"
-        )
+        raise SubjectError(f"--backend {subject}: {name} is not installed; try {remedy}")
     if version and importable(name) and versions.fits(installed_version(name), version):
         version = ""
+    if version and name in npm.PACKAGES:
+        remedy = remedy.replace(npm.PACKAGES[name][0], f"{npm.PACKAGES[name][0]}@{version}")
+        there = installed_version(name) or "none"
+        raise SubjectError(
+            f"--backend {subject}: here is {there}; try {remedy} in another folder, and run there"
+        )
     place = (match["mode"] or "", match["device"] or "cpu")
     return Target(subject, registered()[name], *place, version)
 
 
+def _command(path: str) -> str:
+    """Return the path of a file that can be executed. Raises ``SubjectError`` where it cannot."""
+    if not _is_file(Path(path)):
+        raise SubjectError(f"--backend {path}: there is no file {path}")
+    if not os.access(path, os.X_OK):
+        more = f", or name its class: {path}:NAME" if path.endswith(".py") else ""
+        remedy = f"begin it with #! and its interpreter, and chmod +x {path}{more}"
+        raise SubjectError(f"--backend {path}: the file cannot be executed; {remedy}")
+    return path
+
+
 def mode(subject: str) -> str:
     """Return the mode that a subject's name states, or nothing; it need not be on this machine."""
-    match = _PATH.fullmatch(subject) or _SUBJECT.fullmatch(subject)
+    match = _PATH.fullmatch(subject) or _COMMAND.fullmatch(subject) or _SUBJECT.fullmatch(subject)
     return (match and match["mode"]) or ""
 
 
@@ -145,14 +196,14 @@ def _is_file(path: Path) -> bool:
 
 
 def divergences(target: Target) -> Path | None:
-    """Return the file of a backend's known divergences: its module's, with the suffix ``.toml``.
+    """Return the file of a backend's known divergences: its own, with the suffix ``.toml``.
 
     ``None`` where there is no such file. A package is found without being imported: that would
     import its framework.
     """
     place = target.path.rpartition(":")[0]
-    if place.endswith(".py"):
-        files = [Path(place).with_suffix(".toml")]
+    if target.file:
+        files = [target.file.with_suffix(".toml")]
     else:
         top, *inner = place.split(".")
         files = [Path(folder, *(inner or [top])) for folder in _folders(top)]

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, get_args
 from tabulate import tabulate
 
 from cnnformance import __version__, run_commands
-from cnnformance.adapters import registry, sources
+from cnnformance.adapters import npm, registry, sources
 from cnnformance.reports.places import RecordError, resolve
 from cnnformance.reports.printable import printable
 from cnnformance.spec.levels import Level
@@ -47,6 +47,8 @@ def _backends(_: argparse.Namespace) -> str:
             if source
             else f"{module}: no module that can be read"
         )
+        if name in npm.PACKAGES:
+            there = f"{name} {registry.installed_version(name) or 'not installed'}"
         columns = (_words(told.get(key, sources.UNKNOWN)) for key in ("layout", "modes", "dtypes"))
         rows.append([name, there, *columns, path])
     head = ["backend", "installed", "layout", "modes", "dtypes", "class"]

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 from cnnformance import trial_scripts
@@ -72,8 +71,10 @@ def attempt(name: str) -> Trial:
 
 
 def _forbidden(target: registry.Target) -> Iterator[Problem]:
-    place = target.path.rpartition(":")[0]
-    source = sources.read(Path(place)) if place.endswith(".py") else sources.of(place)
+    if registry.is_command(target.path):
+        return
+    module = target.path.rpartition(":")[0]
+    source = sources.read(target.file) if target.file else sources.of(module)
     for each in source.imported() if source else ():
         if each.startswith(_OURS):
             said = f"it imports {each}, with which its answers are compared"

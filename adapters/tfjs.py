@@ -1,0 +1,23 @@
+"""TensorFlow.js: a command in Node, beside this file.
+
+Its packages are those of the folder in which the suite is run: ``npm install --ignore-scripts
+@tensorflow/tfjs-core @tensorflow/tfjs-backend-cpu @tensorflow/tfjs-backend-wasm``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cnnformance.adapters.foreign import Foreign
+
+
+class TensorFlowJs(Foreign):
+    """TensorFlow.js on the CPU: its kernels in JavaScript.
+
+    Modes:
+        wasm: its kernels in WebAssembly.
+    """
+
+    command = ("node", str(Path(__file__).with_suffix(".mjs")))
+    modes = ("wasm",)
+    dtypes = ("float32", "int32")
