@@ -106,7 +106,11 @@ _PADDING: Options = [
     {"padding": ((1, 1), (1, 1))},
 ]
 _DILATION: Options = [{"dilation": (2, 1)}, {"dilation": (1, 3)}]
-_CEIL: Options = [{"ceil_mode": True}, {"ceil_mode": True, "padding": ((1, 1), (1, 1))}]
+_CEIL: Options = [
+    {"ceil_mode": True},
+    {"ceil_mode": True, "padding": ((1, 1), (1, 1))},
+    {"ceil_mode": True, "padding": ((0, 1), (0, 2))},  # a last window would start past the input
+]
 
 
 @PerType
@@ -126,7 +130,8 @@ def _of_pools(layer_type: type[spec.Pool]) -> Options:
 def _of_averages(layer_type: type[spec.AveragePool]) -> Options:
     del layer_type
     counted = [{**option, "count_include_pad": True} for option in (*_CEIL, *_PADDING)]
-    return [*counted[:2], *_CEIL, *_PADDING, *counted[2:], *_DILATION]
+    ceiled = len(_CEIL)
+    return [*counted[:ceiled], *_CEIL, *_PADDING, *counted[ceiled:], *_DILATION]
 
 
 @choices.register(spec.LpPool)

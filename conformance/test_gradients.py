@@ -17,6 +17,7 @@ from cnnformance.conformance import cases_by_option, judge
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.cases_at_edges import many_cells
 from cnnformance.conformance.cases_by_memory import laid_out
+from cnnformance.conformance.cases_by_place import peaks
 from cnnformance.conformance.cases_by_size import large
 from cnnformance.conformance.cases_varied import counting_padding
 from cnnformance.conformance.gradients import (
@@ -28,7 +29,7 @@ from cnnformance.conformance.gradients import (
     upstream_of,
 )
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.parametrize import law
+from cnnformance.conformance.parametrize import FLOATS, law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.small_layers import one_window
 from cnnformance.conformance.strategies import cases
@@ -50,8 +51,10 @@ def test_gradient(ask: Question, layer_type: type[spec.Layer]) -> None:
     """The gradients for input, weight and bias lie within their bounds of the reference's."""
     question = partial(judged, ask)
     ask.sweep(cases_by_option.plain(layer_type), question)
-    regimes = (*REGIMES, "faint") if layer_type.elementwise else REGIMES
-    ask.explore(cases(layer_type, regimes=regimes), question, _examples(ask))
+    ask.explore(cases(layer_type, regimes=REGIMES), question, _examples(ask))
+    for dtype in FLOATS if layer_type.elementwise else ():  # a constant may drown what is small
+        drawn = cases(layer_type, dtype, regimes=("faint", "small"))
+        ask.explore(drawn, question, _examples(ask) // 3)
     empty = partial(_of_none, ask)
     ask.explore(cases(layer_type).map(Case.emptied), empty, max(2, ask.profile.examples // 10))
 
@@ -68,6 +71,8 @@ def test_gradient_of_large(ask: Question, layer_type: type[spec.Layer]) -> None:
         ask.sweep(map(_whole, sized), partial(judged, ask))
     wide = (Case(layer_type(**fields), shape) for fields, shape in many_cells(layer_type))
     ask.sweep(wide, partial(judged, ask))  # an index of the largest needs more than a byte
+    if layer_type.compares and layer_type.takes_images:
+        ask.sweep(peaks(layer_type), partial(judged, ask))
 
 
 def _whole(case: Case) -> Case:
@@ -91,6 +96,7 @@ def test_gradient_in_other_memory(ask: Question, layer_type: type[spec.Layer]) -
     """The gradients lie within their bounds for operands that lie in memory in other ways."""
     most = 9 if ask.profile.name == "quick" else None
     ask.sweep(laid_out(layer_type, most), partial(judged, ask))
+    ask.sweep(laid_out(layer_type, 9, "float64"), partial(judged, ask))
 
 
 def _examples(ask: Question) -> int:
