@@ -199,6 +199,24 @@ def options(
         yield from of_regimes(dtype, (layer, (2, *cells, 2)))
 
 
+def one_size(layer_type: type[Any], dtype: str = "float32") -> Iterator[Case]:
+    """Yield each option of a layer on a map of each rank: of two axes, three, one, and one again.
+
+    The options follow one another, those of one rank after those of another.
+    """
+    yield from options(layer_type, dtype, strides=((2, 3),), sizes=((7, 8),))
+
+
+def in_turn(layer_type: type[Any], dtype: str, turn: int) -> Iterator[Case]:
+    """Yield each option of a layer once, on a map whose rank changes with the option and turn."""
+    listed = list(one_size(layer_type, dtype))
+    first, count = len(without_windows(layer_type)), len(choices(layer_type))
+    yield from listed[:first]
+    ranks = (len(listed) - first) // max(count, 1)
+    for number in range(count):
+        yield listed[first + (number + turn) % ranks * count + number]
+
+
 def _of_rank(value: Any, rank: int) -> Any:
     """Return an option of two axes for one axis or three, which differ where the two do."""
     if not isinstance(value, tuple):

@@ -106,10 +106,10 @@ def _refused(ask: Question, layer_type: type[spec.Layer], rule: str, cases: Any)
                 expected="an ordinary call works",
             )
 
-    ask.sweep(cases, question)
-    if rule in OF_INPUTS:
+    if rule in OF_INPUTS:  # before these layers have refused anything
         some = itertools.islice(again, 0, None, 3 if ask.profile.name == "quick" else 1)
         ask.sweep(some, partial(_refused_later, ask))
+    ask.sweep(cases, question)
     if rule in GENERAL and "answered" in answers:
         value = " or ".join(sorted(answers))
         ask.trait(rule.replace("-", " "), value, layer_type.__name__, "all ranks and sides")

@@ -55,7 +55,7 @@ def test_static_shape(ask: Question, layer_type: type[spec.Layer]) -> None:
 
 def _at_edges(layer_type: type[spec.Layer]) -> Iterator[Case]:
     """Yield each option of a layer, and what may be left over at the end of a map."""
-    yield from cases_by_option.options(layer_type, strides=((2, 3),), sizes=((7, 8),))
+    yield from cases_by_option.one_size(layer_type)
     if issubclass(layer_type, spec.Pool | spec.Conv):
         sized = cases_by_size.left_over(layer_type)
         yield from (Case(layer_type(**fields), shape) for fields, shape in sized)
@@ -204,7 +204,7 @@ def test_empty_batch(ask: Question, layer_type: type[spec.Layer]) -> None:
             value = "refused"
         ask.trait("empty batch", value, f"{layer_type.__name__}, {case.layer}", str(case.shape))
 
-    designs = cases_by_option.options(layer_type, strides=((2, 3),), sizes=((7, 8),))
+    designs = cases_by_option.one_size(layer_type)
     ask.sweep(map(Case.emptied, (*cases_by_option.plain(layer_type), *designs)), question)
     ask.explore(cases(layer_type).map(Case.emptied), question, max(4, ask.profile.examples // 8))
     for dtype in FLOATS:
