@@ -52,6 +52,7 @@ _CONVOLVED: tuple[dict[str, Any], ...] = (
     {"stride": (2, 3, 2), "dilation": (2, 3, 2), "padding": ((1, 1), (1, 1), (1, 1))},
     {"padding": ((0, 2), (2, 1), (0, 3))},
     {"stride": (2, 3, 2)},
+    {"stride": (4, 2, 2), "padding": ((1, 0), (1, 0), (1, 0))},  # moves windows, adds none
     {"dilation": (3, 1, 2), "padding": ((3, 3), (2, 2), (1, 1))},
     {"dilation": (3, 1, 2), "padding": "same"},
     {"groups": 2, "in_channels": 4, "out_channels": 6, "padding": ((1, 2), (0, 1), (1, 1))},
@@ -104,6 +105,24 @@ def _of_whole_map(layer_type: type[spec.Layer], spatial: spec.Shape) -> Iterator
     """Yield the layer whose one window is a map, if it has such."""
     if layer_type.takes_images:
         yield vars(one_window(layer_type, spatial)), (2, *spatial, 2)
+
+
+def beyond(layer_type: type[spec.Layer]) -> Iterator[Sized]:
+    """Yield windows that span more than the map, which padding makes fit, at each rank."""
+    if not issubclass(layer_type, spec.Pool | spec.Conv):
+        return
+    pads = ((2, 2), (3, 2), (2, 3))
+    dilated = {"window": (3, 3, 2), "dilation": (2, 2, 3), "padding": "same"}
+    options: tuple[dict[str, Any], ...] = (
+        {"padding": "same", "stride": (2, 2, 1)},
+        {"padding": "same_lower", "stride": (2, 3, 2)},
+        {"padding": pads, "stride": (2, 1, 3)},
+        {"stride": (1, 1, 1), **dilated},
+    )
+    for number, (option, rank) in enumerate(itertools.product(options, _RANKS)):
+        spans: dict[str, Any] = {"window": (5, 4, 5), **option}
+        fields = {k: v[:rank] if isinstance(v, tuple) else v for k, v in spans.items()}
+        yield _sized(layer_type, number, (3, 2, 4)[:rank], **fields)
 
 
 def units(layer_type: type[spec.Layer]) -> Iterator[Sized]:

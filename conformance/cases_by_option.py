@@ -106,7 +106,11 @@ _PADDING: Options = [
     {"padding": ((1, 1), (1, 1))},
 ]
 _DILATION: Options = [{"dilation": (2, 1)}, {"dilation": (1, 3)}]
-_CEIL: Options = [{"ceil_mode": True}, {"ceil_mode": True, "padding": ((1, 1), (1, 1))}]
+_CEIL: Options = [
+    {"ceil_mode": True},
+    {"ceil_mode": True, "padding": ((1, 1), (1, 1))},
+    {"ceil_mode": True, "padding": ((0, 1), (0, 2))},  # a last window would start past the input
+]
 
 
 @PerType
@@ -126,7 +130,8 @@ def _of_pools(layer_type: type[spec.Pool]) -> Options:
 def _of_averages(layer_type: type[spec.AveragePool]) -> Options:
     del layer_type
     counted = [{**option, "count_include_pad": True} for option in (*_CEIL, *_PADDING)]
-    return [*counted[:2], *_CEIL, *_PADDING, *counted[2:], *_DILATION]
+    ceiled = len(_CEIL)
+    return [*counted[:ceiled], *_CEIL, *_PADDING, *counted[ceiled:], *_DILATION]
 
 
 @choices.register(spec.LpPool)
@@ -192,6 +197,24 @@ def options(
         fields = {**{name: _of_rank(value, rank) for name, value in option.items()}, **weights}
         layer = layer_type(window=windows, stride=steps, **fields)
         yield from of_regimes(dtype, (layer, (2, *cells, 2)))
+
+
+def one_size(layer_type: type[Any], dtype: str = "float32") -> Iterator[Case]:
+    """Yield each option of a layer on a map of each rank: of two axes, three, one, and one again.
+
+    The options follow one another, those of one rank after those of another.
+    """
+    yield from options(layer_type, dtype, strides=((2, 3),), sizes=((7, 8),))
+
+
+def in_turn(layer_type: type[Any], dtype: str, turn: int) -> Iterator[Case]:
+    """Yield each option of a layer once, on a map whose rank changes with the option and turn."""
+    listed = list(one_size(layer_type, dtype))
+    first, count = len(without_windows(layer_type)), len(choices(layer_type))
+    yield from listed[:first]
+    ranks = (len(listed) - first) // max(count, 1)
+    for number in range(count):
+        yield listed[first + (number + turn) % ranks * count + number]
 
 
 def _of_rank(value: Any, rank: int) -> Any:

@@ -149,6 +149,14 @@ _SPARSE: tuple[Sized, ...] = tuple(
 )
 """Strides past the window, at which ``same`` needs less than no padding."""
 
+
+def left_over(layer_type: type[spec.Layer]) -> Iterator[Sized]:
+    """Yield layers whose number of windows depends on what is left over at the end of a map."""
+    ceiled = OPTIONS if issubclass(layer_type, spec.Pool) else ()
+    for fields, shape in (*ceiled, *_SPARSE, *cases_at_edges.beyond(layer_type)):
+        yield {**channels(layer_type, shape[-1], 3), **fields}, shape
+
+
 _GLOBAL: tuple[Sized, ...] = tuple(
     ({"rank": len(shape) - 2}, shape)
     for shape in (
@@ -262,6 +270,7 @@ def large(layer_type: type[spec.Layer], dtype: str = "float32", every: int = 1) 
         tuple(cases_at_edges.remainders(layer_type)),
         tuple(cases_at_edges.many_cells(layer_type)),
         tuple(cases_at_edges.long_rows(layer_type)),
+        tuple(cases_at_edges.beyond(layer_type)),
     ]
     if "count_include_pad" in layer_type.__dataclass_fields__:
         sized.append(first(COUNTED, every))
@@ -284,5 +293,8 @@ def large(layer_type: type[spec.Layer], dtype: str = "float32", every: int = 1) 
     if layer_type.averages and issubclass(
         layer_type, spec.Windowed
     ):  # a running sum loses what larger neighbours drown
-        running = (layer_type(window=(3,), stride=(1,)), (2, 40, 2))
-        yield from of_regimes(dtype, running, regimes=("wide", "cancellation"))
+        running = [
+            (layer_type(window=window, stride=(1,) * len(window)), (2, *spatial, 2))
+            for window, spatial in (((3,), (40,)), ((9,), (80,)), ((7, 5), (24, 9)))
+        ]
+        yield from of_regimes(dtype, *running, regimes=("wide", "cancellation"))

@@ -15,6 +15,7 @@ from cnnformance.conformance.laws import alike, answer, few
 from cnnformance.conformance.parametrize import by_layer_type_and_dtype, law, laws
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.strategies import cases
+from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
 
 SHAPES = (
@@ -45,16 +46,20 @@ def test_one_axis(ask: Question, layer_type: type[spec.Flatten]) -> None:
 def any_bits(case: Case) -> Array:
     """Return an array of the case's form with any bits: signed zeros, infinities, quiet NaNs.
 
-    Every NaN has a payload; it is quiet, because IEEE 754 lets an operation make it so.
+    Among them are the smallest and the largest subnormal number. Every NaN has a payload; it is
+    quiet, because IEEE 754 lets an operation make it so.
     """
     dtype = dtype_named(case.dtype)
     rng = random(case)
     raw = rng.integers(0, 256, (*case.shape, dtype.itemsize), np.uint8).view(dtype)[..., 0]
     if dtype.kind in "iu":
         return raw
-    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan], dtype)
-    unsigned = np.dtype(f"u{dtype.itemsize}")
-    special.view(unsigned)[-1] |= 5
+    tiny = bounds.format_of(case.dtype).tiny
+    special = np.array([0.0, -0.0, np.inf, -np.inf, tiny, tiny, np.nan], dtype)
+    bits_of = special.view(f"u{dtype.itemsize}")
+    bits_of[-1] |= 5
+    bits_of[-2] -= 1
+    bits_of[-3] = 1
     with np.errstate(invalid="ignore"):  # some of the random bits are signalling NaNs
         finite = np.isfinite(raw) & (rng.random(case.shape) < 0.5)
     return np.where(finite, raw, rng.choice(special, case.shape))

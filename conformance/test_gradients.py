@@ -17,6 +17,7 @@ from cnnformance.conformance import cases_by_option, judge
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.cases_at_edges import many_cells
 from cnnformance.conformance.cases_by_memory import laid_out
+from cnnformance.conformance.cases_by_place import peaks
 from cnnformance.conformance.cases_by_size import large
 from cnnformance.conformance.cases_varied import counting_padding
 from cnnformance.conformance.gradients import (
@@ -28,7 +29,7 @@ from cnnformance.conformance.gradients import (
     upstream_of,
 )
 from cnnformance.conformance.judge import Failure
-from cnnformance.conformance.parametrize import law
+from cnnformance.conformance.parametrize import FLOATS, law
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.small_layers import one_window
 from cnnformance.conformance.strategies import cases
@@ -50,8 +51,10 @@ def test_gradient(ask: Question, layer_type: type[spec.Layer]) -> None:
     """The gradients for input, weight and bias lie within their bounds of the reference's."""
     question = partial(judged, ask)
     ask.sweep(cases_by_option.plain(layer_type), question)
-    regimes = (*REGIMES, "faint") if layer_type.elementwise else REGIMES
-    ask.explore(cases(layer_type, regimes=regimes), question, _examples(ask))
+    ask.explore(cases(layer_type, regimes=REGIMES), question, _examples(ask))
+    for dtype in FLOATS if layer_type.elementwise else ():  # a constant may drown what is small
+        drawn = cases(layer_type, dtype, regimes=("faint", "small"))
+        ask.explore(drawn, question, _examples(ask) // 3)
     empty = partial(_of_none, ask)
     ask.explore(cases(layer_type).map(Case.emptied), empty, max(2, ask.profile.examples // 10))
 
@@ -68,6 +71,8 @@ def test_gradient_of_large(ask: Question, layer_type: type[spec.Layer]) -> None:
         ask.sweep(map(_whole, sized), partial(judged, ask))
     wide = (Case(layer_type(**fields), shape) for fields, shape in many_cells(layer_type))
     ask.sweep(wide, partial(judged, ask))  # an index of the largest needs more than a byte
+    if layer_type.compares and layer_type.takes_images:
+        ask.sweep(peaks(layer_type), partial(judged, ask))
 
 
 def _whole(case: Case) -> Case:
@@ -79,9 +84,13 @@ def _whole(case: Case) -> Case:
 def test_gradient_of_options(ask: Question, layer_type: type[spec.Layer]) -> None:
     """The gradients lie within their bounds with every option of a layer, and in every dtype."""
     question = partial(judged, ask)
-    ask.sweep(cases_by_option.options(layer_type, strides=((2, 3),), sizes=((7, 8),)), question)
+    ask.sweep(cases_by_option.one_size(layer_type), question)
     ask.explore(cases(layer_type, plain=False, regimes=REGIMES), question, _examples(ask))
-    for dtype in ("float64", "float16", "bfloat16"):
+    for turn, dtype in enumerate(("float64", "float16", "bfloat16")):
+        each = cases_by_option.one_size(layer_type, dtype)
+        if ask.profile.name == "quick":
+            each = cases_by_option.in_turn(layer_type, dtype, turn)
+        ask.sweep(filter(few_enough, each), question)
         drawn = cases(layer_type, dtype, plain=False, regimes=REGIMES).filter(few_enough)
         ask.explore(drawn, question, _examples(ask) // 3)
 
@@ -91,6 +100,7 @@ def test_gradient_in_other_memory(ask: Question, layer_type: type[spec.Layer]) -
     """The gradients lie within their bounds for operands that lie in memory in other ways."""
     most = 9 if ask.profile.name == "quick" else None
     ask.sweep(laid_out(layer_type, most), partial(judged, ask))
+    ask.sweep(laid_out(layer_type, 9, "float64"), partial(judged, ask))
 
 
 def _examples(ask: Question) -> int:
@@ -274,7 +284,7 @@ def test_gradient_of_evaluation(ask: Question, layer_type: type[spec.Layer]) -> 
     """In evaluation the gradient is that of the formula, whose probabilities are no constants."""
     question = partial(judged, ask)
     ask.sweep(cases_by_option.plain(layer_type), question)
-    for dtype in ("float32", "float64"):
+    for dtype in FLOATS:
         ask.explore(
             cases(layer_type, dtype, plain=False), question, max(6, ask.profile.examples // 6)
         )
@@ -288,13 +298,22 @@ def test_gradient_of_a_draw(ask: Question, layer_type: type[spec.Layer]) -> None
     get the gradient of each.
     """
     assert issubclass(layer_type, spec.StochasticPool)
-    layer = layer_type(window=(2, 2), training=True)
-    x = np.random.default_rng(ask.seed).integers(0, 4, (4, 8, 8, 3)).astype(np.float32)
-    upstream = np.full(output_shape(layer, x.shape), 2.0, np.float32)
-    case = Case(layer, x.shape, regimes=("positive",))
-    found = differentiated(ask, case, x, upstream)["input"]
-    ask.examples += 1
-    cells, _ = windows(layer, x, 0.0)
+    maps = ((2, 2), (8, 8)), ((3,), (24,)), ((2, 1, 2), (4, 4, 8))
+    asked = [(*sizes, "float32") for sizes in maps]
+    asked += [(*maps[0], dtype) for dtype in FLOATS[1:]]
+    drawn = (
+        Case(layer_type(window=window, training=True), (4, *spatial, 3), dtype, ("positive",))
+        for window, spatial, dtype in asked
+    )
+    ask.sweep(drawn, partial(_drawn, ask))
+
+
+def _drawn(ask: Question, case: Case) -> None:
+    layer: Any = case.layer
+    x = np.random.default_rng(ask.seed).integers(0, 4, case.shape).astype(dtype_named(case.dtype))
+    upstream = np.full(output_shape(layer, x.shape), 2.0, x.dtype)
+    found = differentiated(ask, case, x, upstream)["input"].astype(np.float64)
+    cells, _ = windows(layer, x.astype(np.float64), 0.0)
     shares, _ = windows(layer, found, 0.0)
     drawn = (shares != 0).sum(axis=-2)
     lost = (drawn == 0) & (cells.max(axis=-2) > 0)
@@ -311,15 +330,14 @@ def test_gradient_of_a_draw(ask: Question, layer_type: type[spec.Layer]) -> None
     if float(np.log(chance).sum()) < math.log(1e-15) and (reached == largest).all():
         said = "the gradient of a draw goes to the largest cell of every window"
         raise law_broken(said, layer, x, upstream)
-    _overlapping_draws(ask, layer.replace(stride=(1, 1)), x + 1)
+    _overlapping_draws(ask, layer.replace(stride=(1,) * layer.rank), x + x.dtype.type(1))
 
 
 def _overlapping_draws(ask: Question, layer: spec.Layer, x: Array) -> None:
     """Require the gradients of overlapping windows, of positive values, to add up."""
-    upstream = np.full(output_shape(layer, x.shape), 2.0, np.float32)
-    case = Case(layer, x.shape, regimes=("positive",))
+    upstream = np.full(output_shape(layer, x.shape), 2.0, x.dtype)
+    case = Case(layer, x.shape, x.dtype.name, regimes=("positive",))
     found = differentiated(ask, case, x, upstream)["input"].astype(np.float64)
-    ask.examples += 1
     if found.sum() != upstream.sum() or (found % 2).any():
         said = f"the gradients of overlapping draws sum to {found.sum()}, not to {upstream.sum()}"
         raise law_broken(said, layer, x, upstream)

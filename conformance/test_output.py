@@ -11,7 +11,12 @@ import numpy as np
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import cases_by_option
 from cnnformance.conformance.cases import Case, given
-from cnnformance.conformance.parametrize import FORMULA_CLAUSES, by_layer_type_and_dtype, every
+from cnnformance.conformance.parametrize import (
+    FORMULA_CLAUSES,
+    by_layer_type_and_dtype,
+    dtypes,
+    every,
+)
 from cnnformance.conformance.question import Question
 from cnnformance.conformance.regimes import is_integer
 from cnnformance.conformance.strategies import cases
@@ -85,8 +90,13 @@ def test_options(ask: Question, layer_type: type[spec.Layer], dtype: str) -> Non
     if dtype == "float32" or ask.profile.name == "thorough":
         few: dict[str, Any] = {"strides": ((2, 3),)} if ask.profile.name == "quick" else {}
         ask.sweep(cases_by_option.options(layer_type, dtype, **few), ask.output)
+    elif ask.profile.name == "quick":  # each dtype may have kernels of its own
+        turn = dtypes(layer_type).index(dtype)
+        ask.sweep(cases_by_option.in_turn(layer_type, dtype, turn), ask.output)
+    else:
+        ask.sweep(cases_by_option.one_size(layer_type, dtype), ask.output)
     if layer_type.compares:
-        optional = cases_by_option.options(layer_type, strides=((2, 3),), sizes=((7, 8),))
+        optional = cases_by_option.one_size(layer_type)
         every_so_many = 1 if is_integer(dtype) or ask.profile.name != "quick" else 3
         ask.sweep(
             _of_one_end(itertools.islice(optional, 0, None, every_so_many), dtype), ask.output

@@ -178,7 +178,8 @@ def _pool(layer_type: type[spec.Pool], spatial: spec.Shape, count: int) -> tuple
     ceiled = layer_type((3, 2), stride=(2, 3), ceil_mode=True)
     evenly = layer_type((2, 2), stride=(1, 1), padding="same")
     padded = layer_type(**_PADDED), layer_type(**_BORDERED, **counted)
-    return *plain, *padded, evenly, ceiled
+    dilated = layer_type((2, 2), stride=(1, 1), dilation=(2, 2))
+    return *plain, *padded, evenly, ceiled, dilated
 
 
 FIRST: tuple[Model, ...] = (

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from cnnformance.adapters.backend import Array, Unsupported
+from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import judge
 from cnnformance.conformance.cases import Case, given
 from cnnformance.conformance.judge import Failure
@@ -105,23 +106,26 @@ def _refused(ask: Question, layer_type: type[spec.Layer], rule: str, cases: Any)
                 expected="an ordinary call works",
             )
 
-    ask.sweep(cases, question)
-    if rule in OF_INPUTS:
+    if rule in OF_INPUTS:  # before these layers have refused anything
         some = itertools.islice(again, 0, None, 3 if ask.profile.name == "quick" else 1)
         ask.sweep(some, partial(_refused_later, ask))
+    ask.sweep(cases, question)
     if rule in GENERAL and "answered" in answers:
         value = " or ".join(sorted(answers))
         ask.trait(rule.replace("-", " "), value, layer_type.__name__, "all ranks and sides")
 
 
 def _refused_later(ask: Question, case: Case) -> None:
-    """Require a layer to refuse an input once it has answered an ordinary one."""
+    """Require a layer to refuse an input between two ordinary ones, and to answer these alike."""
     assert isinstance(case, Wrong)
+    x = np.ones(shape_for(case.layer), np.float32)
     try:
-        ask.run(case.layer, np.ones(shape_for(case.layer), np.float32), case.weights)
+        before = ask.run(case.layer, x, case.weights)
     except Failure as error:  # other questions show it, and a refusal shows nothing
         raise Unsupported(f"an ordinary call fails too: {case.layer}") from error
     _answer(ask, case)
+    after = ask.run(case.layer, x, case.weights)
+    judge.equal(after, before, f"as before {case.why} was refused")
 
 
 def _answer(ask: Question, case: Wrong) -> str:
@@ -264,6 +268,9 @@ MIXED = (
     ("float16", "float32"),
     ("float32", "float16"),
     ("float64", "float16"),
+    ("float16", "bfloat16"),
+    ("bfloat16", "float16"),
+    ("bfloat16", "float32"),
 )
 
 
@@ -300,8 +307,8 @@ def test_mixed_dtypes(ask: Question, layer_type: type[spec.Layer]) -> None:
         (
             given(
                 usual.layer,
-                usual.x.astype(one),
-                **{n: w.astype(two) for n, w in usual.weights.items()},
+                usual.x.astype(dtype_named(one)),
+                **{n: w.astype(dtype_named(two)) for n, w in usual.weights.items()},
             )
             for one, two in MIXED
         ),

@@ -8,7 +8,7 @@ from functools import cache, partial
 import numpy as np
 
 from cnnformance.adapters.backend import Array, Unsupported
-from cnnformance.conformance import cases_by_option, judge
+from cnnformance.conformance import cases_by_option, cases_by_size, judge
 from cnnformance.conformance.cases import Case
 from cnnformance.conformance.cases_published import published
 from cnnformance.conformance.judge import Failure
@@ -45,11 +45,20 @@ def test_static_shape(ask: Question, layer_type: type[spec.Layer]) -> None:
         for fields, shape in published(layer_type, ask.profile.every)
     )
     ask.sweep(sized, partial(_static, ask))
+    ask.sweep(_at_edges(layer_type), partial(_static, ask))
     if issubclass(layer_type, spec.Flatten):
         ask.sweep([Case(layer_type(), (2, 0, 3))], partial(_static_of_none, ask))
         _stated(ask, layer_type(), (1, 2**16, 2**16, 3))
     if issubclass(layer_type, spec.Windowed):
         _stated(ask, layer_type(window=(2,), stride=(1,)), (1, 2**24 + 4, 1))
+
+
+def _at_edges(layer_type: type[spec.Layer]) -> Iterator[Case]:
+    """Yield each option of a layer, and what may be left over at the end of a map."""
+    yield from cases_by_option.one_size(layer_type)
+    if issubclass(layer_type, spec.Pool | spec.Conv):
+        sized = cases_by_size.left_over(layer_type)
+        yield from (Case(layer_type(**fields), shape) for fields, shape in sized)
 
 
 def _static(ask: Question, case: Case) -> None:
@@ -195,7 +204,7 @@ def test_empty_batch(ask: Question, layer_type: type[spec.Layer]) -> None:
             value = "refused"
         ask.trait("empty batch", value, f"{layer_type.__name__}, {case.layer}", str(case.shape))
 
-    designs = cases_by_option.options(layer_type, strides=((2, 3),), sizes=((7, 8),))
+    designs = cases_by_option.one_size(layer_type)
     ask.sweep(map(Case.emptied, (*cases_by_option.plain(layer_type), *designs)), question)
     ask.explore(cases(layer_type).map(Case.emptied), question, max(4, ask.profile.examples // 8))
     for dtype in FLOATS:

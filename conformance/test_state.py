@@ -18,7 +18,8 @@ from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.parametrize import by_layer_type, dtypes, law, laws
 from cnnformance.conformance.per_type import PerType
 from cnnformance.conformance.question import Question
-from cnnformance.conformance.small_layers import channels, one_window
+from cnnformance.conformance.refusals import shape_for
+from cnnformance.conformance.small_layers import channels, one_window, ordinary
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import ShapeError, output_shape
 from cnnformance.spec import layers as spec
@@ -75,6 +76,8 @@ def test_weight_memory(ask: Question, layer_type: type[spec.Layer]) -> None:
         ask.note(judge.output(given(case.layer, case.x, **weights), y))
 
     ask.sweep(laid_out(layer_type, 27 if ask.profile.name == "quick" else None), question)
+    for dtype in dtypes(layer_type)[1:]:
+        ask.sweep(laid_out(layer_type, len(MEMORIES) + 1, dtype), question)
 
 
 _MANY = 2**18 + 1
@@ -164,6 +167,8 @@ def test_state_between_shapes(ask: Question, layer_type: type[spec.Layer]) -> No
 
     ask.explore(shapes, question, max(4, ask.profile.examples // 10))
     ask.sweep((*_twins(layer_type), *_twins(layer_type)), ask.output)
+    if layer_type.has_weights:
+        ask.sweep(_of_like_weights(layer_type), ask.output)
 
 
 def _twins(layer_type: type[spec.Layer]) -> Iterator[Case]:
@@ -190,6 +195,21 @@ def _twins(layer_type: type[spec.Layer]) -> Iterator[Case]:
     for change in changes:
         if change.keys() <= layer_type.__dataclass_fields__.keys():
             yield Case(layer_type(**{**fields, **change}), (2, 5, 5, 2))
+
+
+def _of_like_weights(layer_type: type[spec.Layer]) -> Iterator[Case]:
+    """Yield one layer with weights that differ in a part: what is packed must not be kept for all.
+
+    The biases differ, then an order of the same numbers, then a last number, and each again.
+    """
+    layer = ordinary(layer_type)
+    case = Case(layer, shape_for(layer))
+    weight, bias = case.weights["weight"], case.weights["bias"]
+    last = weight.copy()
+    last.flat[-1] += 1
+    held = [(weight, bias), (weight, bias + 1), (np.flip(weight), bias), (last, bias)]
+    for own, added in (*held, *held):
+        yield given(layer, case.x, weight=np.ascontiguousarray(own), bias=added)
 
 
 def _others(case: Case) -> Iterator[Case]:

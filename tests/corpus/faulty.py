@@ -14,6 +14,7 @@ from corpus import (
     faults_kernels,
     faults_memory,
     faults_networks,
+    faults_overlooked,
     faults_pool,
     faults_precision,
     faults_precision_gradients,
@@ -47,6 +48,7 @@ _PARTS = (
     faults_slipped,
     faults_special,
     faults_thresholds,
+    faults_overlooked,
 )
 
 FAULTS: dict[str, Fault] = {key: fault for part in _PARTS for key, fault in part.FAULTS.items()}
