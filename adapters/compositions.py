@@ -234,7 +234,7 @@ def jax_average_pool(_table: Table, layer: AveragePool, x: Tensor) -> Call:
         counted = AveragePool.unchecked(**vars(layer) | {"padding": beyond, "ceil_mode": False})
     cells = jax_windows(counted, Tensor(x.shape, "float32", made=ones), "lax.add", 0)
     total = jax_windows(layer, x, "lax.add", 0)
-    return call("jnp.astype", call("jnp.divide", total, cells), x.dtype)
+    return call("lax.convert_element_type", call("jnp.divide", total, cells), x.dtype)
 
 
 def jax_lp_pool(_table: Table, layer: LpPool, x: Tensor) -> Call:
@@ -254,7 +254,7 @@ def jax_stochastic_pool(_table: Table, layer: StochasticPool, x: Tensor) -> Call
         squares = call("jnp.sum", call("jnp.multiply", cells, cells), -1)
         some = call("jnp.where", call("jnp.equal", total, 0), 1, total)
         return call("jnp.divide", squares, some)
-    wide = call("jnp.astype", cells, "float64" if x.dtype == "float64" else "float32")
+    wide = call("lax.convert_element_type", cells, "float64" if x.dtype == "float64" else "float32")
     drawn = call("jax.random.categorical", Name("key"), call("jnp.log", wide))
     places = call("jnp.expand_dims", drawn, -1)
     return call("jnp.squeeze", call("jnp.take_along_axis", cells, places, -1), -1)
