@@ -33,8 +33,15 @@ SUBJECTS = ("torch", "tensorflow", "jax", "onnxruntime", "numpy")
 SIZES = {390: 844, 1280: 840}
 """The width of a picture, and its height, in pixels."""
 
-CARDS = "#findings article:has(figure), #divergences article:has(figure)"
-"""What draws a counterexample."""
+CARDS = "#findings article:has(figure path.pad), #divergences article:has(figure path.pad)"
+"""What draws a counterexample with padding, of which the first is taken."""
+
+RENDERED = """
+    for (const part of document.querySelectorAll(".card, .topic, .part"))
+        part.style.contentVisibility = "visible"
+    document.querySelector("nav").style.position = "static"
+"""
+"""Has a browser render what is out of sight too, and keep nothing in sight that is not there."""
 
 
 def asked(jobs: int) -> Run:
@@ -67,6 +74,7 @@ def publish(run: Run) -> None:
                 )
                 page = context.new_page()
                 page.goto(PAGE.as_uri())
+                page.evaluate(RENDERED)
                 take(page, f"report-{width}-{scheme}", page.locator("html"), height)
                 card = page.locator(CARDS).first
                 card.evaluate("e => { e.querySelector('details').open = true }")
