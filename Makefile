@@ -60,7 +60,7 @@ schema: .venv/frameworks ## the JSON Schema of records, made from their types
 docs: .venv/dev ## the site, in build/site; a link that leads nowhere fails
 	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --doctree-dir build/doctrees docs build/site
 
-published-report: .venv/dev ## the report that the site shows, and pictures of it: of a new run, or of RUN=folder
+published-report: .venv/dev ## the report that the site shows, and its pictures, of a new run or of RUN=folder; minutes
 	$(BIN)/python docs/publish.py --jobs $(JOBS) $(RUN)
 
 bench: .venv/frameworks ## the cost of asking

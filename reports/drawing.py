@@ -131,6 +131,7 @@ def _seen(failure: Failure) -> _Seen | None:
     told = failure.index is not None and failure.expected and failure.actual
     if len(layers) != 1 or x is None or not told or failure.call not in ("", "forward"):
         return None
+    float(failure.actual)  # else a ValueError: what is no number is told in words alone
     layer, values = from_json(layers[0]), arrays.unpack(x)
     sizes = values.shape[1:-1]
     index = failure.index or ()

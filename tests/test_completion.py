@@ -38,7 +38,7 @@ COMPLETED = {
     "cnnformance report pre": "previous",
     "cnnformance diff 2026": "20260102-030405-678",
     "cnnformance compare torch tens": "tensorflow",
-    "cnnformance try k": "kernels.py",
+    "cnnformance try kern": "kernels.py",
     "cnnformance report --output k": "kernels.py",
     "cnnformance clauses --level doc": "document",
 }

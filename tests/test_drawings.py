@@ -147,6 +147,7 @@ def test_of_a_large_map_the_surroundings_of_the_window_are_drawn() -> None:
         failure(MaxPool((2,)), np.zeros((1, 4, 1)), (0, 1, 0), index=None),
         failure(MaxPool((2,)), np.zeros((1, 4, 1)), (0, 1, 0), arrays={}),
         failure(MaxPool((2,)), np.zeros((1, 4, 1)), (0, 1, 7)),
+        failure(MaxPool((2,)), np.zeros((1, 4, 1)), (0, 1, 0), actual="a NaN here, 1.0 there"),
         failure(MaxPool((2, 2, 2)), np.zeros((1, 4, 4, 4, 1)), (0, 1, 1, 1, 0)),
         failure(MaxPool((2,)), np.zeros((1, 4, 1)), (0, 1, 0), case={"layers": [{"type": "No"}]}),
     ],

@@ -55,7 +55,7 @@ def test_each_picture_is_there_and_small() -> None:
     assert {path.name for path in PUBLISHED.iterdir()} == {"report.html", *PICTURES}, RENEW
     for name in PICTURES:
         data = (PUBLISHED / name).read_bytes()
-        assert len(data) < 200_000, name
+        assert 10_000 < len(data) < 200_000, name  # and not blank
         assert (data[:4], data[8:16]) == (b"RIFF", b"WEBPVP8X"), name
 
 
