@@ -83,6 +83,8 @@ class Mlx(Table):
                 return call("mx.mean", x, axes)
             case GlobalMaxPool():
                 return call("mx.max", x, axes)
+            case Conv(groups=groups) if groups > 1 and layer.rank == 3:
+                raise Unsupported("MLX has no groups over three axes")
             case Conv():
                 return convolution(layer, x)
             case Dense(inputs, outputs, bias):
@@ -133,6 +135,8 @@ class Mlx(Table):
 
     def counted(self, layer: Layer, made: Definition) -> list[str]:
         """Count the parameters of the module, which are made when they are read."""
+        if layer.has_weights and not made.layers:
+            raise Unsupported("this function of MLX holds no weights")
         return [
             "count = 0",
             *(
@@ -149,9 +153,9 @@ class Mlx(Table):
 
 
 def convolution(layer: Conv, x: Tensor) -> Call:
-    """Return a module or, with sides that differ or groups over three axes, a function."""
+    """Return a module or, with sides that differ, a function."""
     even = not isinstance(layer.padding, str) and all(a == b for a, b in layer.padding)
-    if even and (layer.rank < 3 or layer.groups == 1):
+    if even:
         fields = (layer.window, layer.stride, alike(layer, "MLX"), layer.dilation)
         given = fields if layer.rank > 1 else tuple(field[0] for field in fields)  # numbers alone
         options = {"bias": layer.bias} | ({} if layer.rank == 3 else {"groups": layer.groups})
