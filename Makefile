@@ -54,8 +54,9 @@ scripts: .venv/frameworks .venv/dev ## the script of every recorded divergence, 
 report: .venv/frameworks ## the newest run, or RUN=folder
 	$(BIN)/cnnformance report $(RUN)
 
-schema: .venv/frameworks ## the JSON Schema of records, made from their types
+schema: .venv/frameworks ## the JSON Schemas of records and of the protocol, made from their types
 	$(BIN)/python -m cnnformance.reports.schema
+	$(BIN)/python docs/protocol_schema.py
 
 docs: .venv/dev ## the site, in build/site; a link that leads nowhere fails
 	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --doctree-dir build/doctrees docs build/site

@@ -27,7 +27,7 @@ _SUBJECT = re.compile(
 _PATH = re.compile(
     r"(?P<path>.+?\.py:\w+|\w+(\.\w+)+:\w+|\w+:[A-Z]\w*)(:(?P<mode>[^@]+))?(@(?P<device>.+))?"
 )
-_COMMAND = re.compile(r"(?P<path>[^:@]*/[^:@]+)(:(?P<mode>[^@]+))?(@(?P<device>.+))?")
+_COMMAND = re.compile(r"(?P<path>[^:@]*/[^:@]*)(:(?P<mode>[^@]+))?(@(?P<device>.+))?")
 
 
 class SubjectError(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -71,7 +72,7 @@ def _run(scripts: Sequence[Script], layout: Layout, python: str) -> list[Problem
             subprocess.run(  # noqa: S603 - our own words, and the adapter's
                 [python, "-P", "-c", _RUN_ALL],
                 cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False,
-                timeout=_SECONDS, env=installers.variables(python),
+                timeout=_SECONDS, env=_variables(python),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             unfinished = _HANGS
@@ -87,6 +88,14 @@ def _run(scripts: Sequence[Script], layout: Layout, python: str) -> list[Problem
                 y = y.view(ml_dtypes.bfloat16) if y.dtype == "V2" else y
                 found.append(_judged(script, y, layout))
         return found
+
+
+def _variables(python: str) -> dict[str, str]:
+    """Return the environment of scripts, in which Node finds the packages of this folder too."""
+    known = os.environ.get("NODE_PATH", "").split(os.pathsep)
+    here = str(Path("node_modules").absolute())
+    path = os.pathsep.join([here, *filter(None, known)])
+    return {**installers.variables(python), "NODE_PATH": path}
 
 
 def _judged(script: Script, y: Array, layout: Layout) -> Problem | None:
