@@ -194,7 +194,7 @@ def options(
         yield from of_regimes(dtype, (layer, (2, *spatial, 2)))
     for (windows, steps, cells), option in itertools.product(_OTHER_RANKS, choices(layer_type)):
         rank = len(windows)
-        fields = {**{name: _of_rank(value, rank) for name, value in option.items()}, **weights}
+        fields = {**{name: of_rank(value, rank) for name, value in option.items()}, **weights}
         layer = layer_type(window=windows, stride=steps, **fields)
         yield from of_regimes(dtype, (layer, (2, *cells, 2)))
 
@@ -217,13 +217,22 @@ def in_turn(layer_type: type[Any], dtype: str, turn: int) -> Iterator[Case]:
         yield listed[first + (number + turn) % ranks * count + number]
 
 
-def _of_rank(value: Any, rank: int) -> Any:
+def of_rank(value: Any, rank: int) -> Any:
     """Return an option of two axes for one axis or three, which differ where the two do."""
     if not isinstance(value, tuple):
         return value
     if rank == 1 or value[0] == value[1]:
         return (*value, value[1])[-rank:]
     return (*value, (0, 1) if isinstance(value[0], tuple) else 5 - max(value))
+
+
+def with_rank(layer: spec.Layer, rank: int) -> spec.Layer:
+    """Return a layer for maps of two axes as one for maps of one axis or three."""
+    if isinstance(layer, spec.Global):
+        return layer.replace(rank=rank)
+    if not isinstance(layer, spec.Windowed | spec.Adaptive):
+        return layer
+    return layer.replace(**{name: of_rank(value, rank) for name, value in vars(layer).items()})
 
 
 def has_options(layer_type: type[spec.Layer]) -> bool:

@@ -207,7 +207,10 @@ BY_SIZE: Mapping[type[spec.Layer], tuple[Sized, ...]] = {
         ({}, (1, 350, 401)),
         ({}, (MANY, 2, 1)),
     ),
-    spec.Layer: (({}, (2, 5003)), ({}, (2, 140_003)), ({}, (2, 7, 11, 5))),
+    spec.Layer: (
+        *(({}, (2, 5003)), ({}, (2, 140_003)), ({}, (2, 7, 11, 5))),
+        *(({}, (37,)), ({}, (2, 3, 2, 2, 3, 2))),  # of one axis, and of six
+    ),
 }
 """By type or base class: sizes past those of blocks and of 16 bits."""
 COUNTED = spread(

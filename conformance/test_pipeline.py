@@ -5,6 +5,7 @@ A model runs natively in one request. ``models.native`` says what that takes of 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 from cnnformance.adapters.backend import Array, Unsupported, Weights
+from cnnformance.adapters.wire import dtype_named
 from cnnformance.conformance import digits, judge, models
+from cnnformance.conformance.cases_by_option import with_rank
 from cnnformance.conformance.judge import Failure
 from cnnformance.conformance.parametrize import by_layer_type
 from cnnformance.conformance.per_type import PerType
@@ -205,26 +208,37 @@ FIRST: tuple[Model, ...] = (
 )
 """Layers that another may follow, for maps of 8 by 6 cells and 2 channels."""
 
+JOINED: tuple[tuple[Model, spec.Shape, int], ...] = (
+    *((first, (2, 2) if isinstance(first[0], spec.Dense) else (2, 8, 6, 2), 2) for first in FIRST),
+    *(
+        (tuple(with_rank(layer, rank) for layer in FIRST[place]), shape, rank)
+        for rank, shape in ((1, (2, 9, 2)), (3, (2, 5, 6, 5, 2)))
+        for place in (0, 2, 7, 16)
+    ),
+)
+"""The same and their input, and some that keep most of a line or a space."""
+
 
 @by_layer_type({layer_type: ["pipeline.order"] for layer_type in spec.family("not drawn")})
 def test_after_each_layer(ask: Question, layer_type: type[spec.Layer]) -> None:
     """A layer reads what the layer before it returned, whichever layer that is."""
     rng = np.random.default_rng(ask.seed)
-    dtypes = ("float32",) if ask.profile.name == "quick" else ("float32", "float64")
-    for first in FIRST:
-        shape = (2, 2) if isinstance(first[0], spec.Dense) else (2, 8, 6, 2)
+    others = ("float64", "float16", "bfloat16")
+    turns = itertools.cycle(others)
+    for first, shape, rank in JOINED:
         (_, *spatial, channels) = model_shapes(first, shape)[-1]
         if not spatial and not (layer_type.elementwise or issubclass(layer_type, spec.Dense)):
             continue
         if spatial and issubclass(layer_type, spec.Dense):
             continue
-        for second in ask.part(seconds(layer_type, tuple(spatial), channels)):
-            layers = (*first, second)
+        for planar in ask.part(seconds(layer_type, tuple(spatial), channels)):
+            layers = (*first, planar if rank == 2 else with_rank(planar, rank))
             weights = models.drawn_weights(rng, layers, integer=True)
             x = rng.integers(-8, 9, shape)
-            for dtype in dtypes:
-                held = [{name: w.astype(dtype) for name, w in each.items()} for each in weights]
-                _joined(ask, layers, held, x.astype(dtype))
+            also = (next(turns),) if ask.profile.name == "quick" else others
+            for form in map(dtype_named, ("float32", *also)):
+                held = [{name: w.astype(form) for name, w in each.items()} for each in weights]
+                _joined(ask, layers, held, x.astype(form))
 
 
 def _joined(ask: Question, layers: Model, weights: Sequence[Weights], x: Array) -> None:

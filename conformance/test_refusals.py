@@ -337,10 +337,12 @@ def test_without_batch(ask: Question, layer_type: type[spec.Layer]) -> None:
     layers = [ordinary(layer_type, rank) for rank in RANKS]
     ones = {"window": (2, 1, 1), "stride": (1, 1, 1)}
     layers += [
-        layer.replace(**{name: sizes[: len(layer.window)] for name, sizes in ones.items()})  # type: ignore[attr-defined] # windowed
+        layer.replace(**{name: sizes[: layer.rank] for name, sizes in ones.items()})
         for layer in layers
+        if isinstance(layer, spec.Windowed)
     ]
-    ask.sweep((wrong("", layer, shape_for(layer)[1:]) for layer in layers), question)
+    asked = dict.fromkeys(layers)  # a layer without a rank is one
+    ask.sweep((wrong("", layer, shape_for(layer)[1:]) for layer in asked), question)
 
 
 def _one_sample(ask: Question, case: Case, y: Array) -> None:

@@ -9,6 +9,7 @@ weights that differ in a part from those before, and kernels of one dtype for me
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,7 @@ from cnnformance.adapters.backend import Array, Backend, Weights
 from cnnformance.adapters.wire import dtype_named
 from cnnformance.reference import bounds
 from cnnformance.spec.layers import (
+    AdaptiveAveragePool,
     AdaptiveMaxPool,
     AveragePool,
     Conv,
@@ -31,6 +33,7 @@ from cnnformance.spec.layers import (
     MaxPool,
     MinPool,
     Shape,
+    StochasticPool,
 )
 from corpus.fault import (
     Call,
@@ -52,7 +55,7 @@ from corpus.fault import (
 from corpus.faults_kernels import misread, runs
 from corpus.faults_memory import Answer, as_stored, called
 from corpus.faults_networks import conv
-from corpus.kernels import Honest
+from corpus.kernels import Honest, but
 
 FAULTS = Faults("overlooked")
 add = FAULTS.add
@@ -110,6 +113,109 @@ add(
     ),
     result(conv((1,), stride=(2,), padding=((1, 0),)), values(1, 2, 3, 4, 5)),
     "semantics",
+)
+
+# One dtype, one rank, one option
+
+
+def of(dtype: str, when: Callable[[Any], bool]) -> Callable[[Any, Array], bool]:
+    """Return when an input is of a dtype, and its layer is as ``when`` says."""
+    return lambda layer, x: x.dtype.name == dtype and when(layer)
+
+
+def undilated(honest: Call, layer: Any, weights: dict[str, Array], x: Array) -> Array:
+    """Compute the first windows of the layer without dilation."""
+    y = honest(layer, weights, x)
+    wide = honest(but(layer, dilation=(1,) * layer.rank), weights, x)
+    return wide[tuple(map(slice, y.shape))]
+
+
+add(
+    Conv,
+    "groups-of-doubles-without-dilation",
+    runs(of("float64", lambda c: c.groups > 1 and max(c.dilation) > 1), undilated),
+    result(conv((2,), 2, 2, groups=2, dilation=(2,)), whole(1, 6, 2, dtype="float64")),
+    "semantics",
+)
+add(
+    MaxPool,
+    "integers-of-64-bits-without-dilation",
+    runs(of("int64", lambda p: max(p.dilation) > 1), undilated),
+    result(MaxPool((2,), (1,), dilation=(2,)), whole(1, 6, 2, dtype="int64")),
+    "semantics",
+)
+add(
+    LpPool,
+    "third-order-of-halves-in-a-line-is-the-second",
+    runs(of("float16", lambda p: p.p == 3 and p.rank == 1), misread(lambda _p: {"p": 2})),
+    result(LpPool((2,), p=3), values(1, 1, 2, 2, dtype="float16")),
+    "semantics",
+)
+
+
+def reversed_groups(
+    grads: dict[str, Array], layer: Any, _weights: Weights, x: Array, _g: Array
+) -> dict[str, Array]:
+    """Return the gradient of the bias of groups in reversed order."""
+    if x.dtype.name == "float16" and layer.groups > 1 and "bias" in grads:
+        grads["bias"] = grads["bias"][::-1]
+    return grads
+
+
+def doubled_where_upsampled(
+    grads: dict[str, Array], layer: Any, _weights: Weights, x: Array, _g: Array
+) -> dict[str, Array]:
+    """Double the gradient of an output larger than the map."""
+    larger = any(m > n for m, n in zip(layer.output, x.shape[1:-1], strict=True))
+    twice = x.dtype.name == "bfloat16" and larger
+    return {"input": grads["input"] * 2} if twice else grads
+
+
+add(
+    Conv,
+    "bias-gradient-of-groups-of-halves-reversed",
+    backpropagates(reversed_groups),
+    gradient(conv((1,), 2, 2, groups=2), whole(1, 5, 2, dtype="float16")),
+    "gradient",
+)
+add(
+    AdaptiveAveragePool,
+    "gradient-of-upsampled-bfloat16-doubled",
+    backpropagates(doubled_where_upsampled),
+    gradient(AdaptiveAveragePool((5,)), whole(1, 3, 2, dtype="bfloat16")),
+    "gradient",
+)
+
+# Gradients of draws
+
+
+def to_the_largest(honest: Any, layer: Any, cells: Array, inside: Array, divisor: Array) -> Array:
+    """Send the gradient of a draw, of other ranks than two, to the largest cell."""
+    if not layer.training or layer.rank == 2:
+        return honest(layer, cells, inside, divisor)
+    return (np.arange(cells.shape[-1]) == cells.argmax(-1)[..., None]).astype(float)
+
+
+def as_in_evaluation(honest: Any, layer: Any, cells: Array, inside: Array, divisor: Array) -> Array:
+    """Give doubles in training the gradient of evaluation."""
+    doubles = cells.dtype.name == "float64"
+    return honest(but(layer, training=layer.training and not doubles), cells, inside, divisor)
+
+
+DRAWN = StochasticPool((1, 2, 2), training=True)
+add(
+    StochasticPool,
+    "gradient-of-draws-in-space-to-the-largest",
+    hook(cell_gradient=to_the_largest),
+    gradient(DRAWN, whole(2, 4, 4, 4, 2, low=1)),
+    "gradient",
+)
+add(
+    StochasticPool,
+    "gradient-of-draws-of-doubles-as-in-evaluation",
+    hook(cell_gradient=as_in_evaluation),
+    gradient(DRAWN, whole(1, 2, 4, 4, 2, low=1, dtype="float64")),
+    "gradient",
 )
 
 # Static answers
@@ -256,6 +362,49 @@ def reinterpreted(
         weights = {name: w.view(x.dtype) if w.itemsize == 2 else w for name, w in weights.items()}
     return honest(layer, weights, x)
 
+
+def broken_by_refusals(kind: type[Layer]) -> type[Honest]:
+    """Answer zeros from a layer that has refused an input."""
+
+    class Faulty(Honest):
+        def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
+            honest = super().build(layer, weights)
+            refused: list[Exception] = []
+
+            def call(x: Array) -> Array:
+                try:
+                    y: Array = honest(x)
+                except (TypeError, ValueError) as error:
+                    refused.append(error)
+                    raise
+                return y * 0 if refused else y
+
+            return call if isinstance(layer, kind) else honest
+
+    return Faulty
+
+
+def after_a_refusal(layer: Layer, x: Array) -> Witness:
+    """Ask with an axis too few, and then rightly; look at the second answer."""
+
+    def witness(backend: Backend) -> Array:
+        call = backend.build(layer, weights_of(layer))
+        with contextlib.suppress(TypeError, ValueError):
+            call(x[0, 0])
+        y: Array = call(x)
+        return y
+
+    return witness
+
+
+for usual, x in ((conv((2,), 3, 2), whole(1, 5, 3)), (MinPool((2, 2)), whole(1, 4, 4, 2))):
+    add(
+        type(usual),
+        "zeros-after-a-refusal",
+        broken_by_refusals,
+        after_a_refusal(usual, x),
+        "memory",
+    )
 
 HALF = whole(1, 4, dtype="float16")
 for kind, layer in ((Conv, conv((2,), 1, 2)), (Dense, Dense(4, 2))):

@@ -436,10 +436,14 @@ class Honest(Backend):
 
     def draw(self, cells: Array) -> Array:
         """Return a cell of each window, drawn in proportion to its value; 0 if all are 0."""
+        return np.take_along_axis(cells, self.place(cells)[..., None], -1)[..., 0]
+
+    def place(self, cells: Array) -> Array:
+        """Draw the place of a cell in each window, in proportion to its value."""
         summed = np.cumsum(cells.astype(np.float64), axis=-1)
         threshold = self.uniform(cells.shape[:-1])[..., None] * summed[..., -1:]
-        chosen = (summed <= threshold).sum(-1).clip(0, cells.shape[-1] - 1)
-        return np.take_along_axis(cells, chosen[..., None], -1)[..., 0]
+        chosen: Array = (summed <= threshold).sum(-1).clip(0, cells.shape[-1] - 1)
+        return chosen
 
     def expectation(self, terms: Array) -> Array:
         """Return the average of each window, weighted by its own values; 0 if all are 0."""
@@ -559,6 +563,8 @@ class Honest(Backend):
                 total = self.total(terms)[..., None]
                 mean = self.expectation(terms)[..., None]
                 return np.where(total == 0, 0, (2 * terms - mean) / np.where(total == 0, 1, total))
+            case spec.StochasticPool():
+                return self.drawn(self.place(np.where(inside, cells, 0)), cells.shape[-1])
             case _:
                 raise Unsupported(f"no gradient of {layer}")
 
@@ -570,6 +576,10 @@ class Honest(Backend):
         chosen = np.where(fits, chosen, inside.argmax(-1)[..., None])
         result: Array = (np.arange(cells.shape[-1]) == chosen) & inside
         return result.astype(np.float64)
+
+    def drawn(self, place: Array, cells: int) -> Array:
+        """Return 1 at the drawn cell of each window and 0 elsewhere."""
+        return (np.arange(cells) == place[..., None]).astype(np.float64)
 
     def norm_gradient(self, terms: Array, p: int) -> Array:
         """Return the derivative of the p-norm; 0 for a window of zeros."""
