@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,8 +62,6 @@ class KerasLayers(Table):
         """Return the layer of Keras, called with ``x``."""
         rounds_down(layer)
         name, options = keras_layer(layer)
-        if not hasattr(importlib.import_module("keras.layers"), name):
-            raise Unsupported(f"Keras has {name} in other versions")
         return call(f"keras.layers.{name}", **options, dtype=x.dtype)(x)
 
     def hold(self, layer: Layer, like: Mapping[str, Array]) -> list[str]:
