@@ -312,7 +312,13 @@ def test_no_packages_of_this_python_reach_another(monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def tiny(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder in which version 2.0 of a framework is installed; 1.0 can be had."""
+    """Return a folder to ask from, where version 2.0 of a framework is installed; 1.0 can be had.
+
+    It has settings of uv that must not be followed.
+    """
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "uv.toml").write_text('constraint-dependencies = ["tinyworks>9"]', encoding="utf-8")
     packages.published(tmp_path / "wheels")
     packages.installed(tmp_path / "here")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -321,9 +327,9 @@ def tiny(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(tmp_path / "here")]))
     monkeypatch.syspath_prepend(tmp_path / "here")
     registry.registered.cache_clear()
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(work)
     assert not cache.exists()
-    return tmp_path
+    return work
 
 
 def asked(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -358,7 +364,7 @@ def test_versions_are_asked_side_by_side(tiny: Path, processes: tuple[str, ...])
 
 def test_a_version_that_runs_as_another_is_an_error(tiny: Path) -> None:
     source = packages.SOURCE.format(version="1.1", relu=packages.RIGHT)
-    packages.wheel(tiny / "wheels", "tinyworks", "1.5", {"tinyworks.py": source})
+    packages.wheel(tiny.parent / "wheels", "tinyworks", "1.5", {"tinyworks.py": source})
     done = asked(tiny, "--backend=tinyworks==1.5")
     assert "tinyworks==1.5: 1.5 is asked for, and 1.1 runs" in done.stdout
 
