@@ -128,10 +128,11 @@ def test_filters_count_again(shown: Shown, folder: Path) -> None:
     ]
     figure = page.locator("#layer-ReLU tr.layer td").first.locator(".fail b")
     assert figure.inner_text() == str(len(failing))
-    of_float64 = [f for f in causes.findings(run) if any(v.dtype == "float64" for v in f.verdicts)]
-    assert 0 < len(of_float64) < page.locator("#findings article").count()
-    assert _visible(page, "#findings article") == len(of_float64)
     assert _visible(page, "#layer-ReLU tr.layer .n.pass") == 0
+    page.select_option("[name=dtype]", "float16")
+    of_float16 = [f for f in causes.findings(run) if any(v.dtype == "float16" for v in f.verdicts)]
+    assert 0 < len(of_float16) < page.locator("#findings article").count()
+    assert _visible(page, "#findings article") == len(of_float16)
     page.select_option("[name=subject]", "numpy")
     assert _visible(page, "#findings article") == 0
     assert page.get_by_text("No finding matches the filters.").is_visible()
