@@ -15,9 +15,9 @@ from cnnformance.adapters.onnx_models import PARSE, OnnxModels
 IMPORTS = """\
 import tempfile
 
+import _tools  # MNN.tools would install a package that reports what is converted
 import MNN
 from MNN import expr
-from MNN.tools import mnnconvert
 """
 
 
@@ -45,7 +45,7 @@ class Mnn(OnnxModels):
             "with tempfile.TemporaryDirectory() as folder:",
             '    onnx.save(model, f"{folder}/layer.onnx")',
             f'    given = ["-f", "ONNX", "--modelFile", {files}, "--bizCode", "layer"]',
-            '    mnnconvert.convert(["mnnconvert", *given])',
+            '    _tools.mnnconvert(["mnnconvert", *given])',
             "    options = {'precision_mode': 1, 'thread_num': 1}",
             "    net = MNN.nn.load_module_from_file(",
             '        f"{folder}/layer.mnn", ["x"], ["y"], **options',

@@ -49,5 +49,5 @@ def test_a_trial_meets_no_more_than_faults_of_the_framework(name: str) -> None:
 
 
 def test_all_frameworks_are_tried() -> None:
-    elsewhere = {"numpy", "torch", "tensorflow", "jax", "onnxruntime"}
+    elsewhere = {"numpy", "torch", "tensorflow", "jax", "onnxruntime", "tfjs"}
     assert {name.partition(":")[0] for name in SUBJECTS} >= {*registry.registered()} - elsewhere
