@@ -202,6 +202,9 @@ function named({ weights, arrays }, ...last) {
 const forward = ({ layer }) => CALLS[layer.type](layer);
 
 function backward({ layer, weights }) {
+  if (layer.type === "Conv") {
+    undilated(layer, "the gradient of a convolution");
+  }
   const held = ["x", ...weights].join(", ");
   return `tf.grads((${held}) => ${CALLS[layer.type](layer)})([${held}], upstream)`;
 }
