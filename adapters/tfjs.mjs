@@ -233,7 +233,7 @@ const parameters = ({ layer }) => ({ count: built(layer).countParams() });
 function output_shape({ layer, shape }) {
   const made = new Function("tf", `return ${described(layer)};`)(tf);
   const sizes = made.computeOutputShape(shape);
-  return { shape: sizes.map((size) => (Number.isNaN(size) ? -1 : size)) }; // JSON has no NaN
+  return { shape: sizes.map((size) => (Number.isInteger(size) ? size : -1)) }; // null, or NaN
 }
 
 /** Python source that runs an expression by a Node of its own. */
