@@ -77,14 +77,18 @@ class Command:
         try:
             wire.send(self._socket, asdict(request), arrays)
             header, results = wire.receive(self._socket)
-            forms = [{"dtype": a.dtype.name, "shape": a.shape} for a in results]
-            answer = protocol.answer(request, {**header, "arrays": forms})
         except (wire.Closed, OSError) as error:
             raise Died(self._ended()) from error
         except wire.WireError as error:
             self.close()
             said = "its standard output is for answers alone, and may not be printed to"
-            raise AdapterError(f"the command sent what is no answer: {error}; {said}") from error
+            raise AdapterError(f"the command sent what is no message: {error}; {said}") from error
+        forms = [{"dtype": a.dtype.name, "shape": a.shape} for a in results]
+        try:
+            answer = protocol.answer(request, {**header, "arrays": forms})
+        except wire.WireError as error:
+            self.close()
+            raise AdapterError(f"the command sent what is no answer: {error}") from error
         match answer:
             case protocol.Declined(message=message):
                 raise Unsupported(message)

@@ -14,16 +14,14 @@ class AdapterError(Exception):
 class Died(SystemExit):
     """The command that the backend is has ended, and with it ends the worker, in the same way.
 
-    ``code`` is its exit status or, below zero, the signal that it died by.
+    ``status`` is that with which it exited or, below zero, the signal that it died by.
     """
 
-    code: int
-
-    def __init__(self, code: int) -> None:
+    def __init__(self, status: int) -> None:
         """Keep how the command ended."""
-        how = f"died by signal {-code}" if code < 0 else f"exited with status {code}"
+        how = f"died by signal {-status}" if status < 0 else f"exited with status {status}"
         super().__init__(f"the command {how}")
-        self.code = code
+        self.status = status
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an error

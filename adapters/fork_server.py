@@ -114,7 +114,7 @@ def _forked(run: Callable[[], None]) -> tuple[int, int]:
             run()
             status = 0
         except Died as error:
-            status = _died(error.code)
+            status = _died(error.status)
         except BaseException as error:  # noqa: BLE001 - the process ends here; its stderr says why
             code = error.code if isinstance(error, SystemExit) else 1
             status = code & 255 if isinstance(code, int) else int(code is not None)
@@ -125,14 +125,14 @@ def _forked(run: Callable[[], None]) -> tuple[int, int]:
     return pid, alive_read
 
 
-def _died(code: int) -> int:
-    """Die by the signal that a command died by, or return the status that it ended with."""
-    if code < 0:
+def _died(status: int) -> int:
+    """Die by the signal that a command died by, or return the status that it exited with."""
+    if status < 0:
         faulthandler.disable()  # nothing of this process is to be shown
         with contextlib.suppress(OSError):  # of those that cannot be caught
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    return code
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status
 
 
 def _end_of(pid: int, alive: int) -> int:

@@ -144,7 +144,7 @@ def parse(subject: str, *, asked: bool = True) -> Target:
             raise SubjectError(f"--backend {subject}: there is no file {file}.py")
         return Target(subject, match["path"], match["mode"] or "", match["device"] or "cpu")
     if match := _COMMAND.fullmatch(subject):
-        path = _command(match["path"])
+        path = _command(match["path"]) if asked else match["path"]
         return Target(subject, path, match["mode"] or "", match["device"] or "cpu")
     match = _SUBJECT.fullmatch(subject)
     name = match["name"] if match else subject
@@ -161,7 +161,7 @@ def parse(subject: str, *, asked: bool = True) -> Target:
         raise SubjectError(f"--backend {subject}: {name} is not installed; try {remedy}")
     if version and importable(name) and versions.fits(installed_version(name), version):
         version = ""
-    if version and name in npm.PACKAGES:
+    if asked and version and name in npm.PACKAGES:
         remedy = remedy.replace(npm.PACKAGES[name][0], f"{npm.PACKAGES[name][0]}@{version}")
         there = installed_version(name) or "none"
         raise SubjectError(

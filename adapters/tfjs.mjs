@@ -47,6 +47,13 @@ function word(layer) {
   return found;
 }
 
+/** TensorFlow documents that of strides and dilations one kind is 1. */
+function strideless({ stride, dilation }) {
+  if (!stride.every(one) && !dilation.every(one)) {
+    throw new Unsupported("either strides or dilations are 1");
+  }
+}
+
 function undilated({ dilation }, where) {
   if (!dilation.every(one)) {
     throw new Unsupported(`${where} has no dilation`);
@@ -64,6 +71,7 @@ function pool(kind, layer) {
   const { window, stride, dilation } = layer;
   const rank = window.length;
   uncounted(layer);
+  strideless(layer);
   if (rank === 1) {
     return `${described(layer)}.apply(x)`;
   }
@@ -81,8 +89,10 @@ function pool(kind, layer) {
 function convolution(layer) {
   const { window, stride, dilation, groups } = layer;
   const rank = window.length;
+  const multiple = layer.out_channels / groups;
   const depthwise = groups > 1 && groups === layer.in_channels && rank === 2;
-  if (groups !== 1 && !depthwise) {
+  strideless(layer);
+  if (groups !== 1 && !(depthwise && Number.isInteger(multiple))) {
     throw new Unsupported("groups are all channels, over two axes, or one");
   }
   const pads = padding(layer);
@@ -94,7 +104,7 @@ function convolution(layer) {
   const rest = `${plain(stride)}, ${text(pads)}, ${format}, ${plain(dilation)}`;
   let call = `tf.conv${rank}d(x, weight, ${rest})`;
   if (depthwise) {
-    const shape = text([...window, groups, layer.out_channels / groups]);
+    const shape = text([...window, groups, multiple]);
     call = `tf.depthwiseConv2d(x, tf.reshape(weight, ${shape}), ${rest})`;
   }
   return layer.bias ? `tf.add(${call}, bias)` : call;
@@ -153,7 +163,7 @@ const CALLS = {
   GlobalMaxPool: (layer) => whole("max", layer),
   Conv: convolution,
   ReLU: () => "tf.relu(x)",
-  Flatten: ({ start }) => `tf.reshape(x, [...x.shape.slice(0, ${start}), -1])`,
+  Flatten: (layer) => `${described(layer)}.apply(x)`,
   Dense: ({ bias }) => (bias ? "tf.add(tf.matMul(x, weight), bias)" : "tf.matMul(x, weight)"),
 };
 
@@ -192,6 +202,9 @@ function named({ weights, arrays }, ...last) {
 const forward = ({ layer }) => CALLS[layer.type](layer);
 
 function backward({ layer, weights }) {
+  if (layer.type === "Conv") {
+    undilated(layer, "the gradient of a convolution");
+  }
   const held = ["x", ...weights].join(", ");
   return `tf.grads((${held}) => ${CALLS[layer.type](layer)})([${held}], upstream)`;
 }
@@ -219,7 +232,8 @@ const parameters = ({ layer }) => ({ count: built(layer).countParams() });
 
 function output_shape({ layer, shape }) {
   const made = new Function("tf", `return ${described(layer)};`)(tf);
-  return { shape: made.computeOutputShape(shape) };
+  const sizes = made.computeOutputShape(shape);
+  return { shape: sizes.map((size) => (Number.isInteger(size) ? size : -1)) }; // null, or NaN
 }
 
 /** Python source that runs an expression by a Node of its own. */

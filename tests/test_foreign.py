@@ -186,13 +186,13 @@ def test_its_end_is_that_of_a_worker(
         ("less", "it holds 0 arrays, and not 1"),
         ("no-status", "its status is None; known are ok, unsupported, exception"),
         ("complex", "its arrays is .*complex64"),
-        ("huge", "bytes, which no memory holds"),
+        ("huge", ".* bytes, which no memory holds"),
     ],
     indirect=["subject"],
 )
 def test_what_is_no_answer_is_an_error(subject: Subject, said: str) -> None:
     for _ in range(2):
-        with pytest.raises(AdapterBroke, match=f"the command sent what is no answer: .*{said}"):
+        with pytest.raises(AdapterBroke, match=f"the command sent what is no (message|answer): {said}"):
             subject.run([Flatten()], [{}], X)
         assert _right(subject)
         if "its id" in said:
@@ -211,7 +211,7 @@ def test_what_its_framework_raises_is_an_answer(subject: Subject) -> None:
 @pytest.mark.parametrize(
     ("subject", "said"),
     [
-        ("prints-at-once", "the command sent what is no answer: a header of"),
+        ("prints-at-once", "the command sent what is no message: a header of"),
         ("other-layers", "layers has Softmax; the types are MaxPool"),
         ("other-dtypes", "its layers is .*float128"),
         ("other-layout", "its layout is 'NHWC', and not 'channels_last' or 'channels_first'"),

@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -23,7 +23,7 @@ from cnnformance.spec.layers import from_json
 
 ROOT = Path(cnnformance.__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "docs"))
-import protocol_schema  # noqa: E402 - found through the path above
+import protocol_schema  # noqa: E402 # pyright: ignore[reportMissingImports] - found by the path
 
 PAGE = (ROOT / "docs" / "protocol.md").read_text("utf-8")
 VALIDATOR = jsonschema.Draft202012Validator(protocol_schema.published())
@@ -58,7 +58,9 @@ def _bytes(message: Message) -> bytes:
 
 
 def _requested(header: Mapping[str, Any]) -> protocol.AnyRequest:
-    kinds = {kind.ask: kind for kind in get_args(protocol.AnyRequest)}
+    kinds: dict[str, type[protocol.AnyRequest]] = {
+        kind.ask: kind for kind in get_args(protocol.AnyRequest)
+    }
     return kinds[header["ask"]](**{name: _frozen(value) for name, value in header.items()})
 
 
@@ -203,10 +205,11 @@ def _kind(asked: Mapping[str, Any], answer: Mapping[str, Any]) -> type[protocol.
 def _spoilt(asked: Mapping[str, Any], answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the answer with each field missing, or of another type, and with one too many."""
     needed = {f.name for f in fields(_kind(asked, answer)) if f.default is MISSING}
+    wrong: Sequence[Any] = (None, 1.5, [[]], {"": 1})
     for name in answer:
         if name in needed:
             yield {n: value for n, value in answer.items() if n != name}
-        for value in (None, 1.5, [[]], {"": 1}, True if name != "deterministic" else 1):
+        for value in (*wrong, 1 if name == "deterministic" else True):
             yield {**answer, name: value}
     yield {**answer, "sahpe": [1]}
 
