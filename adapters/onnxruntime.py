@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import onnx.parser
 import onnx.shape_inference  # noqa: F401 - imported once, before a worker is forked
 import onnxruntime  # type: ignore[import-untyped]  # it ships no types
@@ -154,8 +156,16 @@ class OnnxRuntime(Table):
         """Return the array in C order."""
         return f"np.ascontiguousarray({name})"
 
-    def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
+    def define(
+        self,
+        layer: Layer,
+        x: Tensor,
+        *,
+        held: bool = True,
+        dtypes: Mapping[str, np.dtype[Any]] | None = None,
+    ) -> Definition:
         """Return the model with symbolic dims, and its session; not ``held``, the model alone."""
+        del dtypes  # a model's initializers have their own
         result, _ = self.result(layer, x)
         if not held:
             return Definition(model(result, x.dtype, ", ".join(map(str, x.shape))), "", (), {})

@@ -198,14 +198,27 @@ class Table(Backend):
         except (IndexError, KeyError, ValueError, AttributeError):
             return ""
 
-    def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
-        """Return a layer for such an input in source; not ``held``, without its weights."""
+    def define(
+        self,
+        layer: Layer,
+        x: Tensor,
+        *,
+        held: bool = True,
+        dtypes: Mapping[str, np.dtype[Any]] | None = None,
+    ) -> Definition:
+        """Return a layer for such an input in source; not ``held``, without its weights.
+
+        ``dtypes`` are those of the weights by name, by default the input's.
+        """
         program = Program.of(self.result(layer, x)[0])
         lines = [f"{name} = {text}" for name, text in program.layers.items()]
         shapes = self.axes.native_shapes(layer)
         if held and shapes:
-            one = np.zeros((), x.dtype)
-            like = {name: np.broadcast_to(one, shape) for name, shape in shapes.items()}
+            of = dtypes or dict.fromkeys(shapes, np.dtype(x.dtype))
+            like = {
+                name: np.broadcast_to(np.zeros((), of[name]), shape)
+                for name, shape in shapes.items()
+            }
             hold = self._lines("hold", self.hold(layer, like)) if program.layers else None
             lines += self._named(like) if hold is None else hold
         parameters = tuple(program.parameters)
@@ -223,10 +236,11 @@ class Table(Backend):
     def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
         """Return the layer's calls: those for an input are asked for at the first like it."""
         self.begin()
+        dtypes = {name: array.dtype for name, array in weights.items()}
 
         @lru_cache(_PROGRAMS)
         def defined(x: Tensor) -> tuple[tuple[str, ...], str, str]:
-            made = self.define(layer, x)
+            made = self.define(layer, x, dtypes=dtypes)
             result, composed = self.result(layer, x)
             note = ", ".join(Program.of(result).functions) if composed else ""
             return tuple(made.lines), made.call("x"), note
