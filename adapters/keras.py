@@ -15,7 +15,7 @@ from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.calls import Tensor
 from cnnformance.adapters.compositions import KERAS
 from cnnformance.adapters.keras_layers import KerasLayers
-from cnnformance.adapters.table import Definition, bits, from_bits
+from cnnformance.adapters.table import Definition, Held, bits, from_bits
 from cnnformance.spec.layers import AveragePool, Flatten, Layer, LpPool, ReLU
 
 BACKEND = os.environ["KERAS_BACKEND"]
@@ -70,7 +70,7 @@ class Keras(KerasLayers):
             return dtype in ("float32", "float64")  # PyTorch has no other kernels
         return "float" in dtype or isinstance(layer, ReLU | Flatten)
 
-    def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
+    def define(self, layer: Layer, x: Tensor, *, held: Held = True) -> Definition:
         """Return the layer or, in the mode ``saved``, a model of it that was loaded."""
         made = super().define(layer, x, held=held)
         if not held or self.mode != "saved":

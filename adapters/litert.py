@@ -13,7 +13,7 @@ from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.calls import Call, Tensor
 from cnnformance.adapters.compositions import LITERT, rounds_down
 from cnnformance.adapters.padding import word
-from cnnformance.adapters.table import Definition, Table
+from cnnformance.adapters.table import Definition, Held, Table
 from cnnformance.adapters.tensorflow_functions import function
 from cnnformance.spec.layers import Conv, Flatten, Layer, Pool
 
@@ -69,7 +69,7 @@ class LiteRt(Table):
             raise Unsupported("LiteRT's CONV_3D has neither groups nor dilation")
         return function(layer, x)
 
-    def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
+    def define(self, layer: Layer, x: Tensor, *, held: Held = True) -> Definition:
         """Return the model, and the function that resizes its input and runs it."""
         made = super().define(layer, x, held=held)
         rank = getattr(layer, "rank", 0)

@@ -12,7 +12,7 @@ from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.calls import Call, Program, Tensor, call
 from cnnformance.adapters.compositions import NCNN
 from cnnformance.adapters.padding import undilated
-from cnnformance.adapters.table import Definition, Table
+from cnnformance.adapters.table import Definition, Held, Table
 from cnnformance.spec.layers import (
     Adaptive,
     AdaptiveMaxPool,
@@ -107,7 +107,7 @@ class Ncnn(Table):
         """Return the array in C order."""
         return f"np.ascontiguousarray({name})"
 
-    def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
+    def define(self, layer: Layer, x: Tensor, *, held: Held = True) -> Definition:
         """Return the network, and the function that runs it for each sample."""
         steps = Params.of(self.result(layer, x)[0]).steps
         lines = ["7767517", f"{len(steps) + 1} {len(steps) + 1}", "Input x 0 1 x"]

@@ -14,7 +14,7 @@ from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.calls import Call, Program, Tensor, call
 from cnnformance.adapters.compositions import ONNX
 from cnnformance.adapters.padding import begins_then_ends
-from cnnformance.adapters.table import BIAS, WEIGHT, Definition, Table
+from cnnformance.adapters.table import BIAS, WEIGHT, Definition, Held, Table
 from cnnformance.spec.layers import (
     AveragePool,
     Conv,
@@ -138,7 +138,7 @@ class OnnxModels(Table):
         """Return the array in C order."""
         return f"np.ascontiguousarray({name})"
 
-    def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
+    def define(self, layer: Layer, x: Tensor, *, held: Held = True) -> Definition:
         """Return the model, and the runtime's function of it; not ``held``, the model alone."""
         result, _ = self.result(layer, x)
         sizes = ", ".join(map(str, x.shape))

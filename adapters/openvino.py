@@ -12,7 +12,7 @@ import openvino.opset16 as ops  # noqa: F401 - imported once, before a worker is
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.calls import Call, Tensor, call
 from cnnformance.adapters.compositions import OPENVINO
-from cnnformance.adapters.table import BIAS, WEIGHT, Definition, Table
+from cnnformance.adapters.table import BIAS, WEIGHT, Definition, Held, Table
 from cnnformance.spec.layers import (
     AdaptiveAveragePool,
     AdaptiveMaxPool,
@@ -111,7 +111,7 @@ class OpenVino(Table):
         """Return the array in C order."""
         return f"np.ascontiguousarray({name})"
 
-    def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
+    def define(self, layer: Layer, x: Tensor, *, held: Held = True) -> Definition:
         """Return the compiled model; not ``held``, the model alone, with weights as inputs."""
         made = super().define(layer, x, held=held)
         shape = [-1] * len(x.shape) if self.mode and held else list(x.shape)

@@ -40,6 +40,7 @@ _T = TypeVar("_T")
 _DICT: type[Any] = Mapping
 _CONTEXT: type[Any] = AbstractContextManager
 
+Held = bool | Mapping[str, "np.dtype[Any]"]  # whether weights are held, or of which dtypes
 _PROGRAMS = 64
 """Those of one layer that are kept: one for each input that asks for other calls."""
 
@@ -198,14 +199,14 @@ class Table(Backend):
         except (IndexError, KeyError, ValueError, AttributeError):
             return ""
 
-    def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
+    def define(self, layer: Layer, x: Tensor, *, held: Held = True) -> Definition:
         """Return a layer for such an input in source; not ``held``, without its weights."""
         program = Program.of(self.result(layer, x)[0])
         lines = [f"{name} = {text}" for name, text in program.layers.items()]
         shapes = self.axes.native_shapes(layer)
         if held and shapes:
-            one = np.zeros((), x.dtype)
-            like = {name: np.broadcast_to(one, shape) for name, shape in shapes.items()}
+            of = dict.fromkeys(shapes, np.dtype(x.dtype)) if held is True else held
+            like = {n: np.broadcast_to(np.zeros((), of[n]), size) for n, size in shapes.items()}
             hold = self._lines("hold", self.hold(layer, like)) if program.layers else None
             lines += self._named(like) if hold is None else hold
         parameters = tuple(program.parameters)
@@ -223,10 +224,11 @@ class Table(Backend):
     def build(self, layer: Layer, weights: Weights) -> Callable[[Any], Any]:
         """Return the layer's calls: those for an input are asked for at the first like it."""
         self.begin()
+        held = {name: array.dtype for name, array in weights.items()} or True
 
         @lru_cache(_PROGRAMS)
         def defined(x: Tensor) -> tuple[tuple[str, ...], str, str]:
-            made = self.define(layer, x)
+            made = self.define(layer, x, held=held)
             result, composed = self.result(layer, x)
             note = ", ".join(Program.of(result).functions) if composed else ""
             return tuple(made.lines), made.call("x"), note

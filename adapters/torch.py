@@ -12,7 +12,7 @@ from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.calls import Call, Tensor, call
 from cnnformance.adapters.compositions import TORCH
 from cnnformance.adapters.padding import alike, undilated
-from cnnformance.adapters.table import Definition, Table, bits, from_bits
+from cnnformance.adapters.table import Definition, Held, Table, bits, from_bits
 from cnnformance.adapters.torch_conversions import CONVERTED, ONNX_IMPORTS, ONNX_PRINTED, converted
 from cnnformance.spec.layers import (
     AdaptiveAveragePool,
@@ -136,7 +136,7 @@ class Torch(Table):
                 return call("nn.Linear", inputs, outputs, bias, device="meta")(x)
         raise Unsupported(f"PyTorch has no module for {type(layer).__name__}")
 
-    def define(self, layer: Layer, x: Tensor, *, held: bool = True) -> Definition:
+    def define(self, layer: Layer, x: Tensor, *, held: Held = True) -> Definition:
         """Return the module or, in the modes that convert it, what becomes of it."""
         made = super().define(layer, x, held=held)
         return converted(made, x, CONVERTED[self.mode]) if held and self.mode in CONVERTED else made

@@ -90,7 +90,7 @@ def test_gradient_of_options(ask: Question, layer_type: type[spec.Layer]) -> Non
         each = cases_by_option.one_size(layer_type, dtype)
         if ask.profile.name == "quick":
             each = cases_by_option.in_turn(layer_type, dtype, turn)
-        ask.sweep(filter(few_enough, each), question)
+        ask.sweep((case for case in each if few_enough(case) and _in_range(case)), question)
         drawn = cases(layer_type, dtype, plain=False, regimes=REGIMES).filter(few_enough)
         ask.explore(drawn, question, _examples(ask) // 3)
 
@@ -101,6 +101,12 @@ def test_gradient_in_other_memory(ask: Question, layer_type: type[spec.Layer]) -
     most = 9 if ask.profile.name == "quick" else None
     ask.sweep(laid_out(layer_type, most), partial(judged, ask))
     ask.sweep(laid_out(layer_type, 9, "float64"), partial(judged, ask))
+
+
+def _in_range(case: Case) -> bool:
+    """Whether the powers of a norm stay in the range of the format, with values up to 3."""
+    power = 3.0 ** getattr(case.layer, "p", 1)
+    return power * case.terms < bounds.format_of(case.dtype).largest
 
 
 def _examples(ask: Question) -> int:
@@ -338,6 +344,7 @@ def _overlapping_draws(ask: Question, layer: spec.Layer, x: Array) -> None:
     upstream = np.full(output_shape(layer, x.shape), 2.0, x.dtype)
     case = Case(layer, x.shape, x.dtype.name, regimes=("positive",))
     found = differentiated(ask, case, x, upstream)["input"].astype(np.float64)
-    if found.sum() != upstream.sum() or (found % 2).any():
-        said = f"the gradients of overlapping draws sum to {found.sum()}, not to {upstream.sum()}"
+    total = float(upstream.astype(np.float64).sum())
+    if found.sum() != total or (found % 2).any():
+        said = f"the gradients of overlapping draws sum to {found.sum()}, not to {total}"
         raise law_broken(said, layer, x, upstream)

@@ -18,7 +18,9 @@ from cnnformance.conformance.parametrize import (
     every,
 )
 from cnnformance.conformance.question import Question
+from cnnformance.conformance.refusals import shape_for
 from cnnformance.conformance.regimes import is_integer
+from cnnformance.conformance.small_layers import ordinary
 from cnnformance.conformance.strategies import cases
 from cnnformance.reference import bounds
 from cnnformance.spec import layers as spec
@@ -52,7 +54,16 @@ def test_output(ask: Question, layer_type: type[spec.Layer], dtype: str) -> None
         ask.sweep(cases_by_option.plain(layer_type, dtype), ask.output)
     if layer_type.compares:
         ask.sweep(_of_one_end(cases_by_option.plain(layer_type), dtype), ask.output)
+    if layer_type.has_weights:
+        ask.sweep(_of_magnitudes(layer_type, dtype), ask.output)
     ask.explore(cases(layer_type, dtype), ask.output, _examples(ask, dtype))
+
+
+def _of_magnitudes(layer_type: type[spec.Layer], dtype: str) -> Iterator[Case]:
+    """Yield weights from far below 1 to far above it: none may be taken for zero."""
+    for rank, weights in enumerate(("wide", "faint", "small"), start=1):
+        layer = ordinary(layer_type, rank)
+        yield Case(layer, shape_for(layer), dtype, ("normal",), weights)
 
 
 _WINDOWS = ["pool.output-size-general", "pool.extent", "pool.same.size", "pool.same.total"]

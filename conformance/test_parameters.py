@@ -121,6 +121,10 @@ def formula_count(layer: spec.Layer) -> int:
     return int(clauses.load().formula(name).scalar(**bindings))
 
 
+EMPTY = ((3, 0), (0, 4), (0, 0))
+"""Features and neurons of dense layers without weights."""
+
+
 @pytest.mark.clauses("conv.count-not-always-low")
 @by_layer_type(FORMULAS)
 def test_count_formula(ask: Question, layer_type: type[spec.Layer]) -> None:
@@ -129,7 +133,18 @@ def test_count_formula(ask: Question, layer_type: type[spec.Layer]) -> None:
     def question(case: Case) -> None:
         counted(ask, [case.layer], formula_count(case.layer))
 
+    def of_nothing(case: Case) -> None:
+        """Count a layer without features or neurons, which may be refused."""
+        try:
+            question(case)
+        except Failure as failure:
+            if failure.effect != "exception":
+                raise
+            raise Unsupported(failure.message) from None
+
     ask.sweep(large(layer_type), question)
+    if issubclass(layer_type, spec.Dense):
+        ask.sweep([Case(layer_type(*size), (1, size[0])) for size in EMPTY], of_nothing)
     ask.explore(cases(layer_type), question, max(6, ask.profile.examples // 3))
     ask.explore(cases(layer_type, plain=False), question, max(6, ask.profile.examples // 2))
 

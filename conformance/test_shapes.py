@@ -66,7 +66,7 @@ def _static(ask: Question, case: Case) -> None:
 
 
 def _static_of_none(ask: Question, case: Case) -> None:
-    """Ask for the static shape of an empty batch, which a subject that runs none may refuse."""
+    """Ask for the static shape of no samples or channels; who runs none may refuse."""
     try:
         _static(ask, case)
     except Failure as failure:
@@ -219,7 +219,10 @@ def _some_empty_batch(ask: Question) -> bool:
 
 @law("no-channels")
 def test_no_channels(ask: Question, layer_type: type[spec.Layer]) -> None:
-    """An input of no channels gives an output of none, or is refused; which is a trait."""
+    """An input of no channels gives an output of none, or is refused; which is a trait.
+
+    A static answer is that of the formula; it may be refused where the call is.
+    """
 
     def question(case: Case) -> None:
         value = "answered"
@@ -233,7 +236,9 @@ def test_no_channels(ask: Question, layer_type: type[spec.Layer]) -> None:
 
     sizes = ((5,), (4, 6), (4, 3, 2))
     shapes = [(2, *spatial, 0) for spatial in sizes]
-    ask.sweep([Case(halving(layer_type, len(shape) - 2), shape) for shape in shapes], question)
+    asked = [Case(halving(layer_type, len(shape) - 2), shape) for shape in shapes]
+    ask.sweep(asked, question)
+    ask.sweep(asked, partial(_static_of_none, ask))
 
 
 def _without_cells(layer_type: type[spec.Layer]) -> Iterator[Case]:

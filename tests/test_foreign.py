@@ -192,7 +192,9 @@ def test_its_end_is_that_of_a_worker(
 )
 def test_what_is_no_answer_is_an_error(subject: Subject, said: str) -> None:
     for _ in range(2):
-        with pytest.raises(AdapterBroke, match=f"the command sent what is no (message|answer): {said}"):
+        with pytest.raises(
+            AdapterBroke, match=f"the command sent what is no (message|answer): {said}"
+        ):
             subject.run([Flatten()], [{}], X)
         assert _right(subject)
         if "its id" in said:
