@@ -11,6 +11,9 @@ from pathlib import Path
 PACKAGES = {"tfjs": ("@tensorflow/tfjs", "@tensorflow/tfjs-backend-wasm")}
 """What the backends that run in Node need, the package that they ask first."""
 
+RANGES = {"tfjs": "^4.22"}
+"""The versions of these packages that the adapters are written for."""
+
 
 def installed(name: str) -> bool:
     """Whether Node is there, and finds the first package of a backend."""
@@ -29,6 +32,7 @@ def version(name: str) -> str:
     return ""
 
 
-def remedy(name: str) -> str:
+def remedy(name: str, version: str = "") -> str:
     """Return the command that installs the packages of a backend; no script of theirs is run."""
-    return f"npm install --ignore-scripts {' '.join(PACKAGES[name])}"
+    packages = (f"{package}@{version or RANGES[name]}" for package in PACKAGES[name])
+    return f"npm install --ignore-scripts {' '.join(packages)}"

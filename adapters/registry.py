@@ -162,8 +162,7 @@ def parse(subject: str, *, asked: bool = True) -> Target:
     if version and importable(name) and versions.fits(installed_version(name), version):
         version = ""
     if asked and version and name in npm.PACKAGES:
-        remedy = remedy.replace(npm.PACKAGES[name][0], f"{npm.PACKAGES[name][0]}@{version}")
-        there = installed_version(name) or "none"
+        remedy, there = npm.remedy(name, version), installed_version(name) or "none"
         raise SubjectError(
             f"--backend {subject}: here is {there}; try {remedy} in another folder, and run there"
         )

@@ -270,7 +270,8 @@ function run(${given}) {
   const told = found.map((y) => ({
     dtype: y.dtype, shape: y.shape, data: Buffer.from(y.dataSync().buffer).toString("base64"),
   }));
-  process.stdout.write(JSON.stringify({ version: tf.version_core, found: told }));
+  console.error("TensorFlow.js", tf.version_core);
+  process.stdout.write(JSON.stringify(told));
 }
 """
 def given(array):
@@ -281,9 +282,7 @@ def read(array):
 arrays = {"x": x, **weights${back ? ', "upstream": upstream' : ""}}
 sent = json.dumps({name: given(array) for name, array in arrays.items()})
 run = subprocess.run(["node", "-e", program], input=sent, stdout=-1, text=True, check=True)
-told = json.loads(run.stdout)
-print("TensorFlow.js", told["version"])
-found = [read(array) for array in told["found"]]
+found = [read(array) for array in json.loads(run.stdout)]
 ${set}
 ` };
 }

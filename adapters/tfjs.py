@@ -1,7 +1,7 @@
 """TensorFlow.js: a command in Node, beside this file.
 
-Its packages are those of the folder in which the suite is run: ``npm install --ignore-scripts
-@tensorflow/tfjs-core @tensorflow/tfjs-backend-cpu @tensorflow/tfjs-backend-wasm``.
+Its packages are those that Node finds in the folder in which the suite is run; ``npm.remedy`` is
+the command that installs them there.
 """
 
 from __future__ import annotations

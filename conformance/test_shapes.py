@@ -292,7 +292,9 @@ def _of_no_cells(case: Case, y: Array) -> None:
         if finite.any():
             value = judge.text(y[finite][0])
             message = f"pooled a map of no cells to {value}"
-            raise Failure("value", message, expected="an exception, or no number", actual=value)
+            claim = "not np.isfinite({result}).any()"
+            expected = "an exception, or no number"
+            raise Failure("value", message, expected=expected, actual=value, claim=claim)
         return
     if not _empty_as_it_should(case, y.shape):
         message = f"a map of no cells {case.shape} gives an output of shape {y.shape}"

@@ -272,7 +272,7 @@ def test_packages_of_npm_are_found_as_node_finds_them(
     monkeypatch.chdir(inner)
     monkeypatch.delenv("NODE_PATH", raising=False)
     assert npm.version("tfjs") == ""
-    said = "tfjs is not installed; try npm install --ignore-scripts @tensorflow/tfjs "
+    said = r"tfjs is not installed; try npm install --ignore-scripts @tensorflow/tfjs@\^4\.22 "
     with pytest.raises(SubjectError, match=said):
         parse("tfjs")
     package = tmp_path / "node_modules" / "@tensorflow" / "tfjs" / "package.json"
@@ -282,7 +282,9 @@ def test_packages_of_npm_are_found_as_node_finds_them(
     monkeypatch.setattr(shutil, "which", lambda _: "/bin/node")
     assert "tfjs" in registry.installed()
     assert parse("tfjs==4.22:wasm").version == ""
-    with pytest.raises(SubjectError, match=r"here is 4\.22\.0; try .*tfjs@4\.20 .* run there"):
+    with pytest.raises(
+        SubjectError, match=r"here is 4\.22\.0; try .*tfjs@4\.20 .*-wasm@4\.20 in another folder"
+    ):
         parse("tfjs==4.20")
     monkeypatch.chdir("/")
     assert npm.version("tfjs") == ""
@@ -290,11 +292,3 @@ def test_packages_of_npm_are_found_as_node_finds_them(
     assert npm.version("tfjs") == "4.22.0"
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert "tfjs" not in registry.installed()
-
-
-@pytest.mark.skipif(not npm.installed("tfjs"), reason=f"needs Node, and {npm.remedy('tfjs')}")
-@pytest.mark.parametrize("name", ["tfjs", "tfjs:wasm"])
-def test_tensorflow_js_is_fine(name: str) -> None:
-    found = attempt(name)
-    assert found.fine, found.text()
-    assert found.faults >= 50

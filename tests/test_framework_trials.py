@@ -19,7 +19,7 @@ SUBJECTS = (
     "onnx", "onnx:opset11", "onnxruntime:opset11", "torch:export", "keras", "keras:jax",
     "keras:numpy", "keras:saved", "flax", "flax:x64", "openvino", "openvino:dynamic", "litert",
     "litert:builtin", "litert:reference", "mlx", "mlx:compile", "tinygrad:python", "paddle", "ncnn",
-    "opencv", "opencv:classic", "tvm", "mnn",
+    "opencv", "opencv:classic", "tvm", "mnn", "tfjs", "tfjs:wasm",
 )  # fmt: skip
 
 WRONG: Mapping[str, set[str]] = {
