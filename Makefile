@@ -5,6 +5,13 @@ CONSTRAINTS ?= .ci/constraints.txt
 PROFILE ?= default
 BACKENDS ?= torch tensorflow tensorflow:nn
 JOBS ?= 2
+OPTIONS ?=
+# Every framework that the suite has an adapter for, those that are not installed here as a version:
+# each runs in an environment of its own.
+EVERYWHERE ?= torch torch:channels_last tensorflow tensorflow:nn tensorflow:function \
+	jax jax:jit keras keras:jax onnx onnxruntime onnxruntime:disabled onnxruntime==1.20.1 numpy \
+	flax==0.12.8 openvino==2026.4.1 litert==2.3.0 mlx==0.32.4 opencv==5.0.0.93 \
+	tvm==0.27.0.post1 mnn==3.6.1 ncnn==1.0.20261020 paddle==3.3.1 tinygrad==0.14.0
 EVERY ?= 1
 RUN ?=
 
@@ -14,11 +21,14 @@ INSTALL := $(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --config-setti
 # Type checkers follow links to the files there are: another list of files needs other links.
 LINKS := .venv/links-$(shell echo $(sort $(wildcard $(addsuffix /*.*,$(PACKAGES) reports/templates))) | cksum | cut -d' ' -f1)
 
-.PHONY: conformance test trials hostile check ruff mypy pyright mutation soundness scripts report schema docs \
+.PHONY: conformance everywhere test trials hostile check ruff mypy pyright mutation soundness scripts report schema docs \
 	published-report bench clean
 
 conformance: .venv/frameworks ## PyTorch and TensorFlow against the specification; fails as pytest does
 	$(BIN)/python -m pytest conformance $(addprefix --backend ,$(BACKENDS)) --profile $(PROFILE) -n $(JOBS)
+
+everywhere: .venv/dev ## every framework in one run; hours, or with OPTIONS='--level document' minutes
+	$(BIN)/python -m pytest conformance $(addprefix --backend ,$(EVERYWHERE)) --profile $(PROFILE) -n $(JOBS) $(OPTIONS)
 
 test: .venv/dev ## the project's own tests, but for those that have targets of their own
 	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadgroup -m "not trials and not hostile"
