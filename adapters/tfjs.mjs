@@ -82,6 +82,9 @@ function pool(kind, layer) {
     return `tf.pool(x, ${text(window)}, ${text(kind)}, ${rest})`;
   }
   undilated(layer, "a pooling over three axes");
+  if (kind === "avg" && backend === "wasm") {
+    throw new Unsupported("WebAssembly has no average over three axes");
+  }
   const name = `tf.${kind}Pool${rank === 3 ? "3d" : ""}`;
   return `${name}(x, ${text(window)}, ${text(stride)}, ${pads}${rounding})`;
 }
@@ -176,7 +179,14 @@ function dtypes(type) {
 }
 
 const tensor = ({ dtype, shape, values }) => tf.tensor(values, shape, dtype);
-const array = (y) => ({ dtype: y.dtype, shape: y.shape, values: y.dataSync() });
+
+function array(y) {
+  const { dtype, shape } = y;
+  if (!shape.every((size) => size >= 0)) {
+    throw new RangeError(`the result has shape ${shape}`); // which no array has
+  }
+  return { dtype, shape, values: y.dataSync() };
+}
 
 /** What an expression gives, of tensors that are freed; a kernel that is lacking is unsupported. */
 function evaluated(source, names) {
