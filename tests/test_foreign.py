@@ -134,11 +134,14 @@ def test_arrays_reach_it_in_plain_memory(subject: Subject, memory: str) -> None:
     assert not result.modified
 
 
-def test_it_is_a_subject_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_tried_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(WORKER, "worker")
     assert main(["try", "./worker"]) == 0
-    in_process = Subject(parse("./worker:exits"), in_process=True)
+
+
+def test_its_end_ends_no_run_in_one_process() -> None:
+    in_process = Subject(parse(f"{WORKER}:exits"), in_process=True)
     assert _right(in_process)
     with pytest.raises(Crashed, match="the command exited with status 3"):
         in_process.run([Flatten()], [{}], X)
