@@ -1,6 +1,6 @@
 """Flax: the modules and functions of ``flax.nnx``; what it leaves to JAX is JAX's."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """LiteRT: the functions of TensorFlow, converted to its models, one per layer."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """MLX: the modules of ``mlx.nn``; what has none is a function of ``mlx.core``."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """MNN: the models of ``onnx_models``, converted to its own."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """ncnn: one network per layer, in its textual form; it has no batch, and is called per sample."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """OpenCV's module ``dnn``: the models of ``onnx_models``, one for each size of the input."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

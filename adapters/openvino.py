@@ -1,6 +1,6 @@
 """OpenVINO: one model per layer, of the operations of ``openvino.opset16``."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

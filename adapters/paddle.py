@@ -1,6 +1,6 @@
 """PaddlePaddle: the functions of ``paddle.nn.functional``."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

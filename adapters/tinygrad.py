@@ -1,6 +1,6 @@
 """tinygrad: the methods of its tensors."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Apache TVM: the models of ``onnx_models``, imported to Relax and compiled for each size."""
 
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
