@@ -85,7 +85,9 @@ def _answered(case: Case, y: Array) -> str:
     judge.same_shape(y.shape, exact.shape)
     promoted = "" if y.dtype == case.x.dtype else f", as {y.dtype.name}"
     if case.dtype in FLOATS:
-        judge.output(case, y.astype(case.x.dtype))
+        with np.errstate(over="ignore", invalid="ignore"):  # a wrong answer may be past the dtype
+            own = y.astype(case.x.dtype)
+        judge.output(case, own)
         return f"answered{promoted}"
     if y.dtype.name in FLOATS and not case.layer.exact:
         arrays = {n: w.astype(y.dtype) for n, w in case.weights.items()}
