@@ -65,8 +65,6 @@ def test_sum_keeps_nan_and_infinities(ask: Question, layer_type: type[spec.Layer
         ask.sweep(cases_special.spoilt_samples(), ask.output)
     if layer_type.has_weights:
         ask.sweep(cases_special.infinite_biases(layer_type), question)
-    if layer_type.has_weights:
-        ask.sweep(cases_special.infinite_biases(layer_type), question)
     for dtype in sorted(leaks):
         ask.trait(f"NaN and infinities in Conv of {dtype}", "spread over their sample", dtype, "")
 
