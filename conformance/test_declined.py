@@ -78,7 +78,7 @@ def _exact(case: Case) -> Array:
     return np.asarray(forward(case.layer, arrays.pop("x"), arrays))
 
 
-def _answered(case: Case, y: Array) -> str:
+def answered(case: Case, y: Array) -> str:
     """Judge an answer in a declined dtype, and name it. Raises ``Failure``: it is wrong."""
     judge.real(y)
     exact = _exact(case)
@@ -128,7 +128,7 @@ def _forced(ask: Question, case: Case) -> str:
     if result.composed:
         return ""
     try:
-        return _answered(case, result.y)
+        return answered(case, result.y)
     except Failure as failure:
         failure.message = f"{case.dtype} is declined, and answered: {failure.message}"
         failure.reason = "declined-dtype-answered"

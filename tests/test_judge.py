@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from cnnformance.conformance import judge
-from cnnformance.conformance.cases import Case
+from cnnformance.conformance.cases import Case, given
+from cnnformance.conformance.judge import Failure
+from cnnformance.conformance.test_declined import answered
 from cnnformance.reference import bounds, forward, gradients
 from cnnformance.spec import layers as spec
 
@@ -206,3 +208,10 @@ def test_another_form_is_told_first(actual: Any, effect: str) -> None:
     layer, x = spec.Dense(1, 2, bias=False), np.zeros((2, 1), np.float32)
 
     assert failure_of(layer, x, {"weight": np.zeros((2, 1), np.float32)}, actual).effect == effect
+
+
+def test_an_answer_past_the_range_of_a_declined_dtype_is_wrong_and_no_warning() -> None:
+    case = given(spec.ReLU(), np.ones((1, 2), np.float16))
+    with pytest.raises(Failure):
+        answered(case, np.full((1, 2), 1e30, np.float32))
+    assert answered(case, np.ones((1, 2), np.float32)) == "answered, as float32"
