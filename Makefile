@@ -15,6 +15,9 @@ EVERYWHERE ?= torch torch:channels_last tensorflow tensorflow:nn tensorflow:func
 EVERY ?= 1
 RUN ?=
 
+# tinygrad reads a number from the variable of this name.
+unexport PROFILE
+
 BIN := .venv/bin
 PACKAGES := cnnformance spec reference adapters conformance reports
 INSTALL := $(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --config-settings editable_mode=strict
