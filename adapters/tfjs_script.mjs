@@ -15,7 +15,7 @@ import base64, json, subprocess
 
 program = r"""
 ${imports.join("\n")}
-const kinds = { float32: Float32Array, int32: Int32Array };
+const kinds = { float32: Float32Array, int32: Int32Array, bool: Uint8Array };
 const given = JSON.parse(require("fs").readFileSync(0));
 const [${list(names)}] = ${JSON.stringify(names)}.map((name) => {
   const { dtype, shape, data } = given[name];
