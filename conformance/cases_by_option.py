@@ -111,6 +111,11 @@ _CEIL: Options = [
     {"ceil_mode": True, "padding": ((1, 1), (1, 1))},
     {"ceil_mode": True, "padding": ((0, 1), (0, 2))},  # a last window would start past the input
 ]
+_TOGETHER: Options = [
+    {"dilation": (2, 3), "ceil_mode": True},
+    {"dilation": (3, 2), "padding": "same_lower"},
+    {"dilation": (2, 1), "padding": ((0, 1), (2, 0)), "ceil_mode": True},
+]
 
 
 @PerType
@@ -123,7 +128,7 @@ def choices(layer_type: type[Any]) -> Options:
 @choices.register(spec.Pool)
 def _of_pools(layer_type: type[spec.Pool]) -> Options:
     del layer_type
-    return [*_CEIL, *_PADDING, *_DILATION]
+    return [*_CEIL, *_PADDING, *_DILATION, *_TOGETHER]
 
 
 @choices.register(spec.AveragePool)
@@ -131,13 +136,15 @@ def _of_averages(layer_type: type[spec.AveragePool]) -> Options:
     del layer_type
     counted = [{**option, "count_include_pad": True} for option in (*_CEIL, *_PADDING)]
     ceiled = len(_CEIL)
-    return [*counted[:ceiled], *_CEIL, *_PADDING, *counted[ceiled:], *_DILATION]
+    return [*counted[:ceiled], *_CEIL, *_PADDING, *counted[ceiled:], *_DILATION, *_TOGETHER]
 
 
 @choices.register(spec.LpPool)
 def _of_norms(layer_type: type[spec.LpPool]) -> Options:
     del layer_type
-    return [*_CEIL, *_PADDING, {"p": 1}, {"p": 3}, {"p": 5}, {"p": 10}, {"p": 18}, *_DILATION]
+    orders: Options = [{"p": p} for p in (1, 3, 5, 10, 18)]
+    orders += [{"p": p, "padding": ((0, 1), (1, 0)), "ceil_mode": True} for p in (1, 3)]
+    return [*_CEIL, *_PADDING, *orders, *_DILATION, *_TOGETHER]
 
 
 @choices.register(spec.Conv)
@@ -146,6 +153,7 @@ def _of_convolutions(layer_type: type[spec.Conv]) -> Options:
     more: Options = [
         {"bias": False},
         {"padding": "same", "dilation": (2, 2)},
+        {"padding": "same_lower", "dilation": (2, 3)},
         {"groups": 2, "padding": "same", "dilation": (2, 1)},
         {"groups": 2, "padding": ((1, 0), (0, 2)), "dilation": (1, 3)},
     ]
