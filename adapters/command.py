@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from cnnformance.adapters import protocol, wire
 from cnnformance.adapters.backend import Array, Unsupported
 from cnnformance.adapters.exceptions import AdapterError, Died
 
+_FOR_ANSWERS = "its standard output is for answers alone, and may not be printed to"
 _END_SECONDS = 5.0
 """The longest wait for the end of a command that has closed its output."""
 
@@ -75,14 +77,17 @@ class Command:
         self._number += 1
         request = replace(request, id=self._number)
         try:
+            if select.select([self._socket], [], [], 0)[0] and self._socket.recv(1):
+                self.close()
+                raise AdapterError(f"the command sent more than its answers; {_FOR_ANSWERS}")
             wire.send(self._socket, asdict(request), arrays)
             header, results = wire.receive(self._socket)
         except (wire.Closed, OSError) as error:
             raise Died(self._ended()) from error
         except wire.WireError as error:
             self.close()
-            said = "its standard output is for answers alone, and may not be printed to"
-            raise AdapterError(f"the command sent what is no message: {error}; {said}") from error
+            said = f"the command sent what is no message: {error}; {_FOR_ANSWERS}"
+            raise AdapterError(said) from error
         forms = [{"dtype": a.dtype.name, "shape": a.shape} for a in results]
         try:
             answer = protocol.answer(request, {**header, "arrays": forms})

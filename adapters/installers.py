@@ -98,6 +98,15 @@ def variables(python: str = "") -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if name not in own}
 
 
+def _runs(command: Sequence[str]) -> bool:
+    """Whether a program runs: a package may be there, and what it holds be gone."""
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)  # noqa: S603 - uv
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
 def installer(lock: int, folder: Path) -> Installer:
     """Return uv, or else pip; what they start keeps the descriptor of a lock open.
 
@@ -105,7 +114,7 @@ def installer(lock: int, folder: Path) -> Installer:
     """
     uv = shutil.which("uv")
     command = [uv] if uv else [sys.executable, "-m", "uv"] if util.find_spec("uv") else []
-    if not command:
+    if not (command and _runs([*command, "--version"])):
         pip = ("{python}", "-m", "pip", "install", "--only-binary", ":all:")
         return Installer(("{python}", "-m", "venv", "{folder}"), pip, variables(), lock)
     # as pip chooses, among the releases of all indexes

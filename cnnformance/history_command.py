@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
+import pytest
 from packaging.version import Version
 
 import cnnformance
@@ -138,6 +139,8 @@ def _kept(subject: str, options: argparse.Namespace) -> Run:
     done = subprocess.run(  # noqa: S603 - our own words
         command, env={**os.environ, "PYTHONPATH": searched}, stdout=2, check=False
     )
+    if done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED and options.keyword:
+        raise ValueError(f"-k {options.keyword!r} selects no question")
     if done.returncode not in (0, 1):
         raise ValueError(f"{subject}: the run did not come to its end, but to {done.returncode}")
     return records.read(path)

@@ -84,12 +84,15 @@ class Scratch:
         from cnnformance.adapters.installers import variables  # noqa: PLC0415 - absent as a program
 
         ours, theirs = socket.socketpair()
+        env = variables(self.python)
+        if self.python == sys.executable:  # the modules of this process are found there too
+            env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - this file, by an interpreter of ours
                 # -P: the folder of this file holds others, which are nobody's modules
                 [self.python, "-P", __file__, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
-                env=variables(self.python),
+                env=env,
             )  # fmt: skip
         self._pipe = Connection(ours.detach())
         self._begun = False

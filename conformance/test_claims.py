@@ -167,6 +167,7 @@ def _shape(ask: Question, layer: spec.Layer, shape: spec.Shape) -> spec.Shape | 
 def test_costs(ask: Question) -> None:
     """The document's pipeline has the parameters and shapes, and so the costs, of the formulas."""
     held: dict[tuple[spec.Layer, spec.Shape], spec.Shape | None] = {}
+    measured: dict[str, Figure] = {}
     for name, model in experiments.PIPELINES.items():
         shapes: list[spec.Shape] = []
         for layer, shape in zip(model, [IMAGE, *model_shapes(model, IMAGE)], strict=False):
@@ -176,4 +177,7 @@ def test_costs(ask: Question) -> None:
             shapes += [found] if (found := held[key]) else []
         whole = shapes if len(shapes) == len(model) else None
         counts = _count(ask, model), _count(ask, model[-1:])
-        recorded(ask, experiments.costs(name, model, whole, *counts), f"image {IMAGE[1:]}")
+        measured |= experiments.costs(name, model, whole, *counts)
+    if not measured:
+        raise Unsupported(ask.declined or "no pipeline can be made of its layers")
+    recorded(ask, measured, f"image {IMAGE[1:]}")
