@@ -202,7 +202,8 @@ def passed_over(run: Run) -> Iterator[str]:
         if v.verdict == "not-run"
     )
     for (name, reason), count in reasons.most_common(_MOST_REASONS):
-        yield f"{name}: {count} question{'s' * (count > 1)} not run: {reason}"
+        why = reason.rpartition(" cannot be had: ")[2]  # of a version; the name says which
+        yield f"{name}: {count} question{'s' * (count > 1)} not run: {why}"
     if (rest := len(reasons) - _MOST_REASONS) > 0:
         yield f"and {rest} more reasons why questions were not run: {_WHOLE}"
     if costly := sorted({v.subject for v in run.verdicts if v.compiles}):
