@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -78,6 +79,8 @@ class Torch(Table):
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         if mode == "onnx":
+            if missing := [name for name in ("onnxscript", "onnxruntime") if not find_spec(name)]:
+                raise Unsupported(f"the mode onnx needs {missing[0]}, which is not installed")
             self.imports, self.printed = ONNX_IMPORTS, ONNX_PRINTED
         if mode == "compile":  # beyond its limits, PyTorch would fall back to the eager mode
             self.wrapper = "torch.compile({}, dynamic=False, fullgraph=True)"

@@ -252,14 +252,20 @@ def test_with_it_ends_what_it_has_started(subject: Subject) -> None:
 
 
 def _running() -> list[int]:
-    """Return the processes of the worker that this process has started, or theirs."""
+    """Return the processes of the worker that this process has started, or theirs.
+
+    Another process of pytest may have started some of its own, which inherit its name.
+    """
+    name = os.environ.get("PYTEST_XDIST_WORKER", "")
+    mark = os.fsencode(f"PYTEST_XDIST_WORKER={name}")
     found = []
     for folder in Path("/proc").iterdir():
         try:
             words = (folder / "cmdline").read_bytes().split(b"\0")
+            ours = not name or mark in (folder / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if folder.name.isdigit() and os.fsencode(WORKER) in words:
+        if folder.name.isdigit() and os.fsencode(WORKER) in words and ours:
             found.append(int(folder.name))
     return found
 
