@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,9 @@ SIZES = {390: 844, 1280: 840}
 CARDS = "#findings article:has(figure path.pad), #divergences article:has(figure path.pad)"
 """What draws a counterexample with padding, of which the first is taken."""
 
+_PLACE = re.compile(r"(File &#34;)(/[^&]*)(&#34;, line)")
+"""The path of a file in a traceback."""
+
 RENDERED = """
     for (const part of document.querySelectorAll(".card, .topic, .part"))
         part.style.contentVisibility = "visible"
@@ -57,6 +61,18 @@ def asked(jobs: int) -> Run:
     return read(RECORD)
 
 
+def portable(page: str) -> str:
+    """Return a page whose tracebacks name files from their packages on, and no machine's folders."""
+
+    def short(found: re.Match[str]) -> str:
+        parts = found[2].split("/")
+        packages = "site-packages"
+        rest = parts[parts.index(packages) + 1 :] if packages in parts else parts[-2:]
+        return f"{found[1]}{'/'.join(rest)}{found[3]}"
+
+    return _PLACE.sub(short, page)
+
+
 def publish(run: Run) -> None:
     """Write the page of a run, and its pictures. Exits where these would not be whole."""
     if run.partial:
@@ -64,7 +80,7 @@ def publish(run: Run) -> None:
     browser = shutil.which("chromium")
     if not browser:
         sys.exit("the pictures need a browser: install Debian's package chromium")
-    PAGE.write_text(render.render(run, "html"), encoding="utf-8")
+    PAGE.write_text(portable(render.render(run, "html")), encoding="utf-8")
     with sync_playwright() as tool:
         shown = tool.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         for width, height in SIZES.items():

@@ -47,6 +47,11 @@ def test_it_is_whole_and_of_several_frameworks(report: Source) -> None:
     assert len(subjects) >= 3
 
 
+def test_it_names_no_folder_of_the_machine_that_made_it() -> None:
+    text = (PUBLISHED / "report.html").read_text("utf-8")
+    assert re.findall(r"&#34;/[^&]*|/(?:tmp|home|root|work|opt)/[^ &<]*", text) == []
+
+
 def test_it_is_small() -> None:
     assert (PUBLISHED / "report.html").stat().st_size < 1_500_000
 
