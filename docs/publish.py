@@ -62,7 +62,7 @@ def asked(jobs: int) -> Run:
 
 
 def portable(page: str) -> str:
-    """Return a page whose tracebacks name files from their packages on, and no machine's folders."""
+    """Return a page whose tracebacks name files from their packages on: no machine's folders."""
 
     def short(found: re.Match[str]) -> str:
         parts = found[2].split("/")
