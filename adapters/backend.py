@@ -55,6 +55,7 @@ class Backend(ABC):
         dense_layout: likewise of the weight of a dense layer.
         dtypes: the dtypes that the framework's layers take, by NumPy name or ``bfloat16``.
         modes: further ways of running (such as ``compile``), asked for as ``NAME:MODE``.
+        devices: those that it can be asked on; empty: the class itself refuses what it has not.
         deterministic: whether two equal calls give the same bits.
     """
 
@@ -63,6 +64,7 @@ class Backend(ABC):
     dense_layout: ClassVar[DenseLayout] = "oi"
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
     modes: ClassVar[tuple[str, ...]] = ()
+    devices: ClassVar[tuple[str, ...]] = ()
     deterministic: ClassVar[bool] = True
 
     def __init__(self, mode: str = "", device: str = "cpu") -> None:
@@ -71,6 +73,9 @@ class Backend(ABC):
             known = ", ".join(self.modes) or "none"
             message = f"{type(self).__name__} has no mode {mode!r}; it has {known}"
             raise Unsupported(message)
+        if self.devices and device not in self.devices:
+            known = ", ".join(self.devices)
+            raise Unsupported(f"{type(self).__name__} is asked on {known}, and not on {device!r}")
         self.mode = mode
         self.device = device
 

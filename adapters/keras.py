@@ -40,6 +40,7 @@ class Keras(KerasLayers):
         saved: a model of the layer on PyTorch, saved to a file and loaded again.
     """
 
+    devices = ("cpu",)
     dtypes = ("float32", "float64", "float16", "bfloat16", "uint8", "int32", "int64")
     modes = ("jax", "numpy", "saved")
     compositions = KERAS
@@ -47,8 +48,6 @@ class Keras(KerasLayers):
     def __init__(self, mode: str = "", device: str = "cpu") -> None:
         """See that Keras was imported for this mode: it is once in a process."""
         super().__init__(mode, device)
-        if device != "cpu":
-            raise Unsupported(f"only the CPU is asked, and not {device!r}")
         self._on = mode if mode in ("jax", "numpy") else "torch"
         if keras.backend.backend() != self._on:
             raise Unsupported(f"Keras was imported with the backend {keras.backend.backend()!r}")

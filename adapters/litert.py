@@ -37,18 +37,13 @@ class LiteRt(Table):
         reference: its reference kernels.
     """
 
+    devices = ("cpu",)
     dense_layout = "io"
     dtypes = ("float32", "int8", "uint8", "int32", "int64")
     modes = ("builtin", "reference")
     imports = IMPORTS
     printed = 'print("LiteRT", ai_edge_litert.__version__, "TensorFlow", tf.__version__)'
     compositions = LITERT
-
-    def __init__(self, mode: str = "", device: str = "cpu") -> None:
-        """Refuse other devices."""
-        if device != "cpu":
-            raise Unsupported(f"only the CPU is asked, and not {device!r}")
-        super().__init__(mode, device)
 
     def version(self) -> str:
         """Return LiteRT's version."""

@@ -39,6 +39,7 @@ class Mlx(Table):
         compile: the layer inside ``mx.compile``.
     """
 
+    devices = ("cpu",)
     kernel_layout = "ohwi"
     dtypes = ("float32", "float64", "float16", "bfloat16", "int8", "uint8", "int32", "int64")
     modes = ("compile",)
@@ -50,10 +51,8 @@ class Mlx(Table):
     compositions = MLX
 
     def __init__(self, mode: str = "", device: str = "cpu") -> None:
-        """Refuse other devices."""
+        """Settle whether layers are compiled, on the CPU."""
         super().__init__(mode, device)
-        if device != "cpu":
-            raise Unsupported(f"only the CPU is asked, and not {device!r}")
         self.wrapper = "mx.compile({})" if mode else ""
         mx.set_default_device(mx.cpu)
 

@@ -8,7 +8,6 @@ from importlib import metadata
 
 import MNN  # noqa: F401 - imported once, before a worker is forked
 
-from cnnformance.adapters.backend import Unsupported
 from cnnformance.adapters.calls import Tensor
 from cnnformance.adapters.onnx_models import PARSE, OnnxModels
 
@@ -24,15 +23,10 @@ from MNN import expr
 class Mnn(OnnxModels):
     """MNN on the CPU, at high precision and on one thread."""
 
+    devices = ("cpu",)
     dtypes = ("float32",)
     imports = PARSE + IMPORTS
     printed = 'print("MNN", MNN.version(), "ONNX", onnx.__version__)'
-
-    def __init__(self, mode: str = "", device: str = "cpu") -> None:
-        """Refuse other devices."""
-        super().__init__(mode, device)
-        if device != "cpu":
-            raise Unsupported(f"only the CPU is asked, and not {device!r}")
 
     def version(self) -> str:
         """Return MNN's version."""

@@ -55,18 +55,13 @@ class Params(Program):
 class Ncnn(Table):
     """ncnn on the CPU, without short formats of numbers."""
 
+    devices = ("cpu",)
     layout = "channels_first"
     kernel_layout = "oihw"
     dtypes = ("float32",)
     imports = IMPORTS
     printed = 'print("ncnn", ncnn.__version__)'
     compositions = NCNN
-
-    def __init__(self, mode: str = "", device: str = "cpu") -> None:
-        """Refuse other devices."""
-        super().__init__(mode, device)
-        if device != "cpu":
-            raise Unsupported(f"only the CPU is asked, and not {device!r}")
 
     def version(self) -> str:
         """Return ncnn's version."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnformance.adapters.backend import Array, Backend, Unsupported, Weights
+from cnnformance.adapters.backend import Array, Backend, Weights
 from cnnformance.adapters.numpy_gradients import gradients
 from cnnformance.adapters.numpy_layers import (
     FORWARD,
@@ -43,12 +43,11 @@ class NumPy(Backend):
     """The layers of ``numpy_layers``."""
 
     dtypes = (*FLOATS, *INTEGERS)
+    devices = ("cpu",)
 
     def __init__(self, mode: str = "", device: str = "cpu") -> None:
         """Raise ``Unsupported`` for a mode, or a device other than the CPU."""
         super().__init__(mode, device)
-        if device != "cpu":
-            raise Unsupported("NumPy computes on the CPU")
         self.generator = np.random.default_rng()
 
     def version(self) -> str:

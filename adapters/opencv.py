@@ -24,17 +24,12 @@ class OpenCv(OnnxModels):
         classic: the engine that was there before OpenCV 5.
     """
 
+    devices = ("cpu",)
     dtypes = ("float32", "int8", "uint8", "int32")
     modes: ClassVar[tuple[str, ...]] = ("classic",)
     imports = PARSE + "import cv2\n\ncv2.setNumThreads(1)\n"
     printed = 'print("OpenCV", cv2.__version__, "ONNX", onnx.__version__)'
     symbolic = False
-
-    def __init__(self, mode: str = "", device: str = "cpu") -> None:
-        """Refuse other devices."""
-        super().__init__(mode, device)
-        if device != "cpu":
-            raise Unsupported(f"only the CPU is asked, and not {device!r}")
 
     def version(self) -> str:
         """Return the version of the package, which tells more than OpenCV's own."""

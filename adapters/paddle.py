@@ -37,6 +37,7 @@ from cnnformance.spec.layers import (
 class Paddle(Table):
     """PaddlePaddle, eager; its functions hold no weights, so that there are none to count."""
 
+    devices = ("cpu",)
     layout = "channels_first"
     kernel_layout = "oihw"
     dense_layout = "io"
@@ -44,12 +45,6 @@ class Paddle(Table):
     imports = "import paddle\nfrom paddle.nn import functional as F\n\npaddle.set_device('cpu')\n"
     printed = 'print("PaddlePaddle", paddle.__version__)'
     compositions = PADDLE
-
-    def __init__(self, mode: str = "", device: str = "cpu") -> None:
-        """Refuse other devices."""
-        super().__init__(mode, device)
-        if device != "cpu":
-            raise Unsupported(f"only the CPU is asked, and not {device!r}")
 
     def version(self) -> str:
         """Return PaddlePaddle's version."""

@@ -18,18 +18,13 @@ SELECTIONS = (MaxPool, GlobalMaxPool, ReLU, Flatten)
 class Tvm(OnnxModels):
     """TVM's Relax, compiled by LLVM."""
 
+    devices = ("cpu",)
     dtypes = ("float32", "float64", "float16", "int8", "uint8", "int32", "int64")
     imports = (
         PARSE + "import tvm\nfrom tvm import relax\nfrom tvm.relax.frontend.onnx import from_onnx\n"
     )
     printed = 'print("TVM", tvm.__version__, "ONNX", onnx.__version__)'
     symbolic = False
-
-    def __init__(self, mode: str = "", device: str = "cpu") -> None:
-        """Refuse other devices."""
-        super().__init__(mode, device)
-        if device != "cpu":
-            raise Unsupported(f"only the CPU is asked, and not {device!r}")
 
     def version(self) -> str:
         """Return TVM's version."""

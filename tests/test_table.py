@@ -277,3 +277,10 @@ def _status(source: str) -> int:
     except AssertionError:
         return 1
     return 0
+
+
+def test_a_device_that_is_not_listed_is_refused() -> None:
+    table = type("OnOne", (Numeric,), {"devices": ("cpu",)})
+    assert table().device == "cpu"
+    with pytest.raises(Unsupported, match="OnOne is asked on cpu, and not on 'cuda'"):
+        table(device="cuda")
