@@ -49,7 +49,7 @@ def names_of(failure: Failure) -> dict[str, Any]:
     ``parameters``, ``output_shape``), ``operand`` (whose gradient: ``input``, ``weight``,
     ``bias``), ``expected`` and ``actual`` as numbers, ``ratio`` (the actual over the expected),
     ``raised`` (what the framework itself said, as it refused), and whether it agrees with another
-    definition: ``as_power_mean``, ``as_whole_mean`` (see ``other_definitions``).
+    definition: ``as_power_mean``, ``as_whole_mean``, ``as_float32`` (see ``other_definitions``).
     """
     fields = {f.name for kind in spec.TYPES.values() for f in dataclasses.fields(kind)}
     layer = failure.layers[0] if failure.layers else failure.case.layer if failure.case else None
@@ -89,6 +89,7 @@ def names_of(failure: Failure) -> dict[str, Any]:
         "raised": failure.message if failure.reason == "raised" else "",
         "as_power_mean": False,
         "as_whole_mean": False,
+        "as_float32": False,
     }
     return names | other_definitions.agreeing(failure)
 

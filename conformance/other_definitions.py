@@ -1,4 +1,4 @@
-"""What a pooling gives by a definition that is not the specification's, but a framework's own.
+"""What a layer gives by a definition that is not the specification's, but a framework's own.
 
 A recorded divergence that names one excuses the value that it foretells, and no other.
 """
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnformance.adapters.backend import Array
-from cnnformance.reference import ShapeError, bounds, scatter, windows
+from cnnformance.reference import ShapeError, bounds, forward, scatter, windows
 from cnnformance.reference.average_pool import divisors
+from cnnformance.reference.gradient_bounds import gradient_bounds
 from cnnformance.spec import layers as spec
 
 if TYPE_CHECKING:
@@ -81,17 +82,50 @@ def _agrees(failure: Failure, layer: Pool, value: Callable[[], Array]) -> bool:
     return near or (math.isnan(actual) and math.isnan(foretold))
 
 
+def _as_float32(failure: Failure, layer: spec.Layer) -> bool:
+    """Whether the failing element is within the bound of the layer on its operands in float32.
+
+    Where float32 has no finite result, any that is not finite is.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            arrays = {name: array.astype(np.float32) for name, array in failure.arrays.items()}
+            x, upstream = arrays.pop("x"), arrays.pop("upstream", None)
+            if upstream is None and layer.exact:
+                selected = np.asarray(forward(layer, x, arrays), np.float64)
+                allowed = bounds.Bound(selected, 0.0 * selected, np.isfinite(selected))
+            elif upstream is None:
+                allowed = bounds.bound(layer, x, arrays)
+            else:
+                found = gradient_bounds(layer, x, arrays, upstream)
+                allowed = found[failure.operand or "input"]
+            value, error = allowed.value[failure.index], allowed.error[failure.index]
+            fits = bool(allowed.judged[failure.index]) and math.isfinite(value)
+        actual = float(failure.actual)
+    except (ValueError, TypeError, LookupError, ShapeError):
+        return False
+    return bool(abs(actual - value) <= error) if math.isfinite(actual) else not fits
+
+
 def agreeing(failure: Failure) -> dict[str, bool]:
     """Return by name whether the failing element is what another definition gives.
 
     ``as_power_mean``: ``power_mean`` or, of a backward pass, its gradient; ``as_whole_mean``: the
-    gradient that is shared out by whole windows.
+    gradient that is shared out by whole windows; ``as_float32``: what is computed in float32, of
+    float64.
     """
-    values: dict[str, Callable[[], Array]] = {}
     layer = failure.layers[0] if failure.layers else None
-    x, upstream = failure.arrays.get("x"), failure.arrays.get("upstream")
+    x = failure.arrays.get("x")
     if x is None or "float" not in x.dtype.name:
         return {}  # integers have no unit of rounding
+    if layer is not None and x.dtype == np.float64 and failure.index is not None:
+        return {"as_float32": _as_float32(failure, layer)} | _of_pooling(failure, layer)
+    return _of_pooling(failure, layer)
+
+
+def _of_pooling(failure: Failure, layer: spec.Layer | None) -> dict[str, bool]:
+    values: dict[str, Callable[[], Array]] = {}
+    x, upstream = failure.arrays["x"], failure.arrays.get("upstream")
     if isinstance(layer, spec.AveragePool | spec.LpPool):
         if failure.call == "gradients" and upstream is not None:
             values["as_power_mean"] = partial(gradient, layer, x, upstream, whole=False)

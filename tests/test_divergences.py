@@ -9,6 +9,7 @@ import pytest
 import scripts
 
 from cnnformance.adapters import registry
+from cnnformance.adapters.backend import Array
 from cnnformance.adapters.registry import Target
 from cnnformance.adapters.subject import Subject
 from cnnformance.adapters.supervision import Info
@@ -129,6 +130,39 @@ def test_a_norm_of_integers_is_what_no_other_definition_foretells() -> None:
     failing = Failure("value", "m", index=(0, 0, 0), expected="1.4", actual="1.0",
                       arrays={"x": x}, layers=(spec.LpPool((2,)),))  # fmt: skip
     assert holds("not as_power_mean", divergences.names_of(failing))
+
+
+THIRD = np.full((1, 3, 1), 1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "actual", "found"),
+    [
+        (spec.GlobalAveragePool(1), THIRD, float(np.float32(1 / 3)), True),
+        (spec.GlobalAveragePool(1), THIRD, 0.3333, False),
+        (spec.GlobalAveragePool(1), THIRD, 0.0, False),
+        (spec.GlobalAveragePool(1), THIRD, np.inf, False),
+        (spec.GlobalAveragePool(1), THIRD * 1e39, np.inf, True),
+        (spec.GlobalMaxPool(1), THIRD, float(np.float32(1 / 3)), True),
+        (spec.GlobalMaxPool(1), THIRD, float(np.float32(1 / 3)) + 1e-8, False),
+        (spec.GlobalAveragePool(1), THIRD.astype(np.float32), 1 / 3, False),
+    ],
+)
+def test_float64_is_excused_what_float32_gives_alone(
+    layer: spec.Layer, x: Array, actual: float, found: bool
+) -> None:
+    failing = Failure("value", "m", index=(0, 0), expected=repr(1 / 3), actual=repr(actual),
+                      arrays={"x": x}, layers=(layer,))  # fmt: skip
+    assert holds("as_float32", divergences.names_of(failing)) is found
+
+
+def test_a_gradient_of_float64_is_excused_what_float32_gives_alone() -> None:
+    arrays = {"x": THIRD, "upstream": np.full((1, 1), 1 / 7)}
+    for actual, found in ((float(np.float32(1 / 21)), True), (0.0476, False)):
+        failing = Failure("value", "m", index=(0, 0, 0), expected=repr(1 / 21),
+                          actual=repr(actual), arrays=arrays, operand="input", call="gradients",
+                          layers=(spec.GlobalAveragePool(1),))  # fmt: skip
+        assert holds("as_float32", divergences.names_of(failing)) is found
 
 
 def test_predicates_speak_of_the_call_and_of_the_ratio() -> None:
